@@ -1,0 +1,36 @@
+"""Right and left lung on CT and chest X-ray with promptable models of the Segment Anything family.
+
+Example:
+    >>> from SAMLungSegLib import segment
+    >>> segment("chest.nii.gz").save("chest_lungs.seg.nrrd")
+"""
+
+from importlib import import_module
+
+_EXPORTS = {
+    "Options": "pipeline",
+    "Segmentation": "pipeline",
+    "VolumeBox": "pipeline",
+    "VolumePoint": "pipeline",
+    "segment": "pipeline",
+    "segment_volume": "pipeline",
+    "MODELS": "models",
+    "load_model": "models",
+    "evaluate": "evaluation",
+    "SAMLungSegError": "errors",
+    "Volume": "volume",
+    "read_volume": "volume",
+    "write_labelmap": "volume",
+}
+
+__all__ = [*_EXPORTS]  # loaded on first use, so that importing the package does not import torch
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_EXPORTS])

@@ -1,0 +1,101 @@
+"""`samlungseg demo`: the whole job on a generated chest, or on an image of the user's."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
+    import numpy as np
+
+    from SAMLungSegLib.evaluation import Evaluation
+    from SAMLungSegLib.pipeline import Segmentation
+    from SAMLungSegLib.volume import Volume
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        help="segment a generated chest phantom, or your own image, and show the result",
+        description="Without --input: generates a chest phantom (CT and its X-ray projection), segments both and "
+        "measures against the phantom's own labels. With --input: segments that image.",
+    )
+    parser.add_argument("--input", type=Path, help="a real CT or X-ray instead of the phantom")
+    parser.add_argument("-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.input is not None:
+        _show_own_image(arguments.input, arguments.output)
+    else:
+        _show_phantom(arguments.output)
+    return 0
+
+
+def _show_own_image(path: Path, folder: Path) -> None:
+    from SAMLungSegLib.cli.segment import default_format
+    from SAMLungSegLib.volume import read_volume
+
+    _segment_and_draw(read_volume(path), folder, default_format(path))
+
+
+def _show_phantom(folder: Path) -> None:
+    import numpy as np
+
+    from SAMLungSegLib.evaluation import evaluate, write_report
+    from SAMLungSegLib.phantom import chest_ct, chest_xray
+    from SAMLungSegLib.volume import Volume, write_labelmap
+
+    print("A generated chest phantom, not a patient: geometric shapes that look like a CT and an X-ray of a chest.")
+    phantom = chest_ct(seed=0)
+    image, labelmap = chest_xray(phantom)
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0])
+    cases = {
+        "phantom_ct": (phantom.hu_kji, phantom.labelmap_kji, phantom.ijk_to_ras, "CT", "seg.nrrd"),
+        "phantom_xray": (image[None], labelmap[None], lps, "XRAY", "png"),
+    }
+    evaluations, images = [], {}
+    for name, (voxels, labels, ijk_to_ras, modality, extension) in cases.items():
+        volume = Volume(voxels, ijk_to_ras, name, modality, has_physical_spacing=modality == "CT")
+        write_labelmap(labels, volume, folder / f"{name}_truth.{extension}")
+        segmentation = _segment_and_draw(volume, folder, extension)
+        images[name] = volume
+        truth, answer = (_labelmap_volume(volume, array) for array in (labels, segmentation.labelmap_kji))
+        evaluations.append(evaluate(answer, truth, name=name))
+    _print_agreement(evaluations)
+    print("\nReport:")
+    for path in write_report(evaluations, folder / "report", images):
+        print(f"  {path}")
+
+
+def _print_agreement(evaluations: list[Evaluation]) -> None:
+    """One row per case and lung, of the whole volume."""
+    import pandas as pd
+
+    from SAMLungSegLib.evaluation import table_markdown
+
+    table = pd.concat([one.per_volume for one in evaluations])
+    columns = {"volume": "Case", "structure": "Structure", "dice": "Dice", "jaccard": "Jaccard"}
+    print("\nAgreement with the phantom's own labels\n")
+    print(table_markdown(table[[*columns]].rename(columns=columns)))
+
+
+def _labelmap_volume(image: Volume, labels: np.ndarray) -> Volume:
+    from SAMLungSegLib.volume import Volume
+
+    return Volume(labels, image.ijk_to_ras, image.name, has_physical_spacing=image.has_physical_spacing)
+
+
+def _segment_and_draw(volume: Volume, folder: Path, extension: str) -> Segmentation:
+    """Segment with the bundled model, write labelmap and overlay, say where they are."""
+    from SAMLungSegLib.cli.segment import describe, draw_overlay, segment_with_bar
+    from SAMLungSegLib.models import load_model
+    from SAMLungSegLib.pipeline import Options
+
+    segmentation = segment_with_bar(volume, load_model(), Options())
+    target = segmentation.save(folder / f"{volume.name}_lungs.{extension}")
+    print(f"{volume.name}: {describe(segmentation)}\n  {target}\n  {draw_overlay(segmentation, folder)}")
+    return segmentation

@@ -1,0 +1,62 @@
+"""`samlungseg models`: what there is, download, check."""
+
+from __future__ import annotations
+
+import argparse
+
+from SAMLungSegLib.models.registry import MODELS, ModelSpec, model_spec, models_folder
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("models", help="list, fetch and verify model weights")
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("list", help="all models and where their weights are").set_defaults(run=list_models)
+    fetch = actions.add_parser("fetch", help="download weights; an interrupted download is resumed")
+    fetch.add_argument("names", nargs="+", metavar="MODEL")
+    fetch.set_defaults(run=fetch_models)
+    verify = actions.add_parser("verify", help="compare weights on this machine with their SHA-256")
+    verify.add_argument("names", nargs="*", metavar="MODEL", help="all that are here, if none is given")
+    verify.set_defaults(run=verify_models)
+
+
+def list_models(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.models.checkpoints import verify
+
+    for spec in MODELS.values():
+        state = "bundled" if spec.is_bundled else {"absent": "not downloaded"}.get(status := verify(spec), status)
+        print(f"{spec.name:14} {_size(spec):>8}  {state:15} {spec.title}")
+    print(f"\nDownloads are kept in {models_folder()}")
+    return 0
+
+
+def _size(spec: ModelSpec) -> str:
+    return f"{spec.size_bytes / 1e6:.0f} MB" if spec.size_bytes else "?"
+
+
+def fetch_models(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from SAMLungSegLib.models.checkpoints import fetch
+
+    for spec in [model_spec(name) for name in arguments.names]:
+        with tqdm(desc=spec.name, unit="B", unit_scale=True, unit_divisor=1000, disable=None) as bar:
+
+            def show(done: int, total: int, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            path = fetch(spec, progress=show)
+        print(path)
+    return 0
+
+
+def verify_models(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.models.checkpoints import verify
+
+    specs = [model_spec(name) for name in arguments.names] or list(MODELS.values())
+    states = {spec.name: verify(spec) for spec in specs}
+    for name, state in states.items():
+        if arguments.names or state != "absent":
+            print(f"{name:14} {state}")
+    wrong = [name for name, state in states.items() if state == "wrong hash" or (arguments.names and state == "absent")]
+    return 2 if wrong else 0

@@ -1,0 +1,181 @@
+"""From stored values to the 8-bit grey that models and people look at."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from SAMLungSegLib.errors import IntensityError
+from SAMLungSegLib.volume import Volume
+
+logger = logging.getLogger(__name__)
+
+Modality = Literal["CT", "XRAY"]
+MODALITIES: tuple[Modality, ...] = ("CT", "XRAY")
+
+_PADDING_HU = -1500  # at or below lies no tissue: scanners fill the corners with -2000, -2048 or -3024
+_AIR_IN_SINGLE_CT_SLICE_HU = -500
+_HU_OFFSET = 1024
+_XRAY_PERCENTILES = (0.5, 99.5)
+_XRAY_SAMPLES = 1_000_000
+_XRAY_SMALLEST_INNER_SHARE = 0.01
+_GOOD_8_BIT_RANGE = 128
+
+
+@dataclass(frozen=True)
+class Window:
+    """The CT values that are spread from black to white, in HU: `level` is the middle, `width` the whole range."""
+
+    level: float
+    width: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.level) and np.isfinite(self.width) and self.width > 0):
+            raise IntensityError(
+                f"Window width {self.width:g} / level {self.level:g} is not valid; give a positive width in HU."
+            )
+
+    @property
+    def low(self) -> float:
+        """The value that becomes black."""
+        return self.level - self.width / 2
+
+    @property
+    def high(self) -> float:
+        """The value that becomes white."""
+        return self.level + self.width / 2
+
+
+WINDOW_PRESETS = {
+    "lung": Window(level=-600, width=1500),
+    "lung-zero-shot": Window(level=-650, width=1500),
+    "mediastinum": Window(level=40, width=400),
+    "bone": Window(level=400, width=1800),
+}
+
+
+def parse_window(text: str) -> Window:
+    """A window from a preset's name or from 'width/level' in HU, the order radiologists say it in: '1500/-600'.
+
+    Raises:
+        IntensityError: neither.
+    """
+    if text.strip().lower() in WINDOW_PRESETS:
+        return WINDOW_PRESETS[text.strip().lower()]
+    try:
+        width, level = (float(part) for part in text.split("/"))
+    except ValueError:
+        presets = ", ".join(WINDOW_PRESETS)
+        raise IntensityError(f"Window '{text}' is unknown; give {presets}, or width/level such as 1500/-600.") from None
+    return Window(level=level, width=width)
+
+
+def guess_modality(volume: Volume) -> Modality:
+    """What DICOM says; otherwise CT for several slices and for one with air in HU, X-ray for any other single slice.
+
+    A single CT slice stored as HU + 1024 or already windowed looks like an X-ray by its values; say 'CT' for these.
+    """
+    if volume.modality_hint in MODALITIES:
+        return volume.modality_hint
+    if 1 not in volume.size_kji:
+        return "CT"
+    low, _ = _finite_range(volume.array_kji)
+    return "CT" if low < _AIR_IN_SINGLE_CT_SLICE_HU else "XRAY"
+
+
+def is_windowed(values: Volume | np.ndarray) -> bool:
+    """Whether a CT holds grey levels 0..255 instead of HU, because somebody has windowed it already."""
+    return _are_grey_levels(*_finite_range(_array_of(values)))
+
+
+def to_grey(values: Volume | np.ndarray, modality: Modality, window: Window = WINDOW_PRESETS["lung"]) -> np.ndarray:
+    """The 8-bit grey image.
+
+    CT: `window` is spread linearly over 0..255 and rounded to the nearest level. Padding outside the reconstruction
+    circle (-1500 HU and less) and NaN are black. Grey levels (`is_windowed`) stay as they are. A CT without negative
+    values is taken as HU + 1024: in HU, air and fat are negative.
+
+    X-ray: the window plays no part. Grey levels stay as they are when they use half of the 8-bit range; otherwise
+    the 0.5 to 99.5 percentiles are spread over 0..255, not counting the lowest and highest value (borders, markers).
+
+    Args:
+        values: a volume, or an array (K, J, I) or (H, W).
+        modality: 'CT' or 'XRAY'.
+        window: for CT.
+    Returns:
+        uint8, same shape; all zero for a constant image.
+    Raises:
+        IntensityError: unknown modality, or no finite value.
+    """
+    if modality not in MODALITIES:
+        raise IntensityError(f"Modality '{modality}' is unknown; expected one of {', '.join(MODALITIES)}.")
+    array = _array_of(values)
+    low, high = _finite_range(array)
+    if low == high:
+        return np.zeros(array.shape, np.uint8)
+    if modality == "XRAY":
+        return _xray_grey(array, low, high)
+    if _are_grey_levels(low, high):
+        return _spread(array, 0, 255)
+    offset = 0
+    if low >= 0:
+        logger.info("a CT without negative values is taken as HU + %d", _HU_OFFSET)
+        offset = _HU_OFFSET
+    return _spread(array, window.low + offset, window.high + offset, padding=_PADDING_HU + offset)
+
+
+def _array_of(values: Volume | np.ndarray) -> np.ndarray:
+    return values.array_kji if isinstance(values, Volume) else values
+
+
+def _are_grey_levels(low: float, high: float) -> bool:
+    return low >= 0 and 1 < high <= 255
+
+
+def _finite_range(array: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest finite value, without copying a whole volume."""
+    if array.size and array.dtype.kind in "biu":
+        return float(array.min()), float(array.max())
+    low, high = np.inf, -np.inf
+    for part in array:
+        finite = np.isfinite(part)
+        low = min(low, np.min(part, where=finite, initial=np.inf))
+        high = max(high, np.max(part, where=finite, initial=-np.inf))
+    if low > high:
+        raise IntensityError("The image holds no finite value; check how the file was made.")
+    return float(low), float(high)
+
+
+def _xray_grey(array: np.ndarray, low: float, high: float) -> np.ndarray:
+    black, white = _robust_range(array, low, high)
+    if _are_grey_levels(low, high) and white - black >= _GOOD_8_BIT_RANGE:
+        return _spread(array, 0, 255)
+    return _spread(array, black, white)
+
+
+def _robust_range(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    flat = array.ravel()
+    sample = flat[:: max(1, flat.size // _XRAY_SAMPLES)].astype(np.float32)
+    inner = sample[(sample > low) & (sample < high)]
+    if inner.size < _XRAY_SMALLEST_INNER_SHARE * sample.size:
+        return low, high
+    black, white = (float(value) for value in np.percentile(inner, _XRAY_PERCENTILES))
+    return (black, white) if white > black else (low, high)
+
+
+def _spread(array: np.ndarray, black: float, white: float, padding: float = -np.inf) -> np.ndarray:
+    """Uint8 of values spread linearly from `black` (0) to `white` (255); padding, NaN and what is below are 0."""
+    grey = np.empty(array.shape, np.uint8)
+    scale = np.float32(255 / (white - black))
+    for part, target in zip(array, grey, strict=True):  # slice by slice, so that no second volume is made
+        levels = part.astype(np.float32)
+        is_black = ~(levels > padding)  # true for NaN as well
+        levels -= np.float32(black)
+        levels *= scale
+        np.clip(levels, 0, 255, out=levels)
+        levels[is_black] = 0
+        target[...] = np.rint(levels, out=levels)
+    return grey

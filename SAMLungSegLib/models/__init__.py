@@ -1,0 +1,33 @@
+"""The models: a registry of what there is, checkpoints, and one class per family behind one interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SAMLungSegLib.models.registry import MODELS, ModelSpec, model_spec
+
+if TYPE_CHECKING:  # torch takes seconds to import, and listing models does not need it
+    from SAMLungSegLib.models.base import PromptableModel
+
+__all__ = ["MODELS", "ModelSpec", "load_model", "model_spec"]
+
+
+def load_model(
+    name: str = "lung-compact", *, weights: Path | str | None = None, device: str = "auto"
+) -> PromptableModel:
+    """A model of the registry, ready to answer.
+
+    Args:
+        name: one of `MODELS`.
+        weights: a checkpoint of the user's; a full one replaces the registry's weights, a decoder alone is put on top.
+        device: 'auto' takes CUDA, then Apple's MPS, then the CPU.
+    Raises:
+        ModelError: unknown name, weights absent (says how to fetch them) or not fitting, no such device.
+    """
+    from SAMLungSegLib.models.checkpoints import load_state_dict
+    from SAMLungSegLib.models.loading import build, chosen_device, registry_state
+
+    spec = model_spec(name)
+    own = load_state_dict(Path(weights)) if weights is not None else None
+    return build(spec, lambda: registry_state(spec), own, what=str(weights), device=chosen_device(device))

@@ -1,0 +1,78 @@
+"""What every promptable model offers: encode a slice once, then answer prompts about it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.prompts import PromptSet
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The encoded form of one slice.
+
+    Attributes:
+        features: tensors of a single slice without batch axis, the image embedding (C, h, w) first, then any
+            high-resolution skips.
+        size_hw: the slice's own size in pixels.
+    """
+
+    features: tuple[torch.Tensor, ...]
+    size_hw: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's answer to one prompt set.
+
+    Attributes:
+        logits: float32 (H, W) of the slice; the object is where they exceed the logit of the threshold. They may be
+            given back as a mask prompt.
+        score: predicted intersection over union of the mask, as the model sees it.
+        side_logits: float32 (2, H, W), patient's right lung then left lung, of models that tell them apart.
+        low_res_logits: float32 (h, w), unthresholded, on the decoder's own grid.
+    """
+
+    logits: np.ndarray
+    score: float
+    side_logits: np.ndarray | None
+    low_res_logits: np.ndarray
+
+
+class PromptableModel(ABC):
+    """Base of the model families. Slices are uint8 (H, W), windowed, in radiological display orientation."""
+
+    name: str
+    device: torch.device
+    answers_without_prompt: bool = False
+    tells_sides_apart: bool = False
+    accepts_points: bool = True
+    accepts_masks: bool = True
+
+    @abstractmethod
+    def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
+        """Encode slices (uint8 (H, W) each, sizes may differ), in one batch where the sizes allow."""
+
+    @abstractmethod
+    def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
+        """Answer one prompt set about an encoded slice."""
+
+    def check_prompts(self, prompts: PromptSet, size_hw: tuple[int, int]) -> None:
+        """Refuse prompts that this model cannot answer.
+
+        Raises:
+            PromptError: with the model's name and what it accepts.
+        """
+        if prompts.is_empty and not self.answers_without_prompt:
+            raise PromptError(f"Model {self.name} needs a prompt: give a point or a box, or use lung-compact.")
+        if prompts.points and not self.accepts_points:
+            raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of points.")
+        if prompts.mask is not None and not self.accepts_masks:
+            raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of a mask.")
+        prompts.check_inside(size_hw)

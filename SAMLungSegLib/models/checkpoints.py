@@ -1,0 +1,329 @@
+"""Weights: download and verify files, read them without running code, put them into a network."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import filelock
+
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models.download import Cancelled, DownloadCancelledError, Progress, download, stop_if
+from SAMLungSegLib.models.registry import CACHE_VARIABLE, ModelSpec, bundled_file, models_folder
+
+if TYPE_CHECKING:  # torch takes seconds to import, and neither downloading nor verifying needs it
+    from torch import Tensor, nn
+
+Status = Literal["ok", "absent", "wrong hash", "unverified"]
+
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+PREFIXES = ("module.", "sam.", "model.")
+NAMED_KEYS = 3
+
+logger = logging.getLogger(__name__)
+
+__all__ = [
+    "DownloadCancelledError",
+    "apply_weights",
+    "checkpoint_path",
+    "fetch",
+    "load_state_dict",
+    "verify",
+]
+
+
+def checkpoint_path(spec: ModelSpec, folder: Path | None = None) -> Path:
+    """Where the weights of `spec` lie or will lie.
+
+    Raises:
+        ModelError: the weights are bundled and missing.
+    """
+    if spec.is_bundled:
+        return bundled_file(spec.file_name)
+    return (folder or models_folder()) / spec.file_name
+
+
+def verify(spec: ModelSpec, *, folder: Path | None = None) -> Status:
+    """Compare the local weights of `spec` with the hash of the registry.
+
+    A file that was hashed before and has kept its size and time is not read again. Where no hash is published, the
+    first one seen is recorded and later changes are noticed.
+
+    Returns:
+        'ok', 'absent', 'wrong hash', or 'unverified' if no hash is published.
+    """
+    try:
+        path = checkpoint_path(spec, folder)
+        if not path.is_file():
+            return "absent"
+    except ModelError:
+        return "absent"
+    recorded = {} if spec.is_bundled else _read_receipt(path)
+    unchanged = recorded.get("stamp") == _stamp(path)
+    got = recorded["sha256"] if unchanged else _sha256(path)
+    if got != (spec.sha256 or recorded.get("sha256", got)):
+        return "wrong hash"
+    if not unchanged and not spec.is_bundled:
+        _write_receipt(path, got)
+    return "ok" if spec.sha256 else "unverified"
+
+
+def fetch(
+    spec: ModelSpec,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+    url: str | None = None,
+) -> Path:
+    """Download the weights of `spec` unless they are here, verify them, and return their path.
+
+    An interrupted download is resumed. Two processes may ask for the same file: the second waits for the first.
+
+    Args:
+        folder: where to keep them; the cache folder if None.
+        progress: called with the bytes here and in total (0 if unknown).
+        cancelled: asked regularly; return True to stop.
+        url: another address of the same file, such as a mirror.
+    Raises:
+        DownloadCancelledError: stopped by `cancelled`.
+        ModelError: no connection, no space, or the hash is wrong; says what to do.
+    """
+    status = verify(spec, folder=folder)
+    if spec.is_bundled:
+        return _bundled(spec, status)
+    path = checkpoint_path(spec, folder)
+    if status in ("ok", "unverified"):
+        return path
+    with _only_one(path, cancelled):
+        status = verify(spec, folder=folder)
+        if status in ("ok", "unverified"):
+            return path
+        if status == "wrong hash":
+            logger.warning("%s has the wrong SHA-256: moved to %s, downloading again", path, _set_aside(path, path))
+        part = download(
+            url or spec.url, path, name=spec.name, size_bytes=spec.size_bytes, progress=progress, cancelled=cancelled
+        )
+        return _accept(spec, part, path)
+
+
+def load_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read weights without ever running code that a file may carry.
+
+    Wrappers ('model', 'state_dict', ...) and prefixes that all keys share ('module.', ...) are taken off; all floats
+    become float32.
+
+    Args:
+        path: a .safetensors, .pth or .pt file.
+    Returns:
+        Tensors on the CPU by name.
+    Raises:
+        ModelError: absent, another kind of file, damaged, not a state dict, or a pickle that would run code.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"There are no weights at {path}; give an existing .safetensors, .pth or .pt file.")
+    state = _without_prefixes(_unwrapped(_read_tensors(path)))
+    if not state:
+        raise ModelError(f"{path} holds no weights; give a state dict (tensors by name).")
+    for key, value in state.items():
+        if not torch.is_tensor(value):
+            kind = type(value).__name__
+            raise ModelError(f"{path} is not a state dict: {key!r} is a {kind}; give a file with tensors by name.")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) -> Literal["full", "decoder"]:
+    """Load `state` into a network with `image_encoder`, `prompt_encoder` and `mask_decoder`.
+
+    Args:
+        module: the network, changed in place.
+        state: all weights, or those of the mask decoder with or without the prefix 'mask_decoder.'; weights of the
+            prompt encoder beside them are loaded too.
+        what: what the weights are called in messages, such as a path.
+    Returns:
+        'full' or 'decoder'.
+    Raises:
+        ModelError: keys are missing or unexpected or have another shape; nothing was loaded.
+    """
+    state = _with_part_names(module, state)
+    parts = {key.partition(".")[0] for key in state}
+    is_full = "image_encoder" in parts
+    wanted = {
+        key: value
+        for key, value in module.state_dict().items()
+        if is_full or key.partition(".")[0] in parts | {"mask_decoder"}
+    }
+    problems = _differences(wanted, state)
+    if problems:
+        raise ModelError(
+            f"The weights {what} do not fit {type(module).__name__}: {'; '.join(problems)}. "
+            "Give weights of the same architecture."
+        )
+    module.load_state_dict(state, strict=False)
+    return "full" if is_full else "decoder"
+
+
+# ---- files
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _receipt_path(path: Path) -> Path:
+    return Path(f"{path}.verified")
+
+
+def _read_receipt(path: Path) -> dict[str, Any]:
+    try:
+        receipt = json.loads(_receipt_path(path).read_text(encoding="utf-8"))
+        return {"sha256": str(receipt["sha256"]), "stamp": list(receipt["stamp"])}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _write_receipt(path: Path, sha256: str) -> None:
+    with contextlib.suppress(OSError):  # a read-only cache shared by several users: hash again next time
+        _receipt_path(path).write_text(json.dumps({"sha256": sha256, "stamp": _stamp(path)}), encoding="utf-8")
+
+
+def _set_aside(file: Path, path: Path) -> Path:
+    """Move a damaged `file` to where nobody takes it for the weights at `path`."""
+    aside = Path(f"{path}.wrong-hash")
+    os.replace(file, aside)
+    _receipt_path(path).unlink(missing_ok=True)
+    return aside
+
+
+def _bundled(spec: ModelSpec, status: Status) -> Path:
+    path = bundled_file(spec.file_name)
+    if status == "wrong hash":
+        raise ModelError(f"The bundled weights {path} are damaged (SHA-256 is not {spec.sha256}); install again.")
+    return path
+
+
+def _accept(spec: ModelSpec, part: Path, path: Path) -> Path:
+    got = _sha256(part)
+    if spec.sha256 not in (None, got):
+        aside = _set_aside(part, path)
+        raise ModelError(
+            f"The download of {spec.name} has SHA-256 {got}, expected {spec.sha256}; it was moved to {aside}. "
+            "Run again, or download it over another network."
+        )
+    os.replace(part, path)
+    _write_receipt(path, got)
+    if spec.sha256 is None:
+        logger.warning("No SHA-256 is published for %s: it cannot be verified; recorded %s", spec.name, got)
+    return path
+
+
+@contextlib.contextmanager
+def _only_one(path: Path, cancelled: Cancelled | None) -> Iterator[None]:
+    """Let one process at a time download to `path`; the system frees the lock of a process that dies."""
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            stop_if(cancelled, path)
+            with contextlib.suppress(filelock.Timeout):
+                lock.acquire(timeout=0.5)
+    except OSError as error:
+        raise ModelError(
+            f"Cannot write to {path.parent} ({error}); set {CACHE_VARIABLE} to a folder you can write to."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# ---- tensors
+
+
+def _read_tensors(path: Path) -> Any:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    suffix = path.suffix.lower()
+    if suffix not in (".safetensors", ".pth", ".pt"):
+        raise ModelError(f"{path} is not a weights file; give a .safetensors, .pth or .pt file.")
+    try:
+        if suffix == ".safetensors":
+            return load_file(path)
+        # only torch's zip format can be mapped into memory; the older one is a bare pickle
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} was not loaded: it is damaged, or it holds more than weights and could run code; give a plain "
+            "state dict or a .safetensors file."
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{path} cannot be read as weights ({reason}); it is damaged: get it again.") from error
+
+
+def _unwrapped(content: Any) -> dict[str, Any]:
+    """The innermost state dict of a training checkpoint; empty if there is none."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            return dict(content)
+        content = inner
+    return {}
+
+
+def _without_prefixes(state: dict[str, Any]) -> dict[str, Any]:
+    while state:
+        prefix = next((p for p in PREFIXES if all(str(key).startswith(p) for key in state)), None)
+        if prefix is None:
+            break
+        state = {key[len(prefix) :]: value for key, value in state.items()}
+    return state
+
+
+def _with_part_names(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Prefix bare keys of a mask decoder with 'mask_decoder.'; leave others alone."""
+    own = {name for name, _ in module.mask_decoder.named_children()}
+    if all(key.partition(".")[0] in own for key in state):
+        return {f"mask_decoder.{key}": value for key, value in state.items()}
+    return dict(state)
+
+
+def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """One phrase for each kind of difference, with counts and the first few keys."""
+    shapes = [
+        f"{key} is {tuple(given[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in given and given[key].shape != value.shape
+    ]
+    kinds = {
+        "missing": [key for key in wanted if key not in given],
+        "unexpected": [key for key in given if key not in wanted],
+        "of another shape": shapes,
+    }
+    return [
+        f"{len(keys)} {kind} ({', '.join(keys[:NAMED_KEYS])}{', ...' if len(keys) > NAMED_KEYS else ''})"
+        for kind, keys in kinds.items()
+        if keys
+    ]

@@ -1,0 +1,248 @@
+"""lung-compact: a small promptable network that knows lungs.
+
+SAM's own prompt encoder and mask decoder sit around a convolutional pyramid encoder. High-resolution skips of the
+encoder join the decoder's upscaling, so the masks come out at half the input resolution instead of a quarter.
+The four mask tokens have fixed meanings: what was prompted (both lungs if nothing was), right lung, left lung, both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from torch import Tensor, nn
+
+from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.prompts import PromptSet
+
+INPUT_SIZE = 256
+PROMPT_WIDTH = 128
+STAGE_WIDTHS = (24, 48, 80, 144, 224)
+STAGE_DEPTHS = (1, 2, 3, 4, 3)
+PROMPTED, RIGHT, LEFT, BOTH = range(4)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, then batch normalisation: one convolution once fused."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+
+
+class MixBlock(nn.Module):
+    """Residual 5x5 depthwise mixing in space, then mixing of channels at `expansion` times the width."""
+
+    def __init__(self, width: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.space = ConvNorm(width, width, 5, groups=width)
+        self.expand = ConvNorm(width, width * expansion, 1)
+        self.project = ConvNorm(width * expansion, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(F.relu(self.expand(self.space(x))))
+
+
+class PyramidEncoder(nn.Module):
+    """Five strided stages and a top-down sum.
+
+    Input (B, 1, 256, 256) in [-1, 1]; output the embedding (B, 128, 32, 32) and the skips (B, 32, 64, 64) and
+    (B, 16, 128, 128).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages, inputs = [], 1
+        for width, depth in zip(STAGE_WIDTHS, STAGE_DEPTHS, strict=True):
+            blocks = [MixBlock(width) for _ in range(depth)]
+            stages.append(nn.Sequential(ConvNorm(inputs, width, 3, stride=2), nn.ReLU(), *blocks))
+            inputs = width
+        self.stages = nn.ModuleList(stages)
+        self.laterals = nn.ModuleList(ConvNorm(width, PROMPT_WIDTH, 1) for width in STAGE_WIDTHS[2:])
+        self.neck = nn.Sequential(MixBlock(PROMPT_WIDTH), ConvNorm(PROMPT_WIDTH, PROMPT_WIDTH, 1))
+        self.skip_quarter = ConvNorm(STAGE_WIDTHS[1], PROMPT_WIDTH // 4, 1)
+        self.skip_half = ConvNorm(STAGE_WIDTHS[0], PROMPT_WIDTH // 8, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        half, quarter, *deep = maps
+        laterals = [lateral(level) for lateral, level in zip(self.laterals, deep, strict=True)]
+        top = laterals[-1]
+        for lateral in reversed(laterals[:-1]):
+            top = lateral + F.interpolate(top, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.neck(top), self.skip_quarter(quarter), self.skip_half(half)
+
+
+class SkipMaskDecoder(MaskDecoder):
+    """SAM's mask decoder whose upscaling takes two skips from the encoder and mixes in space after each."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            transformer_dim=width,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=4 * width, num_heads=8),
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=width,
+        )
+        self.mix_quarter = MixBlock(width // 4)
+        self.mix_half = MixBlock(width // 8)
+
+    def predict_all(
+        self, embedding: Tensor, skips: tuple[Tensor, Tensor], position: Tensor, sparse: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, 4, 128, 128) and predicted IoU (B, 4) of all mask tokens.
+
+        Args:
+            embedding: (B, C, 32, 32); skips: (B, C/4, 64, 64) and (B, C/8, 128, 128).
+            position: (1, C, 32, 32) positional encoding of the grid.
+            sparse: (B, N, C) point and box tokens; dense: (B, C, 32, 32) mask prompt.
+        """
+        batch = embedding.shape[0]
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(batch, -1, -1), sparse], dim=1)
+        tokens, image = self.transformer(embedding + dense, position.expand(batch, -1, -1, -1), tokens)
+        image = image.transpose(1, 2).reshape(embedding.shape)
+
+        up_quarter, norm, activation, up_half, last_activation = self.output_upscaling
+        quarter = self.mix_quarter(activation(norm(up_quarter(image) + skips[0])))
+        half = self.mix_half(last_activation(up_half(quarter) + skips[1]))
+
+        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
+        weights = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
+        logits = (weights @ half.flatten(2)).unflatten(2, half.shape[2:])
+        return logits, self.iou_prediction_head(tokens[:, 0])
+
+
+class CompactNet(nn.Module):
+    """The network: `image_encoder`, `prompt_encoder`, `mask_decoder`, as in SAM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        grid = INPUT_SIZE // 8
+        self.image_encoder = PyramidEncoder()
+        self.prompt_encoder = PromptEncoder(
+            embed_dim=PROMPT_WIDTH,
+            image_embedding_size=(grid, grid),
+            input_image_size=(INPUT_SIZE, INPUT_SIZE),
+            mask_in_chans=16,
+        )
+        self.mask_decoder = SkipMaskDecoder(PROMPT_WIDTH)
+
+    def decode(
+        self,
+        features: tuple[Tensor, Tensor, Tensor],
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, 4, 128, 128) and IoU (B, 4) for one prompt set per image of the batch.
+
+        Args:
+            features: what `image_encoder` returned.
+            points: XY (B, N, 2) in input pixels and labels (B, N), 1, 0 or -1 for padding.
+            boxes: (B, 4) XYXY in input pixels.
+            masks: (B, 1, 128, 128) logits.
+        """
+        embedding, *skips = features
+        sparse, dense = self.prompt_encoder(points, boxes, masks)
+        sparse = sparse.expand(embedding.shape[0], -1, -1)
+        dense = dense.expand(embedding.shape[0], -1, -1, -1)
+        position = self.prompt_encoder.get_dense_pe()
+        return self.mask_decoder.predict_all(embedding, tuple(skips), position, sparse, dense)
+
+
+def to_input(grey: Tensor) -> Tensor:
+    """Grey slices (B, 1, H, W) in 0..255 to the network's frame (B, 1, 256, 256) in [-1, 1].
+
+    The longest side becomes 256 (antialiased bilinear), the rest is padded with black at the bottom and right.
+    """
+    height, width = scaled_size(tuple(grey.shape[-2:]))
+    small = F.interpolate(grey, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return F.pad(small, (0, INPUT_SIZE - width, 0, INPUT_SIZE - height)) / 127.5 - 1
+
+
+def scaled_size(size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Size in the network's frame of a slice of `size_hw` pixels, aspect kept."""
+    longest = max(size_hw)
+    return tuple(max(1, round(side * INPUT_SIZE / longest)) for side in size_hw)
+
+
+class CompactModel(PromptableModel):
+    """lung-compact behind the interface of all models.
+
+    Without a prompt it answers 'both lungs'. With positive points, a box or a mask it answers about the object that
+    they show. Which lung a pixel belongs to comes from the right and left mask tokens in either case.
+    """
+
+    answers_without_prompt = True
+    tells_sides_apart = True
+
+    def __init__(self, net: CompactNet, *, name: str = "lung-compact", device: torch.device | str = "cpu") -> None:
+        self.name = name
+        self.device = torch.device(device)
+        self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
+        frames = torch.cat([to_input(torch.from_numpy(np.ascontiguousarray(s)).float()[None, None]) for s in slices])
+        frames = frames.to(self.device).contiguous(memory_format=torch.channels_last)
+        features = self.net.image_encoder(frames)
+        return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
+
+    @torch.inference_mode()
+    def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
+        self.check_prompts(prompts, embedding.size_hw)
+        features = tuple(level[None] for level in embedding.features)
+        low_res, iou = self.net.decode(features, *self._prompt_tensors(prompts, embedding.size_hw))
+        logits = from_frame(low_res, embedding.size_hw)[0].cpu().numpy()
+        return Prediction(
+            logits=logits[PROMPTED],
+            score=float(iou[0, PROMPTED].clamp(0, 1)),
+            side_logits=logits[[RIGHT, LEFT]],
+            low_res_logits=low_res[0, PROMPTED].cpu().numpy(),
+        )
+
+    def _prompt_tensors(self, prompts: PromptSet, size_hw: tuple[int, int]) -> tuple:
+        """Points, boxes and masks in the network's frame, None where not given."""
+        height, width = scaled_size(size_hw)
+        scale_xy = np.array([width / size_hw[1], height / size_hw[0]], np.float32)
+        points = boxes = masks = None
+        if prompts.points:
+            points_xy = (prompts.points_xy() + 0.5) * scale_xy - 0.5
+            points = (self._on_device(points_xy), self._on_device(prompts.point_labels()))
+        if prompts.box is not None:
+            corners = np.array(prompts.box.xyxy, np.float32).reshape(2, 2)
+            boxes = self._on_device(((corners + 0.5) * scale_xy - 0.5).ravel())
+        if prompts.mask is not None:
+            masks = mask_to_frame(torch.from_numpy(prompts.mask.logits())[None, None]).to(self.device)
+        return points, boxes, masks
+
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array)[None].to(self.device)
+
+
+def mask_to_frame(logits: Tensor) -> Tensor:
+    """Logits (B, 1, H, W) of a slice to the decoder's grid (B, 1, 128, 128)."""
+    height, width = scaled_size(tuple(logits.shape[-2:]))
+    small = F.interpolate(logits, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    lowest = float(logits.min())
+    framed = F.pad(small, (0, INPUT_SIZE - width, 0, INPUT_SIZE - height), value=min(lowest, -10.0))
+    return F.avg_pool2d(framed, 2)
+
+
+def from_frame(low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Logits (B, C, 128, 128) to the slice's own pixels (B, C, H, W), bilinear in one step."""
+    height, width = scaled_size(size_hw)
+    rows, columns = (max(1, round(side * low_res.shape[-1] / INPUT_SIZE)) for side in (height, width))
+    if (rows * 2, columns * 2) == (height, width):
+        return F.interpolate(low_res[..., :rows, :columns], size_hw, mode="bilinear", align_corners=False)
+    frame = F.interpolate(low_res, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+    return F.interpolate(frame[..., :height, :width], size_hw, mode="bilinear", align_corners=False)

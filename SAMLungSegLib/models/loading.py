@@ -1,0 +1,72 @@
+"""From a row of the registry to a model that answers: networks built, weights put in, device chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from segment_anything import sam_model_registry
+from torch import Tensor, nn
+
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, load_state_dict, verify
+from SAMLungSegLib.models.compact import CompactModel, CompactNet
+from SAMLungSegLib.models.medsam import MedSamModel
+from SAMLungSegLib.models.registry import ModelSpec
+from SAMLungSegLib.models.sam import SamModel, available_device
+
+State = Mapping[str, Tensor]
+FAMILIES: dict[str, type[PromptableModel]] = {"compact": CompactModel, "sam": SamModel, "medsam": MedSamModel}
+
+
+def chosen_device(device: str) -> torch.device:
+    """The device called `device`; 'auto' takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ModelError: the device is not on this machine.
+    """
+    if device != "auto":
+        return available_device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def registry_state(spec: ModelSpec) -> State:
+    """The registry's own weights of `spec`, from disk only.
+
+    Raises:
+        ModelError: they are absent or their hash is wrong.
+    """
+    status = verify(spec)
+    remedy = f"run 'samlungseg models fetch {spec.name}'"
+    if status == "absent":
+        raise ModelError(f"The weights of {spec.name} are not on this machine; {remedy}.")
+    if status == "wrong hash":
+        raise ModelError(f"The weights {checkpoint_path(spec)} are damaged; {remedy}.")
+    return load_state_dict(checkpoint_path(spec))
+
+
+def build(
+    spec: ModelSpec, registry: Callable[[], State], own: State | None, *, what: str, device: torch.device
+) -> PromptableModel:
+    """The model of `spec` with the registry's weights, or the user's `own` in their place or on top of them.
+
+    Args:
+        registry: reads the registry's weights; called only where `own` does not hold everything.
+        what: what messages call `own`.
+    Raises:
+        ModelError: weights do not fit.
+    """
+    net = _network(spec)
+    holds_everything = own is not None and any(key.startswith("image_encoder.") for key in own)
+    if not holds_everything:
+        apply_weights(net, registry(), what=spec.name)
+    if own is not None:
+        apply_weights(net, own, what=what)
+    return FAMILIES[spec.family](net, name=spec.name, device=device)
+
+
+def _network(spec: ModelSpec) -> nn.Module:
+    return CompactNet() if spec.family == "compact" else sam_model_registry[spec.architecture](checkpoint=None)

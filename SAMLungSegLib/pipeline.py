@@ -1,0 +1,306 @@
+"""The job: a volume in, right and left lung out.
+
+Slices are taken in radiological display orientation, so that every storage order gives the same lungs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from SAMLungSegLib.errors import PromptError, SAMLungSegError
+from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, guess_modality, to_grey
+from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, fill_holes_and_drop_islands, split_sides
+from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
+from SAMLungSegLib.prompts.automatic import rough_lungs_ct, rough_lungs_xray
+from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane, read_volume, write_labelmap
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+LUNGS = {"both": (RIGHT_LUNG, LEFT_LUNG), "right": (RIGHT_LUNG,), "left": (LEFT_LUNG,)}
+
+
+class CancelledError(SAMLungSegError):
+    """The caller asked to stop; nothing was written."""
+
+
+@dataclass(frozen=True)
+class VolumePoint:
+    """A click at voxel `ijk` of a volume's own grid."""
+
+    ijk: tuple[float, float, float]
+    positive: bool = True
+
+
+@dataclass(frozen=True)
+class VolumeBox:
+    """A box between two voxel corners of a volume's own grid; slices outside every box stay empty."""
+
+    first_ijk: tuple[float, float, float]
+    last_ijk: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a volume is segmented.
+
+    Attributes:
+        modality: None to guess it.
+        window: CT window; ignored for X-rays and for images that are windowed already.
+        points, boxes: prompts in voxels of the volume; without any the model or classical means find the lungs.
+        threshold: probability above which a pixel is lung, in (0, 1).
+        lungs: 'both', 'right' or 'left'.
+    """
+
+    modality: Modality | None = None
+    window: Window = WINDOW_PRESETS["lung"]
+    points: tuple[VolumePoint, ...] = ()
+    boxes: tuple[VolumeBox, ...] = ()
+    threshold: float = 0.5
+    lungs: str = "both"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise PromptError(f"Threshold {self.threshold} is not between 0 and 1; 0.5 is usual.")
+        if self.lungs not in LUNGS:
+            raise PromptError(f"Lungs '{self.lungs}' is not one of {', '.join(LUNGS)}.")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Lungs of one volume.
+
+    Attributes:
+        volume: the input.
+        labelmap_kji: uint8 on the input's grid, 1 = patient's right lung, 2 = left lung.
+        grey_nhw: uint8 (N, H, W), what the model saw, in display orientation.
+        scores: float32 (N,), predicted IoU per displayed slice; NaN where nothing was asked.
+    """
+
+    volume: Volume
+    modality: Modality
+    plane: SlicePlane
+    labelmap_kji: np.ndarray
+    grey_nhw: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def labelmap_nhw(self) -> np.ndarray:
+        """The labelmap in display orientation."""
+        return self.plane.to_display(self.labelmap_kji)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the labelmap; the format follows the extension (see `volume.write_labelmap`)."""
+        write_labelmap(self.labelmap_kji, self.volume, Path(path))
+        return Path(path)
+
+
+def segment_volume(
+    volume: Volume,
+    model: PromptableModel,
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Segmentation:
+    """Right and left lung of a CT or X-ray.
+
+    Args:
+        volume: the image.
+        model: any model of the registry.
+        options: modality, window, prompts, threshold.
+        progress: called with (slices done, slices in all).
+        cancelled: polled between slices.
+    Raises:
+        PromptError: a prompt is outside the volume or not one that the model accepts.
+        CancelledError: `cancelled` returned true.
+    """
+    options = options or Options()
+    modality = options.modality or guess_modality(volume)
+    plane = axial_plane(volume)
+    grey = plane.to_display(to_grey(volume, modality, options.window))
+    prompts = _PromptPlan(volume, plane, grey, modality, model, options)
+    labelmap = np.zeros(grey.shape, np.uint8)
+    scores = np.full(len(grey), np.nan, np.float32)
+    for index in range(len(grey)):
+        if cancelled():
+            raise CancelledError(f"Stopped after {index} of {len(grey)} slices of {volume.name}; nothing was written.")
+        questions = prompts.of_slice(index)
+        if questions:
+            embedding = model.encode([grey[index]])[0]
+            labelmap[index], scores[index] = _answer(model, embedding, questions, options.threshold)
+        if progress:
+            progress(index + 1, len(grey))
+    labelmap = fill_holes_and_drop_islands(labelmap)
+    labelmap[~np.isin(labelmap, LUNGS[options.lungs])] = 0
+    return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One prompt set, which lung it is about (None: tell from the answer), and whether it corrects the own answer."""
+
+    prompts: PromptSet
+    side: int | None = None
+    corrects: bool = False
+
+
+class _PromptPlan:
+    """Which questions each slice is asked: the user's, or automatic ones where the user gave none."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        plane: SlicePlane,
+        grey: np.ndarray,
+        modality: Modality,
+        model: PromptableModel,
+        options: Options,
+    ) -> None:
+        self.model, self.size_hw = model, grey.shape[1:]
+        self.points = _points_by_slice(options.points, plane, volume)
+        self.boxes = _boxes_by_slice(options.boxes, plane, volume)
+        self.rough = None
+        if not model.answers_without_prompt and not self.boxes:
+            self.rough = _rough_lungs(volume, plane, grey, modality)
+        for index in {*self.points, *self.boxes}:
+            for question in self.of_slice(index):
+                model.check_prompts(question.prompts, self.size_hw)
+
+    def of_slice(self, index: int) -> list[_Question]:
+        points, boxes = self.points.get(index, []), self.boxes.get(index, [])
+        if boxes:
+            return [_Question(prompts) for prompts in _per_object(points, boxes)]
+        if self.boxes and not points:
+            return []
+        if self.model.answers_without_prompt:
+            return [_Question(PromptSet(tuple(points)), corrects=bool(points))]
+        if points:
+            return [_Question(PromptSet(tuple(points)))]
+        return [_Question(self._accepted(p), side) for side, p in automatic_prompts(self.rough[index]).items()]
+
+    def _accepted(self, prompts: PromptSet) -> PromptSet:
+        return prompts if self.model.accepts_points else PromptSet(box=prompts.box)
+
+
+def _rough_lungs(volume: Volume, plane: SlicePlane, grey: np.ndarray, modality: Modality) -> np.ndarray:
+    if modality == "XRAY":
+        return np.stack([rough_lungs_xray(image) for image in grey])
+    window = WINDOW_PRESETS["lung"]
+    lung_grey = plane.to_display(to_grey(volume, modality, window))
+    hu = window.low + lung_grey.astype(np.float32) * (window.width / 255)
+    return rough_lungs_ct(hu, (plane.slice_spacing_mm, *plane.spacing_hw_mm))
+
+
+def _points_by_slice(points: Sequence[VolumePoint], plane: SlicePlane, volume: Volume) -> dict[int, list[PointPrompt]]:
+    by_slice: dict[int, list[PointPrompt]] = {}
+    for point in points:
+        _check_inside(point.ijk, volume)
+        index, x, y = plane.ijk_to_nxy(point.ijk)
+        by_slice.setdefault(round(index), []).append(PointPrompt((float(x), float(y)), point.positive))
+    return by_slice
+
+
+def _boxes_by_slice(boxes: Sequence[VolumeBox], plane: SlicePlane, volume: Volume) -> dict[int, list[BoxPrompt]]:
+    by_slice: dict[int, list[BoxPrompt]] = {}
+    for box in boxes:
+        for corner in (box.first_ijk, box.last_ijk):
+            _check_inside(corner, volume)
+        corners = plane.ijk_to_nxy([box.first_ijk, box.last_ijk])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        flat = BoxPrompt((float(low[1]), float(low[2]), float(high[1]), float(high[2])))
+        for index in range(round(low[0]), round(high[0]) + 1):
+            by_slice.setdefault(index, []).append(flat)
+    return by_slice
+
+
+def _check_inside(ijk: tuple[float, float, float], volume: Volume) -> None:
+    size_ijk = volume.array_kji.shape[::-1]
+    if not all(-0.5 <= value <= size - 0.5 for value, size in zip(ijk, size_ijk, strict=True)):
+        given = ",".join(f"{value:g}" for value in ijk)
+        raise PromptError(f"Voxel {given} is outside {volume.name}, which has {size_ijk} voxels along i, j, k.")
+
+
+def _per_object(points: Sequence[PointPrompt], boxes: Sequence[BoxPrompt]) -> list[PromptSet]:
+    """One prompt set per box with the points in it; positive points outside every box make one more object."""
+    sets = [PromptSet(tuple(p for p in points if _is_inside(p, box)), box) for box in boxes]
+    outside = [p for p in points if not any(_is_inside(p, box) for box in boxes)]
+    if any(p.positive for p in outside):
+        sets.append(PromptSet(tuple(outside)))
+    return sets
+
+
+def _is_inside(point: PointPrompt, box: BoxPrompt) -> bool:
+    (x, y), (left, top, right, bottom) = point.xy, box.xyxy
+    return left <= x <= right and top <= y <= bottom
+
+
+def _answer(
+    model: PromptableModel, embedding: Embedding, questions: Sequence[_Question], threshold: float
+) -> tuple[np.ndarray, float]:
+    """Labelmap of one slice and the lowest predicted IoU of its answers."""
+    cut = float(np.log(threshold / (1 - threshold)))
+    labelmap = np.zeros(embedding.size_hw, np.uint8)
+    scores = []
+    for question in questions:
+        prompts = _with_own_mask(model, embedding, question.prompts) if question.corrects else question.prompts
+        prediction = model.decode(embedding, prompts)
+        labels = _labels(prediction, cut, question.side)
+        labelmap = np.where(labelmap == 0, labels, labelmap)
+        scores.append(prediction.score)
+    return labelmap, min(scores)
+
+
+def _with_own_mask(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> PromptSet:
+    """Points as corrections: the unprompted answer says which object, the points mend it."""
+    return PromptSet(prompts.points, prompts.box, MaskPrompt(model.decode(embedding, PromptSet()).logits))
+
+
+def _labels(prediction: Prediction, cut: float, side: int | None) -> np.ndarray:
+    mask = prediction.logits > cut
+    if side is not None:
+        return np.where(mask, side, 0).astype(np.uint8)
+    if prediction.side_logits is None:
+        return split_sides(mask)
+    right, left = prediction.side_logits
+    return np.where(mask, np.where(right >= left, RIGHT_LUNG, LEFT_LUNG), 0).astype(np.uint8)
+
+
+def segment(
+    image: Volume | Path | str,
+    *,
+    model: str | PromptableModel = "lung-compact",
+    weights: Path | str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    **options: object,
+) -> Segmentation:
+    """Lungs of one image, the one-line way.
+
+    Example:
+        >>> from SAMLungSegLib import segment
+        >>> segment("chest.nii.gz").save("chest_lungs.seg.nrrd")
+
+    Args:
+        image: a volume, or the path of a file or DICOM folder.
+        model: a name of the registry or a loaded model.
+        weights: a checkpoint of the user's for that model.
+        device: 'auto', 'cpu', 'cuda', 'mps'.
+        progress: called with (slices done, slices in all).
+        cancelled: polled between slices.
+        **options: fields of `Options`.
+    Raises:
+        SAMLungSegError: its kinds say what was wrong with the image, the prompts or the model.
+    """
+    from SAMLungSegLib.models import load_model
+
+    volume = image if isinstance(image, Volume) else read_volume(image)
+    loaded = model if isinstance(model, PromptableModel) else load_model(model, weights=weights, device=device)
+    return segment_volume(volume, loaded, Options(**options), progress=progress, cancelled=cancelled)

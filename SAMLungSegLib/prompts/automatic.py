@@ -1,0 +1,176 @@
+"""Prompts without a user: where the lungs are, found by classical means.
+
+The result is a rough labelmap of certain lung; boxes and points come from it. Rough is enough, for a prompt only says
+where to look.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
+
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, keep_large_components, split_sides
+from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
+
+AIR_BELOW_HU = -320
+AIR_HU = -1000
+SMALLEST_POCKET_MM2 = 60.0
+SMALLEST_LUNG_ML = 100.0
+SMALLEST_SLICE_PART = 0.002
+
+
+def automatic_prompts(rough: np.ndarray) -> dict[int, PromptSet]:
+    """Box, one positive point per part and one negative point for each lung of a slice.
+
+    Args:
+        rough: uint8 (H, W), 1 right lung, 2 left lung, from `rough_lungs_ct` or `rough_lungs_xray`.
+    Returns:
+        Prompt sets by label; a lung that is absent from the slice has no entry.
+    """
+    prompts = {}
+    for side in (RIGHT_LUNG, LEFT_LUNG):
+        mask = rough == side
+        if mask.sum() < SMALLEST_SLICE_PART * mask.size:
+            continue
+        rows, columns = np.nonzero(mask)
+        box = BoxPrompt((columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5))
+        points = [PointPrompt(_thickest_point(part)) for part in _parts(mask)]
+        points += [PointPrompt(xy, positive=False) for xy in _between_the_lungs(rough)]
+        prompts[side] = PromptSet(points=tuple(points), box=box)
+    return prompts
+
+
+def _parts(mask: np.ndarray) -> list[np.ndarray]:
+    components = label(mask, connectivity=2)
+    regions = sorted(regionprops(components), key=lambda region: -region.area)[:3]
+    return [components == region.label for region in regions if region.area >= 0.1 * mask.sum()]
+
+
+def _thickest_point(mask: np.ndarray) -> tuple[float, float]:
+    """Peak of the distance transform, XY."""
+    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(np.argmax(distance), mask.shape)
+    return float(column), float(row)
+
+
+def _between_the_lungs(rough: np.ndarray) -> list[tuple[float, float]]:
+    """The mediastinal point farthest from lung, inside the box of both lungs; none where one lung is absent."""
+    if not all((rough == side).any() for side in (RIGHT_LUNG, LEFT_LUNG)):
+        return []
+    rows = np.flatnonzero(rough.any(axis=1))
+    inner = np.zeros(rough.shape, bool)
+    first, last = np.median(np.nonzero(rough == RIGHT_LUNG)[1]), np.median(np.nonzero(rough == LEFT_LUNG)[1])
+    inner[rows[0] : rows[-1] + 1, int(min(first, last)) : int(max(first, last)) + 1] = True
+    depth = ndimage.distance_transform_edt(rough == 0) * inner
+    row, column = np.unravel_index(np.argmax(depth), depth.shape)
+    return [(float(column), float(row))] if depth[row, column] > 0 else []
+
+
+def rough_lungs_ct(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Aerated lung of a CT: inside the body, darker than tissue, large, without trachea and bowel gas.
+
+    Args:
+        hu: Hounsfield units (N, H, W), display orientation, inferior to superior.
+        spacing_mm: between slices, rows, columns.
+    Returns:
+        uint8 (N, H, W), 1 right lung, 2 left lung.
+    """
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    air = _air_in_body(hu)
+    parenchyma = air & ~_pure_air(hu, air, spacing_mm)
+    candidate = _opened(parenchyma, spacing_mm)
+    components, count = ndimage.label(candidate)
+    if count == 0:
+        return np.zeros(hu.shape, np.uint8)
+    keep = _lung_components(components, voxel_ml, is_single_slice=hu.shape[0] == 1)
+    lungs = _regrown(keep[components], parenchyma)
+    return np.stack([split_sides(mask) for mask in lungs])
+
+
+def _air_in_body(hu: np.ndarray) -> np.ndarray:
+    """Dark voxels of each slice that the body encloses."""
+    result = np.zeros(hu.shape, bool)
+    for index, slice_hu in enumerate(hu):
+        tissue = ndimage.binary_opening(slice_hu > AIR_BELOW_HU, iterations=2)
+        body = ndimage.binary_fill_holes(keep_large_components(tissue, 0.3))
+        result[index] = body & ~tissue & (slice_hu <= AIR_BELOW_HU)
+    return result
+
+
+def _pure_air(hu: np.ndarray, air: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Trachea, main bronchi and bowel gas: pockets nearer to air than to the typical lung of this patient.
+
+    The limit lies midway between air and the median of all dark voxels, so emphysema, whose median is low, stays lung.
+    """
+    pure = np.zeros(hu.shape, bool)
+    if not air.any():
+        return pure
+    limit = (AIR_HU + float(np.median(hu[air]))) / 2
+    smallest_px = SMALLEST_POCKET_MM2 / (spacing_mm[1] * spacing_mm[2])
+    margin = max(1, round(2.0 / spacing_mm[2]))
+    for index in np.flatnonzero(air.any(axis=(1, 2))):
+        smooth = ndimage.gaussian_filter(hu[index].astype(np.float32), 1.0)
+        pockets = ndimage.binary_opening(air[index] & (smooth < limit), iterations=margin)
+        components, _ = ndimage.label(pockets)
+        large = np.bincount(components.ravel()) >= smallest_px
+        large[0] = False
+        pure[index] = ndimage.binary_dilation(large[components], np.ones((3, 3)), iterations=margin + 1)
+    return pure & air
+
+
+def _opened(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Slice-wise erosion by about 2 mm, which cuts thin bridges."""
+    return ndimage.binary_erosion(mask, np.ones((1, 3, 3)), iterations=max(1, round(2.0 / spacing_mm[2])))
+
+
+def _lung_components(components: np.ndarray, voxel_ml: float, *, is_single_slice: bool) -> np.ndarray:
+    """Which component numbers are lung: large, and reaching as high as the lungs do (bowel gas lies below)."""
+    sizes = np.bincount(components.ravel()).astype(float)
+    sizes[0] = 0
+    smallest = 0.05 * sizes.max() if is_single_slice else max(0.05 * sizes.max(), SMALLEST_LUNG_ML / voxel_ml)
+    keep = sizes >= smallest
+    if is_single_slice or not keep.any():
+        return keep
+    boxes = ndimage.find_objects(components)
+    largest_box = boxes[int(np.argmax(sizes)) - 1][0]
+    middle = (largest_box.start + largest_box.stop) / 2
+    for number in np.flatnonzero(keep):
+        keep[number] = boxes[number - 1][0].stop > middle
+    return keep
+
+
+def _regrown(core: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """Grow back what the erosion took, slice by slice, closing small vessels."""
+    grown = ndimage.binary_dilation(core, np.ones((1, 3, 3)), iterations=4) & within
+    closed = ndimage.binary_closing(grown, np.ones((1, 3, 3)), iterations=3) | grown
+    return np.stack([ndimage.binary_fill_holes(mask) for mask in closed])
+
+
+def rough_lungs_xray(grey: np.ndarray) -> np.ndarray:
+    """Lung fields of a chest X-ray: the dark regions inside the body on either side of the midline.
+
+    Args:
+        grey: uint8 (H, W), bone bright, display orientation.
+    Returns:
+        uint8 (H, W), 1 right lung, 2 left lung; empty where nothing plausible was found.
+    """
+    smooth = ndimage.gaussian_filter(grey.astype(np.float32), 0.008 * max(grey.shape))
+    dark = smooth < threshold_otsu(smooth) if np.ptp(smooth) > 0 else np.zeros(grey.shape, bool)
+    outside = _touching_border(dark & (smooth < np.percentile(smooth, 60)))
+    components = label(dark & ~outside)
+    result = np.zeros(grey.shape, np.uint8)
+    for region in sorted(regionprops(components), key=lambda r: -r.area)[:4]:
+        row, column = (centre / size for centre, size in zip(region.centroid, grey.shape, strict=True))
+        side = RIGHT_LUNG if column < 0.5 else LEFT_LUNG
+        if region.area < 0.02 * grey.size or not 0.15 < row < 0.85 or (result == side).any():
+            continue
+        result[components == region.label] = side
+    return result
+
+
+def _touching_border(mask: np.ndarray) -> np.ndarray:
+    components = label(mask)
+    edges = np.concatenate([components[0], components[-1], components[:, 0], components[:, -1]])
+    return np.isin(components, np.unique(edges[edges > 0]))

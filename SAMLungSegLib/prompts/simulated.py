@@ -1,0 +1,63 @@
+"""Prompts as a person would give them, drawn from a reference mask: for training and for measuring.
+
+Points are XY in pixels of the given mask.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from SAMLungSegLib.errors import PromptError
+
+
+def random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+    """A pixel of a bool mask (H, W) drawn uniformly.
+
+    Raises:
+        PromptError: the mask is empty.
+    """
+    pixels = np.flatnonzero(mask)
+    if pixels.size == 0:
+        raise PromptError("No point can be drawn from an empty mask; skip slices without the object.")
+    row, column = divmod(int(rng.choice(pixels)), mask.shape[1])
+    return float(column), float(row)
+
+
+def jittered_box(mask: np.ndarray, rng: np.random.Generator, jitter_px: float) -> tuple[float, float, float, float]:
+    """Bounding box XYXY of a bool mask, each side moved by at most `jitter_px` inwards or outwards.
+
+    Raises:
+        PromptError: the mask is empty.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
+        raise PromptError("No box can be drawn around an empty mask; skip slices without the object.")
+    edges = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
+    half = min(edges[2] - edges[0], edges[3] - edges[1]) / 2
+    left, top, right, bottom = edges + rng.uniform(-1, 1, 4) * min(jitter_px, 0.5 * half)
+    height, width = mask.shape
+    return max(left, 0.0), max(top, 0.0), min(right, width - 1.0), min(bottom, height - 1.0)
+
+
+def corrective_click(prediction: np.ndarray, reference: np.ndarray) -> tuple[tuple[float, float], bool] | None:
+    """Where a person would click next: the middle of the largest wrong region.
+
+    Args:
+        prediction: bool (H, W).
+        reference: bool (H, W).
+    Returns:
+        The point XY and whether it is positive (the region was missed); None where nothing is wrong.
+    """
+    wrong = prediction != reference
+    if not wrong.any():
+        return None
+    kinds = wrong * (1 + reference)
+    best, best_size = None, 0
+    for kind in (1, 2):
+        components, count = ndimage.label(kinds == kind)
+        if count and (sizes := np.bincount(components.ravel())[1:]).max() > best_size:
+            best, best_size = components == np.argmax(sizes) + 1, sizes.max()
+    distance = ndimage.distance_transform_edt(np.pad(best, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(np.argmax(distance), best.shape)
+    return (float(column), float(row)), bool(reference[row, column])

@@ -1,0 +1,132 @@
+"""From a training run to what ships: float16 weights and their card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from SAMLungSegLib.models.compact import CompactNet
+from SAMLungSegLib.training.loop import TrainingConfig
+
+NAME = "lung-compact"
+
+
+def trained_network(folder: Path) -> CompactNet:
+    """The network with the averaged weights of a run's last checkpoint, as it will ship (rounded to float16)."""
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)["averaged"]
+    net = CompactNet()
+    net.load_state_dict({name: _halved(value).to(value.dtype) for name, value in state.items()})
+    return net.eval()
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    return value.half() if value.is_floating_point() else value
+
+
+def export(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[str, Any]) -> Path:
+    """Write `lung-compact.safetensors`, `.json` and `.md`.
+
+    Args:
+        net: the trained network.
+        folder: where to write.
+        config: the recipe, for the card.
+        facts: what else the card says: `data` and `scores`.
+    Returns:
+        Path of the weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    content = save({name: _halved(value).contiguous() for name, value in net.state_dict().items()})
+    card = {
+        "name": NAME,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size_bytes": len(content),
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        **PURPOSE,
+        "recipe": asdict(config),
+        **facts,
+    }
+    _replace(folder / f"{NAME}.safetensors", content)
+    _replace(folder / f"{NAME}.json", (json.dumps(card, indent=2) + "\n").encode())
+    _replace(folder / f"{NAME}.md", card_markdown(card).encode())
+    return folder / f"{NAME}.safetensors"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+PURPOSE = {
+    "licence": "CC BY-NC-SA 4.0, research use only: some of the training data allow no more",
+    "intended_use": (
+        "Right and left lung on axial chest CT slices and frontal chest X-rays of adults, in research. Not a medical "
+        "device; not for diagnosis or treatment."
+    ),
+    "limits": [
+        "Trained on few images: two X-ray sets from two hospitals' tuberculosis programmes, CT slices mostly from the "
+        "middle of the chest, one whole chest CT.",
+        "Children, lateral X-rays, pneumonectomy and massive effusion were hardly or never seen.",
+        "X-ray masks follow the sets' readers: the part of the lung behind the heart and below the diaphragm's dome is "
+        "not lung there. A few tuberculosis masks cover aerated lung only.",
+        "Sides are learned from position: the image must be in radiological display orientation, which the pipeline "
+        "takes care of where the file says how the patient lies.",
+        "Slices are seen one by one at 256 x 256 pixels; borders are as sharp as that allows.",
+    ],
+}
+
+
+def card_markdown(card: dict[str, Any]) -> str:
+    """The card for people."""
+    limits = "\n".join(f"- {limit}" for limit in card["limits"])
+    data = "\n".join(f"| {row['set']} | {row['used']} | {row['terms']} |" for row in card["data"])
+    scores = "\n".join(
+        f"| {row['set']} | {row['split']} | {row['images']} | {row['dice_mean']:.4f} | {row['dice_sd']:.4f} | "
+        f"{row['dice_min']:.4f} | {row['jaccard_mean']:.4f} |"
+        for row in card["scores"]
+    )
+    recipe = "\n".join(f"| {name} | {value} |" for name, value in card["recipe"].items())
+    return f"""# {card["name"]}
+
+A promptable network of {card["parameters"] / 1e6:.1f} million parameters for right and left lung on CT slices and chest
+X-rays. {card["size_bytes"] / 1e6:.1f} MB, float16, SHA-256 `{card["sha256"]}`.
+
+**Licence**: {card["licence"]}.
+
+**Intended use**: {card["intended_use"]}
+
+## Limits
+
+{limits}
+
+## Scores
+
+Both lungs together, no prompt, at the images' full size, through the same pipeline that users run. The images were
+split by a hash of their names; the test part was not used for anything else and is reported once.
+
+| set | split | images | Dice mean | SD | min | Jaccard mean |
+|---|---|---|---|---|---|---|
+{scores}
+
+## Data
+
+| set | used | terms |
+|---|---|---|
+{data}
+
+## Recipe
+
+Made by `samlungseg train`. A convolutional pyramid encoder with SAM's prompt encoder and mask decoder, encoder skips in
+the decoder's upscaling. Each batch is encoded once and answered without a prompt, with points or a box, and after a
+corrective click. Cross entropy and soft Dice at 256 x 256, AdamW, one cosine cycle, averaged weights.
+
+| setting | value |
+|---|---|
+{recipe}
+"""

@@ -1,0 +1,106 @@
+"""Simulated prompts for a batch, in the network's input frame, as tensors for the prompt encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from SAMLungSegLib.models.compact import INPUT_SIZE
+from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
+
+NOT_A_POINT = -1
+
+
+@dataclass
+class BatchPrompts:
+    """One prompt set per image: points with labels, boxes and masks, each optional for the whole batch."""
+
+    points: list[list[tuple[tuple[float, float], bool]]]
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+
+    def point_tensors(self) -> tuple[Tensor, Tensor] | None:
+        """XY (B, N, 2) and labels (B, N); short rows are padded with 'not a point'."""
+        longest = max(len(row) for row in self.points)
+        if longest == 0:
+            return None
+        points_xy = torch.zeros(len(self.points), longest, 2)
+        labels = torch.full((len(self.points), longest), NOT_A_POINT)
+        for index, row in enumerate(self.points):
+            for place, (xy, positive) in enumerate(row):
+                points_xy[index, place] = torch.tensor(xy)
+                labels[index, place] = int(positive)
+        return points_xy, labels
+
+
+class PromptSampler:
+    """Draws targets and prompts about them, reproducibly."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def targets(self, shares: Tensor, sides_known: Tensor) -> tuple[Tensor, Tensor]:
+        """What each image is asked about: its right lung, left lung or both.
+
+        Args:
+            shares: (B, 2, H, W) right and left lung; sides_known: bool (B,).
+        Returns:
+            Target shares (B, 1, H, W) and the sides included, bool (B, 2).
+        """
+        wanted = torch.ones(len(shares), 2, dtype=torch.bool)
+        for index, present in enumerate((shares > 0.5).flatten(2).any(2)):
+            if sides_known[index] and present.all() and self.rng.uniform() < 0.6:
+                wanted[index, self.rng.integers(2)] = False
+        return (shares * wanted[:, :, None, None]).sum(1, keepdim=True).clamp(max=1), wanted
+
+    def prompts(self, shares: Tensor, wanted: Tensor) -> BatchPrompts:
+        """Boxes, points or both for every image; images without lung get negative points only."""
+        use_boxes = self.rng.uniform() < 0.5
+        use_points = not use_boxes or self.rng.uniform() < 0.5
+        boxes = torch.zeros(len(shares), 4)
+        rows = []
+        for index, masks in enumerate(shares.numpy() > 0.5):
+            parts = [part for part, is_wanted in zip(masks, wanted[index], strict=True) if is_wanted and part.any()]
+            target = np.any(parts, axis=0) if parts else np.zeros(masks.shape[1:], bool)
+            boxes[index] = torch.tensor(self._box(target))
+            rows.append(self._points(parts, target) if use_points else [])
+        return BatchPrompts(rows, boxes if use_boxes else None)
+
+    def _box(self, target: np.ndarray) -> tuple[float, float, float, float]:
+        if not target.any():
+            first, second = np.sort(self.rng.uniform(0, INPUT_SIZE, (2, 2)), axis=0)
+            return float(first[0]), float(first[1]), float(second[0]) + 1, float(second[1]) + 1
+        return jittered_box(target, self.rng, jitter_px=12)
+
+    def _points(self, parts: list[np.ndarray], target: np.ndarray) -> list[tuple[tuple[float, float], bool]]:
+        points = [(random_point(part, self.rng), True) for part in parts for _ in range(self.rng.integers(1, 4))]
+        negatives = self.rng.integers(0, 3) if points else 1
+        return points + [(random_point(~target, self.rng), False) for _ in range(negatives)]
+
+    def corrected(self, prompts: BatchPrompts, low_res_logits: Tensor, target: Tensor, known: Tensor) -> BatchPrompts:
+        """The same prompts with one more click per image, in its largest error, and often the previous mask.
+
+        Where the mask is given, some clicks confirm what it already shows, so that these do not change the object.
+
+        Args:
+            low_res_logits: (B, 1, h, w) of the previous answer; target: shares (B, 1, H, W); known: bool like target.
+        """
+        step = INPUT_SIZE // low_res_logits.shape[-1]
+        answers = low_res_logits[:, 0].numpy() > 0
+        references, certain = (item[:, 0, ::step, ::step].numpy() for item in (target > 0.5, known))
+        use_masks = self.rng.uniform() < 0.7
+        rows = []
+        for row, answer, reference, sure in zip(prompts.points, answers, references, certain, strict=True):
+            click = corrective_click(answer & sure, reference & sure)
+            if use_masks and self.rng.uniform() < 0.3:
+                positive = bool((reference & sure).any() and self.rng.uniform() < 0.6)
+                pixels = (reference == positive) & sure
+                click = (random_point(pixels, self.rng), positive) if pixels.any() else None
+            if click is not None:
+                (x, y), positive = click
+                row = [*row, (((x + 0.5) * step - 0.5, (y + 0.5) * step - 0.5), positive)]
+            rows.append(row)
+        return BatchPrompts(rows, prompts.boxes, low_res_logits if use_masks else None)

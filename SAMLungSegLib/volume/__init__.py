@@ -1,0 +1,23 @@
+"""Images with their place in the patient: reading, display orientation, writing.
+
+Arrays are (K, J, I), matrices take integer IJK (voxel centres) to RAS in mm. SimpleITK's LPS stays inside this package.
+"""
+
+from SAMLungSegLib.volume.geometry import SlicePlane, axial_plane
+from SAMLungSegLib.volume.reading import IMAGE_EXTENSIONS, image_name, is_image_path, read_volume
+from SAMLungSegLib.volume.types import Volume
+from SAMLungSegLib.volume.writing import LABELMAP_EXTENSIONS, SEGMENTS, Segment, write_labelmap
+
+__all__ = [
+    "IMAGE_EXTENSIONS",
+    "LABELMAP_EXTENSIONS",
+    "SEGMENTS",
+    "Segment",
+    "SlicePlane",
+    "Volume",
+    "axial_plane",
+    "image_name",
+    "is_image_path",
+    "read_volume",
+    "write_labelmap",
+]

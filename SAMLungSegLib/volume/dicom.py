@@ -1,0 +1,232 @@
+"""DICOM: choosing the series, checking its slices, and what ITK leaves undone.
+
+ITK (GDCM) applies the rescale, reads encapsulated pixels, sorts by position, and inverts MONOCHROME1 by
+`highest stored value - x`. It ignores PatientOrientation and the presentation LUT shape.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps, ijk_to_ras_of, readable
+from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
+from SAMLungSegLib.volume.types import Volume
+
+logger = logging.getLogger(__name__)
+
+DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
+
+_XRAY_MODALITIES = frozenset(("CR", "DX", "DR", "RG", "PX", "RF", "XA"))
+
+_MODALITY, _SERIES_DESCRIPTION = "0008|0060", "0008|103e"
+_POSITION, _ORIENTATION, _PATIENT_ORIENTATION = "0020|0032", "0020|0037", "0020|0020"
+_PHOTOMETRIC, _LUT_SHAPE, _ROWS, _COLUMNS = "0028|0004", "2050|0020", "0028|0010", "0028|0011"
+_BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE = "0028|0101", "0028|0103", "0028|1052", "0028|1053"
+_SPACINGS = ("0028|0030", "0018|1164", "0018|2010")
+_KEYS = (
+    *(_MODALITY, _SERIES_DESCRIPTION, _POSITION, _ORIENTATION, _PATIENT_ORIENTATION, _PHOTOMETRIC, _LUT_SHAPE),
+    *(_ROWS, _COLUMNS, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE, *_SPACINGS),
+)
+
+_LPS_OF_CODE = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
+
+_SAME_PLACE_MM = 1e-3
+_DIRECTION_TOLERANCE = 1e-2
+_GAP_TOLERANCE = 0.05
+_TILT_TOLERANCE = 0.01
+
+Tags = dict[str, str]
+
+
+def read_dicom_file(path: Path, name: str) -> Volume:
+    """Read one DICOM file, which may hold several frames.
+
+    Raises:
+        VolumeError: no DICOM image, damaged, or in colour.
+        GeometryError: its directions cannot be used.
+    """
+    with readable(path):
+        reader = _file_reader(path)
+        check_dimensions(path, reader.GetSize())
+        image = reader.Execute()
+    return _volume(without_trailing_axes(image), _tags_of(reader), path, name)
+
+
+def read_dicom_folder(folder: Path, series: str | None = None) -> Volume:
+    """Read the series of a folder, or the one of several whose UID is, starts or ends with `series`.
+
+    Raises:
+        VolumeError: no series, several to choose from, or its files do not make one volume.
+        GeometryError: its directions cannot be used.
+    """
+    paths = _chosen_files(folder, series)
+    with readable(folder):
+        tags = [_tags_of(_file_reader(Path(path))) for path in paths]
+    _check_one_stack(folder, tags)
+    with readable(folder):
+        reader = sitk.ImageSeriesReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileNames(paths)
+        image = reader.Execute()
+    return _volume(without_trailing_axes(image), tags[0], folder, folder.resolve().name)
+
+
+def _file_reader(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def _tags_of(reader: sitk.ImageFileReader) -> Tags:
+    """The tags in use, without padding; absent and empty ones are left out."""
+    found = {key: reader.GetMetaData(key).strip(" \0") for key in _KEYS if reader.HasMetaDataKey(key)}
+    return {key: value for key, value in found.items() if value}
+
+
+def _chosen_files(folder: Path, series: str | None) -> Sequence[str]:
+    with readable(folder):
+        uids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        if not uids:
+            raise VolumeError(
+                f"{folder} holds no DICOM image; give the folder that directly holds one series, or an image file."
+            )
+        files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in uids}
+    matching = _matching_series(uids, series)
+    if len(matching) != 1:
+        which = "several" if series is None else f"{len(matching) or 'none'} that match '{series}'"
+        raise VolumeError(
+            f"{folder} holds {which} of these DICOM series: {'; '.join(_described(uid, files[uid]) for uid in uids)}. "
+            "Choose one with series=UID (--series UID on the command line)."
+        )
+    return files[matching[0]]
+
+
+def _matching_series(uids: Sequence[str], series: str | None) -> list[str]:
+    if series is None:
+        return list(uids)
+    if series in uids:
+        return [series]
+    return [uid for uid in uids if series and (uid.startswith(series) or uid.endswith(series))]
+
+
+def _described(uid: str, paths: Sequence[str]) -> str:
+    with readable(Path(paths[0])):
+        tags = _tags_of(_file_reader(Path(paths[0])))
+    description = tags.get(_SERIES_DESCRIPTION, "no description")
+    return f"{uid or '(no UID)'} '{description}' ({len(paths)} file{'s' if len(paths) > 1 else ''})"
+
+
+def _check_one_stack(folder: Path, tags: Sequence[Tags]) -> None:
+    """Refuse files that do not make one volume; warn where their slices are not evenly stacked.
+
+    Raises:
+        VolumeError: X-rays, different sizes or directions, or several images at one place.
+    """
+    if len(tags) == 1:
+        return
+    if tags[0].get(_MODALITY) in _XRAY_MODALITIES:
+        raise VolumeError(f"{folder} holds {len(tags)} X-rays in one series, not a volume; give one of the files.")
+    sizes = sorted({(one.get(_COLUMNS, "?"), one.get(_ROWS, "?")) for one in tags})
+    if len(sizes) > 1:
+        listed = ", ".join(" x ".join(size) for size in sizes)
+        raise VolumeError(f"{folder} mixes images of {listed} pixels in one series; keep one kind in the folder.")
+    if not all(_POSITION in one and _ORIENTATION in one for one in tags):
+        logger.warning("%s: slices without a position, taken in the order of the file names 1 mm apart.", folder)
+        return
+    directions = np.array([_numbers(one[_ORIENTATION]) for one in tags])
+    if np.abs(directions - directions[0]).max() > _DIRECTION_TOLERANCE:
+        raise VolumeError(f"{folder} mixes slices of different directions in one series; keep one kind in the folder.")
+    _check_positions(folder, np.array([_numbers(one[_POSITION]) for one in tags]), directions[0])
+
+
+def _check_positions(folder: Path, positions: np.ndarray, directions: np.ndarray) -> None:
+    normal = np.cross(directions[:3], directions[3:])
+    gaps = np.abs(np.diff(positions @ normal))
+    if gaps.min() < _SAME_PLACE_MM:
+        raise VolumeError(
+            f"{folder} holds several images at the same place in one series (4D or repeated); keep one of each."
+        )
+    if np.ptp(gaps) > _GAP_TOLERANCE * np.median(gaps):
+        logger.warning(
+            "%s: slices are %.3g to %.3g mm apart, some may be missing; they are taken as evenly spaced.",
+            folder, gaps.min(), gaps.max(),
+        )  # fmt: skip
+    way = positions[-1] - positions[0]
+    if np.linalg.norm(way - (way @ normal) * normal) > _TILT_TOLERANCE * np.linalg.norm(way):
+        logger.warning("%s: the gantry was tilted; slices are taken as stacked at right angles.", folder)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split("\\")]
+    except ValueError as error:
+        raise VolumeError(f"A DICOM position or direction is '{text}'; expected numbers, repair the file.") from error
+
+
+def _volume(image: sitk.Image, tags: Tags, path: Path, name: str) -> Volume:
+    modality = _modality_hint(tags, path)
+    array_kji = _with_right_polarity(grey_array(image, path), tags, modality)
+    ijk_to_ras = _ijk_to_ras_by_patient_orientation(image, tags)
+    if ijk_to_ras is None:
+        ijk_to_ras = ijk_to_ras_of(image)
+    return Volume(array_kji, ijk_to_ras, name, modality, _has_physical_spacing(image, tags))
+
+
+def _has_physical_spacing(image: sitk.Image, tags: Tags) -> bool:
+    """Whether ITK found a spacing that it believes; it says 1 mm where it did not, and where it is 1 mm."""
+    columns_mm, rows_mm = image.GetSpacing()[:2]
+    stated = [_numbers(tags[key]) for key in _SPACINGS if key in tags]
+    return (rows_mm, columns_mm) != (1, 1) or [rows_mm, columns_mm] in stated
+
+
+def _modality_hint(tags: Tags, path: Path) -> str | None:
+    modality = tags.get(_MODALITY)
+    if modality == "CT":
+        return "CT"
+    if modality in _XRAY_MODALITIES:
+        return "XRAY"
+    if modality is not None:
+        logger.warning("%s: DICOM modality %s is neither CT nor X-ray.", path, modality)
+    return None
+
+
+def _with_right_polarity(array: np.ndarray, tags: Tags, modality: str | None) -> np.ndarray:
+    """Bright bone for X-rays, HU for CT.
+
+    MONOCHROME1 says that low values are shown bright. ITK has inverted such pixels, which is what an X-ray needs and
+    what spoils the HU of a CT. MONOCHROME2 with an inverse presentation LUT is left to us.
+    """
+    if tags.get(_PHOTOMETRIC) == "MONOCHROME1":
+        return _with_hu_restored(array, tags) if modality == "CT" else array
+    if tags.get(_LUT_SHAPE) == "INVERSE" and modality == "XRAY":
+        return (array.max() - array) + array.min()  # integers that overflow on the way come back into range
+    return array
+
+
+def _with_hu_restored(array: np.ndarray, tags: Tags) -> np.ndarray:
+    slope, intercept = float(tags.get(_SLOPE, 1)), float(tags.get(_INTERCEPT, 0))
+    stored_sum = -1 if tags.get(_IS_SIGNED) == "1" else 2 ** int(tags[_BITS_STORED]) - 1
+    restored = slope * stored_sum + 2 * intercept - array.astype(np.float32)
+    return np.rint(restored).astype(np.int16) if array.dtype.kind in "iu" else restored
+
+
+def _ijk_to_ras_by_patient_orientation(image: sitk.Image, tags: Tags) -> np.ndarray | None:
+    r"""Float64 (4, 4) of one projection image from 'row direction\column direction', such as L\F; None without it."""
+    codes = tags.get(_PATIENT_ORIENTATION, "").upper().split("\\")
+    is_one_image = image.GetDimension() == 2 or image.GetSize()[2] == 1
+    if _ORIENTATION in tags or not is_one_image or len(codes) != 2:
+        return None
+    row, column = (_LPS_OF_CODE.get(code.strip()[:1]) for code in codes)
+    if row is None or column is None or np.dot(row, column) != 0:
+        return None
+    directions = np.column_stack([row, column, np.cross(row, column)]).astype(np.float64)
+    spacing = (*image.GetSpacing(), 1.0)[:3]
+    return ijk_to_ras_from_lps(directions, np.array(spacing), np.zeros(3))

@@ -1,0 +1,74 @@
+"""What SimpleITK needs around every call: quiet, one-line errors, and RAS instead of its LPS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from SAMLungSegLib.errors import GeometryError, VolumeError
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_GEOMETRY_WORDS = ("orthonormal", "spacing", "direction", "determinant")
+_REASON_LENGTH = 160
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Keep ITK's warnings off the terminal and turn its exceptions into one-line errors about `path`.
+
+    Raises:
+        GeometryError: the file's directions or spacings cannot be used.
+        VolumeError: anything else that ITK refuses.
+    """
+    shows_warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    except RuntimeError as error:
+        reason = itk_reason(error)
+        if any(word in reason.lower() for word in _GEOMETRY_WORDS):
+            raise GeometryError(f"{path} has an unusable geometry, repair it first: {reason}") from error
+        raise VolumeError(f"{path} is damaged or no image of a kind that can be read: {reason}") from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shows_warnings)
+
+
+def itk_reason(error: Exception) -> str:
+    """The gist of an ITK exception on one line, without source lines and addresses."""
+    text = re.split(r"ERROR: ", str(error))[-1]
+    text = re.sub(r"\w+ ?\(0x[0-9a-f]+\): ?", "", text)
+    text = re.sub(r"\S+\.[ch]xx:?\d* ?(\(\))?:?", "", text)
+    text = " ".join(text.split())
+    return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "..."
+
+
+def ijk_to_ras_of(image: sitk.Image) -> np.ndarray:
+    """Float64 (4, 4) of a 2D or 3D image; a 2D image lies in the plane of patient left and posterior."""
+    dimension = image.GetDimension()
+    directions, spacing, origin = np.eye(3), np.ones(3), np.zeros(3)
+    directions[:dimension, :dimension] = np.reshape(image.GetDirection(), (dimension, dimension))
+    spacing[:dimension] = image.GetSpacing()
+    origin[:dimension] = image.GetOrigin()
+    return ijk_to_ras_from_lps(directions, spacing, origin)
+
+
+def ijk_to_ras_from_lps(directions: np.ndarray, spacing_ijk: np.ndarray, origin_lps: np.ndarray) -> np.ndarray:
+    """Float64 (4, 4) from ITK's description: unit directions as columns (3, 3), spacing in mm (3,), origin (3,)."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = _LPS_TO_RAS @ (directions * spacing_ijk)
+    matrix[:3, 3] = _LPS_TO_RAS @ origin_lps
+    return matrix
+
+
+def set_ijk_to_ras(image: sitk.Image, ijk_to_ras: np.ndarray) -> None:
+    """Give a 3D image its geometry; sheared and left-handed matrices are kept as they are."""
+    columns = _LPS_TO_RAS @ ijk_to_ras[:3, :3]
+    spacing = np.linalg.norm(columns, axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((columns / spacing).ravel().tolist())
+    image.SetOrigin((_LPS_TO_RAS @ ijk_to_ras[:3, 3]).tolist())

@@ -1,0 +1,155 @@
+"""Writing labelmaps on the grid of the image they belong to."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.volume.itk import itk_reason, set_ijk_to_ras
+from SAMLungSegLib.volume.types import Volume
+
+LABELMAP_EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
+
+_TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
+_ANATOMICAL_STRUCTURE = "SCT^123037004^Anatomical Structure"
+_LUNG = "SCT^39607008^Lung"
+_ANATOMIC_REGIONS = "Anatomic codes - DICOM master list"
+_NIFTI_SHEAR_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a label value stands for.
+
+    Attributes:
+        label: the value in labelmaps, 1 to 255.
+        name: as shown to people.
+        colour: red, green, blue, 0 to 255.
+        modifier: SNOMED CT 'scheme^code^meaning' of the laterality.
+    """
+
+    label: int
+    name: str
+    colour: tuple[int, int, int]
+    modifier: str
+
+    @property
+    def terminology(self) -> str:
+        """Slicer's terminology entry: context, category, type, modifier, then an empty anatomic region."""
+        codes = f"{_ANATOMICAL_STRUCTURE}~{_LUNG}~{self.modifier}"
+        return f"{_TERMINOLOGY}~{codes}~{_ANATOMIC_REGIONS}~^^~^^"
+
+
+SEGMENTS = (
+    Segment(1, "right lung", (197, 165, 145), "SCT^24028007^Right"),
+    Segment(2, "left lung", (145, 178, 197), "SCT^7771000^Left"),
+)
+
+
+def write_labelmap(labelmap_kji: np.ndarray, like: Volume, path: str | os.PathLike) -> None:
+    """Write a labelmap as uint8 on the grid of `like`; the file appears complete or not at all.
+
+    The extension chooses the format: .nii.gz, .nii, .nrrd, .mha; .seg.nrrd, a Slicer segmentation with the names,
+    colours and terminology of `SEGMENTS`; .png for a single slice, as stored, with the label values as grey levels
+    (nearly black to the eye).
+
+    Args:
+        labelmap_kji: bool or integer (K, J, I), values 0 to 255.
+        like: the image that was segmented.
+        path: the file to write or replace; its folder exists.
+    Raises:
+        VolumeError: unknown extension, values that do not fit, more than one slice as PNG, or a failure to write.
+        GeometryError: another size than `like`, or a sheared grid as NIfTI.
+    """
+    path = Path(path)
+    extension = _extension(path)
+    labelmap_kji = _checked_labelmap(labelmap_kji, like)
+    image = _plane_image(labelmap_kji, path) if extension == ".png" else _volume_image(labelmap_kji, like)
+    if extension in (".nii", ".nii.gz"):
+        _check_not_sheared(like, path)
+    if extension == ".seg.nrrd":
+        _describe_segments(image, labelmap_kji)
+    _write_whole(image, path, extension)
+
+
+def _extension(path: Path) -> str:
+    found = next((extension for extension in LABELMAP_EXTENSIONS if path.name.lower().endswith(extension)), None)
+    if found is None:
+        raise VolumeError(f"A labelmap cannot be written as {path.name}; use one of {', '.join(LABELMAP_EXTENSIONS)}.")
+    return found
+
+
+def _checked_labelmap(labelmap_kji: np.ndarray, like: Volume) -> np.ndarray:
+    if labelmap_kji.shape != like.size_kji:
+        raise GeometryError(f"The labelmap has shape {labelmap_kji.shape}, image {like.name} has {like.size_kji}.")
+    if labelmap_kji.dtype.kind not in "biu" or labelmap_kji.min() < 0 or labelmap_kji.max() > 255:
+        raise VolumeError(f"A labelmap of type {labelmap_kji.dtype} does not fit; expected integers from 0 to 255.")
+    return np.ascontiguousarray(labelmap_kji, dtype=np.uint8)
+
+
+def _volume_image(labelmap_kji: np.ndarray, like: Volume) -> sitk.Image:
+    image = sitk.GetImageFromArray(labelmap_kji)
+    set_ijk_to_ras(image, like.ijk_to_ras)
+    return image
+
+
+def _plane_image(labelmap_kji: np.ndarray, path: Path) -> sitk.Image:
+    thin = [axis for axis, size in enumerate(labelmap_kji.shape) if size == 1]
+    if not thin:
+        raise VolumeError(f"{path.name} can hold one slice, the labelmap has size {labelmap_kji.shape}; use .nii.gz.")
+    return sitk.GetImageFromArray(np.ascontiguousarray(labelmap_kji.squeeze(axis=thin[0])))
+
+
+def _check_not_sheared(like: Volume, path: Path) -> None:
+    directions = like.ijk_to_ras[:3, :3] / np.linalg.norm(like.ijk_to_ras[:3, :3], axis=0)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > _NIFTI_SHEAR_TOLERANCE:
+        raise GeometryError(f"The grid of {like.name} is sheared, which {path.name} cannot hold; use .nrrd or .mha.")
+
+
+def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, segments: Sequence[Segment] = SEGMENTS) -> None:
+    """Add the fields by which Slicer reads a NRRD file as a segmentation (vtkMRMLSegmentationStorageNode)."""
+    unnamed = set(np.unique(labelmap_kji).tolist()) - {0} - {segment.label for segment in segments}
+    if unnamed:
+        raise VolumeError(f"Labels {sorted(unnamed)} are not in SEGMENTS, so .seg.nrrd cannot name them; use .nrrd.")
+    fields = {
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ConversionParameters": "",
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+    }
+    extent = " ".join(f"0 {size - 1}" for size in reversed(labelmap_kji.shape))
+    for index, segment in enumerate(segments):
+        one = {
+            "ID": f"Segment_{segment.label}",
+            "Name": segment.name,
+            "NameAutoGenerated": "0",
+            "Color": " ".join(f"{value / 255:.6g}" for value in segment.colour),
+            "ColorAutoGenerated": "0",
+            "Extent": extent,
+            "LabelValue": str(segment.label),
+            "Layer": "0",
+            "Tags": f"TerminologyEntry:{segment.terminology}|",
+        }
+        fields |= {f"Segment{index}_{key}": value for key, value in one.items()}
+    for key, value in fields.items():
+        image.SetMetaData(key, value)
+
+
+def _write_whole(image: sitk.Image, path: Path, extension: str) -> None:
+    if not path.parent.is_dir():
+        raise VolumeError(f"{path} cannot be written: its folder does not exist, create it first.")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{extension}")
+    try:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+        os.replace(temporary, path)
+    except (RuntimeError, OSError) as error:
+        raise VolumeError(f"{path} cannot be written: {itk_reason(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
