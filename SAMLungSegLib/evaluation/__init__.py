@@ -1,0 +1,41 @@
+"""Judge predicted labelmaps by references: `evaluate`, `summarise`, `write_report`.
+
+The names that draw are loaded when they are first used, so that measuring does without matplotlib.
+"""
+
+from importlib import import_module
+
+from SAMLungSegLib.evaluation.measure import ComparedSlice, Evaluation, evaluate
+from SAMLungSegLib.evaluation.pairs import case_name, pair_files
+from SAMLungSegLib.evaluation.tables import readable_summary, summarise, summarise_tables, table_markdown
+
+_DRAWING = {
+    "box_plot": "figures",
+    "comparison_sheet": "figures",
+    "draw_overlay": "figures",
+    "overlay_sheet": "figures",
+    "write_report": "report",
+}
+
+__all__ = [
+    "ComparedSlice",
+    "Evaluation",
+    "box_plot",
+    "case_name",
+    "comparison_sheet",
+    "draw_overlay",
+    "evaluate",
+    "overlay_sheet",
+    "pair_files",
+    "readable_summary",
+    "summarise",
+    "summarise_tables",
+    "table_markdown",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _DRAWING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_DRAWING[name]}"), name)

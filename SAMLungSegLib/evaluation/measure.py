@@ -1,0 +1,223 @@
+"""Compare a predicted labelmap with a reference: a table of slices, a table of the whole volume, the worst slices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import nan
+
+import numpy as np
+import pandas as pd
+
+from SAMLungSegLib.evaluation.grids import on_grid_of
+from SAMLungSegLib.evaluation.sides import Labels, comparable_structures, joint_counts, side_codes, structure_mask
+from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM, METRICS, Metric, dice, jaccard, measure_all
+from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane
+
+logger = logging.getLogger(__name__)
+
+WORST_KEPT = 6
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedSlice:
+    """One slice with two masks, in display orientation.
+
+    Attributes:
+        volume: name of the volume.
+        number: slice number, 0 at the inferior end.
+        reference_hw: integer (H, W), nonzero inside.
+        prediction_hw: integer (H, W), nonzero inside.
+        aspect: height of a pixel divided by its width.
+        scores: metric values by name, for the title.
+        image_hw: uint8 (H, W) grey, or None.
+    """
+
+    volume: str
+    number: int
+    reference_hw: np.ndarray
+    prediction_hw: np.ndarray
+    aspect: float
+    scores: dict[str, float]
+    image_hw: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Agreement of one prediction with its reference.
+
+    Attributes:
+        name: of the case, in all tables.
+        per_slice: one row for each structure and displayed slice: volume, structure, slice (0 at the inferior end),
+            array_index (along the array's own slice axis), reference_voxels, prediction_voxels, empty (neither mask
+            has a voxel), and the metrics that have a meaning in a slice.
+        per_volume: one row for each structure: the same for the masks in 3D, with slices (how many) and, where voxels
+            are known in mm, reference_ml and prediction_ml.
+        notes: what was decided about grids and labels, and what was left out; one sentence each.
+        worst: slices with the lowest Dice of both lungs, worst first.
+        tolerance_mm: of the surface Dice.
+    """
+
+    name: str
+    per_slice: pd.DataFrame
+    per_volume: pd.DataFrame
+    notes: tuple[str, ...]
+    worst: tuple[ComparedSlice, ...]
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM
+
+
+def evaluate(
+    prediction: Volume,
+    reference: Volume,
+    *,
+    metrics: Sequence[Metric] = METRICS,
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    reference_labels: Labels | None = None,
+    prediction_labels: Labels | None = None,
+    name: str | None = None,
+) -> Evaluation:
+    """Compare two labelmaps per lung, per slice and as a whole, on the reference's grid.
+
+    A prediction on another grid is resampled to the reference's by nearest neighbour. Metrics are NaN where both masks
+    are empty, and those in mm also where the reference has no physical spacing.
+
+    Args:
+        prediction: labelmap, 1 = patient's right lung, 2 = left lung.
+        reference: labelmap. With a single label it is compared as both lungs only.
+        metrics: rows of the table of metrics.
+        tolerance_mm: of the surface Dice.
+        reference_labels: labels of the reference where they are not 1 and 2: {'right': (...), 'left': (...)}.
+        prediction_labels: likewise for the prediction.
+        name: of the case; the reference's name by default.
+    Raises:
+        GeometryError: the grids do not overlap, or differ and have no physical spacing.
+        VolumeError: a labelmap holds fractions.
+    """
+    expected = side_codes(reference.array_kji, reference_labels, reference.name)
+    predicted = side_codes(prediction.array_kji, prediction_labels, prediction.name)
+    predicted, notes = on_grid_of(reference, prediction, predicted)
+    structures, label_notes = comparable_structures(
+        joint_counts(expected, predicted), reference_labels, prediction_labels
+    )
+    comparison = _Comparison(
+        name or reference.name, axial_plane(reference), reference.has_physical_spacing, expected, predicted
+    )
+    per_slice = comparison.slice_table(structures, metrics, tolerance_mm)
+    per_volume = comparison.volume_table(structures, metrics, tolerance_mm)
+    notes = [*notes, *label_notes, *_exclusion_notes(per_slice, reference)]
+    for note in notes:
+        logger.info("%s: %s", comparison.name, note)
+    return Evaluation(comparison.name, per_slice, per_volume, tuple(notes), comparison.worst_slices(), tolerance_mm)
+
+
+def _exclusion_notes(per_slice: pd.DataFrame, reference: Volume) -> list[str]:
+    both = per_slice[per_slice["structure"] == "both lungs"]
+    notes = []
+    if both["empty"].any():
+        notes.append(f"{both['empty'].sum()} of {len(both)} slices have no lung in either labelmap: left out.")
+    if not reference.has_physical_spacing:
+        notes.append("The reference has no physical spacing: metrics in mm and ml are undefined.")
+    return notes
+
+
+class _Comparison:
+    """Codes of both labelmaps in display orientation, and how to measure them."""
+
+    def __init__(
+        self, name: str, plane: SlicePlane, has_mm: bool, expected_kji: np.ndarray, predicted_kji: np.ndarray
+    ) -> None:
+        self.name, self.plane = name, plane
+        self.expected = np.ascontiguousarray(plane.to_display(expected_kji))
+        self.predicted = np.ascontiguousarray(plane.to_display(predicted_kji))
+        self.spacing_mm = (plane.slice_spacing_mm, *plane.spacing_hw_mm) if has_mm else None
+
+    def slice_table(self, structures: Sequence[str], metrics: Sequence[Metric], tolerance_mm: float) -> pd.DataFrame:
+        metrics = [metric for metric in metrics if metric.per_slice]
+        spacing_mm = self.spacing_mm and self.spacing_mm[1:]
+        rows = []
+        for structure in structures:
+            expected, predicted = self._masks(structure)
+            for number, pair in enumerate(zip(expected, predicted, strict=True)):
+                place = {"slice": number, "array_index": self._array_index(number)}
+                rows.append(self._row(structure, place, pair, metrics, spacing_mm, tolerance_mm))
+        return pd.DataFrame(rows)
+
+    def volume_table(self, structures: Sequence[str], metrics: Sequence[Metric], tolerance_mm: float) -> pd.DataFrame:
+        place = {"slices": len(self.expected)}
+        table = pd.DataFrame(
+            self._row(structure, place, self._masks(structure), metrics, self.spacing_mm, tolerance_mm)
+            for structure in structures
+        )
+        voxel_ml = np.prod(self.spacing_mm) / 1000 if self.spacing_mm else nan
+        after = table.columns.get_loc("prediction_voxels") + 1
+        table.insert(after, "reference_ml", table["reference_voxels"] * voxel_ml)
+        table.insert(after + 1, "prediction_ml", table["prediction_voxels"] * voxel_ml)
+        return table
+
+    def worst_slices(self) -> tuple[ComparedSlice, ...]:
+        expected, predicted = self._masks("both lungs")
+        scores = np.array([dice(*pair) for pair in zip(expected, predicted, strict=True)])
+        height, width = self.plane.spacing_hw_mm
+        return tuple(
+            ComparedSlice(
+                self.name,
+                int(number),
+                self.expected[number].copy(),
+                self.predicted[number].copy(),
+                height / width,
+                {"dice": scores[number], "jaccard": jaccard(expected[number], predicted[number])},
+            )
+            for number in np.argsort(scores, kind="stable")[:WORST_KEPT]
+            if not np.isnan(scores[number])
+        )
+
+    def _masks(self, structure: str) -> tuple[np.ndarray, np.ndarray]:
+        return structure_mask(self.expected, structure), structure_mask(self.predicted, structure)
+
+    def _array_index(self, number: int) -> int:
+        return len(self.expected) - 1 - number if self.plane.flips[0] else number
+
+    def _row(
+        self,
+        structure: str,
+        place: dict[str, int],
+        pair: tuple[np.ndarray, np.ndarray],
+        metrics: Sequence[Metric],
+        spacing_mm: Sequence[float] | None,
+        tolerance_mm: float,
+    ) -> dict[str, object]:
+        voxels = [int(np.count_nonzero(mask)) for mask in pair]
+        empty = not any(voxels)
+        values = dict.fromkeys((metric.name for metric in metrics), nan)
+        if not empty:
+            values = measure_all(metrics, *pair, spacing_mm, tolerance_mm)
+        return {
+            "volume": self.name,
+            "structure": structure,
+            **place,
+            "reference_voxels": voxels[0],
+            "prediction_voxels": voxels[1],
+            "empty": empty,
+            **values,
+        }
+
+
+def with_distinct_names(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The same evaluations, with a number after names that occur again, so that tables keep them apart."""
+    seen: dict[str, int] = {}
+    distinct = []
+    for one in evaluations:
+        seen[one.name] = seen.get(one.name, 0) + 1
+        distinct.append(one if seen[one.name] == 1 else _renamed(one, f"{one.name} ({seen[one.name]})"))
+    return distinct
+
+
+def _renamed(one: Evaluation, name: str) -> Evaluation:
+    return replace(
+        one,
+        name=name,
+        per_slice=one.per_slice.assign(volume=name),
+        per_volume=one.per_volume.assign(volume=name),
+        worst=tuple(replace(worst, volume=name) for worst in one.worst),
+    )

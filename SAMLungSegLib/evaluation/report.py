@@ -1,0 +1,163 @@
+"""The report of an evaluation: tables, a readable summary, a box plot and the worst slices."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet
+from SAMLungSegLib.evaluation.files import replacing
+from SAMLungSegLib.evaluation.measure import WORST_KEPT, ComparedSlice, Evaluation, with_distinct_names
+from SAMLungSegLib.evaluation.tables import (
+    SLICES,
+    VOLUME_MEANS,
+    VOLUMES,
+    joined_tables,
+    metric_columns,
+    metric_text,
+    metric_title,
+    readable_summary,
+    summarise_tables,
+    table_markdown,
+)
+from SAMLungSegLib.intensity import guess_modality, to_grey
+from SAMLungSegLib.volume import Volume, axial_plane, read_volume
+
+logger = logging.getLogger(__name__)
+
+Images = Mapping[str, "Volume | Path | str"]
+
+_EXPLANATION = """\
+- Mean ± SD: arithmetic mean and sample standard deviation of the n finite values.
+- Empty: left out because neither labelmap has a voxel of the structure there.
+- Undefined: left out for another reason: the distance to a structure that one labelmap lacks, the precision of an
+  empty prediction, the sensitivity to an empty reference, or no spacing in mm. Dice, Jaccard and surface Dice of a
+  structure that only one labelmap has are 0 and are counted.
+- HD95: the larger of the two directed 95th percentiles of distances between boundary voxels.
+- Surface Dice: share of boundary voxels that lie within the tolerance ({tolerance}) of the other surface.
+- Slices are counted from 0 at the inferior end; right and left are the patient's.
+"""
+
+
+def write_report(
+    evaluations: Sequence[Evaluation], folder: str | Path, images: Images | None = None, *, worst: int = WORST_KEPT
+) -> list[Path]:
+    """Write per_slice.csv, per_volume.csv, summary.csv, summary.md, box_plot.png and worst_slices.png.
+
+    Each file appears whole or not at all. worst_slices.png is left out when no slice has lung.
+
+    Args:
+        evaluations: of all cases.
+        folder: created if it does not exist.
+        images: grey image or its path by case name, on the reference's grid, for the background of the worst slices;
+            only those that are needed are read. Cases without image are drawn on a dark background.
+        worst: number of slices on worst_slices.png, at most 6 of each case.
+    Returns:
+        Paths of the files.
+    Raises:
+        VolumeError: there are no evaluations, or an image cannot be read.
+    """
+    folder = Path(folder)
+    evaluations = with_distinct_names(evaluations)
+    per_slice, per_volume = joined_tables(evaluations)
+    summary = summarise_tables(per_slice, per_volume)
+    written = [
+        _write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+        for name, table in (("per_slice", per_slice), ("per_volume", per_volume), ("summary", summary))
+    ]
+    worst_first = sorted((one for each in evaluations for one in each.worst), key=lambda one: one.scores["dice"])[
+        :worst
+    ]
+    written.append(_write_text(folder / "summary.md", _markdown(evaluations, summary, per_volume, worst_first)))
+    box_plot(folder / "box_plot.png", per_slice, title=f"Agreement per slice ({_sizes(evaluations)})")
+    written.append(folder / "box_plot.png")
+    if worst_first:
+        slices = [_with_image(one, images or {}) for one in worst_first]
+        comparison_sheet(folder / "worst_slices.png", slices, title="Slices with the lowest Dice (both lungs)")
+        written.append(folder / "worst_slices.png")
+    return written
+
+
+def _markdown(
+    evaluations: Sequence[Evaluation], summary: pd.DataFrame, per_volume: pd.DataFrame, worst: Sequence[ComparedSlice]
+) -> str:
+    headings = {SLICES: "Slices of all volumes pooled", VOLUMES: "Whole volumes"}
+    if len(evaluations) > 1:
+        headings[VOLUME_MEANS] = "Means of the slices of each volume"
+    sections = [
+        (heading, table_markdown(readable_summary(summary, scope)))
+        for scope in (SLICES, VOLUME_MEANS, VOLUMES)
+        if (heading := headings.get(scope))
+    ]
+    sections += [
+        ("Each volume", table_markdown(_readable_volumes(per_volume))),
+        ("Slices with the lowest Dice", table_markdown(_readable_worst(worst)) if worst else "No slice has lung.\n"),
+        ("Notes", _notes(evaluations)),
+        ("How to read this", _EXPLANATION.format(tolerance=_tolerances(evaluations))),
+    ]
+    body = "\n".join(f"## {heading}\n\n{text}" for heading, text in sections)
+    return f"# Agreement with the reference\n\n{_sizes(evaluations)}.\n\n{body}"
+
+
+def _readable_volumes(per_volume: pd.DataFrame) -> pd.DataFrame:
+    table = per_volume[["volume", "structure", "slices"]].rename(columns=str.capitalize)
+    for size in ("reference_ml", "prediction_ml"):
+        table[f"{size.removesuffix('_ml').capitalize()} [ml]"] = [
+            "-" if np.isnan(v) else f"{v:.1f}" for v in per_volume[size]
+        ]
+    for name in metric_columns(per_volume):
+        table[metric_title(name)] = [metric_text(name, value) for value in per_volume[name]]
+    return table
+
+
+def _readable_worst(worst: Sequence[ComparedSlice]) -> pd.DataFrame:
+    rows = [{"volume": one.volume, "slice": one.number, **one.scores} for one in worst]
+    return pd.DataFrame(rows).rename(columns=lambda name: metric_title(name).capitalize())
+
+
+def _notes(evaluations: Sequence[Evaluation]) -> str:
+    """One line for each different note, with the cases it is about."""
+    cases: dict[str, list[str]] = {}
+    for one in evaluations:
+        for note in one.notes:
+            cases.setdefault(note, []).append(one.name)
+    lines = [
+        f"- {note} ({', '.join(names) if len(names) < len(evaluations) else 'all'})" for note, names in cases.items()
+    ]
+    return "\n".join(lines or ["- None."]) + "\n"
+
+
+def _tolerances(evaluations: Sequence[Evaluation]) -> str:
+    return ", ".join(f"{value:g} mm" for value in sorted({one.tolerance_mm for one in evaluations}))
+
+
+def _sizes(evaluations: Sequence[Evaluation]) -> str:
+    slices = sum(one.per_slice["slice"].nunique() for one in evaluations)
+    return f"{_plural(len(evaluations), 'volume')}, {_plural(slices, 'slice')}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _with_image(one: ComparedSlice, images: Images) -> ComparedSlice:
+    if one.volume not in images:
+        return one
+    image = images[one.volume]
+    volume = image if isinstance(image, Volume) else read_volume(image)
+    grey = axial_plane(volume).to_display(to_grey(volume, guess_modality(volume)))
+    if one.number >= len(grey) or grey[one.number].shape != one.reference_hw.shape:
+        logger.warning("The image of %s has another size than its reference; drawn without it.", one.volume)
+        return one
+    return replace(one, image_hw=np.array(grey[one.number]))
+
+
+def _write_text(path: Path, text: str) -> Path:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,463 @@
+"""Evaluation on small volumes with known answers, on the authors' published table, and on a real labelmap."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.evaluation import (
+    Evaluation,
+    box_plot,
+    case_name,
+    draw_overlay,
+    evaluate,
+    overlay_sheet,
+    pair_files,
+    readable_summary,
+    summarise,
+    summarise_tables,
+    table_markdown,
+    write_report,
+)
+from SAMLungSegLib.metrics import METRICS, Metric
+from SAMLungSegLib.volume import Volume, read_volume, write_labelmap
+
+REPORT = ["per_slice.csv", "per_volume.csv", "summary.csv", "summary.md", "box_plot.png", "worst_slices.png"]
+SPACING_MM = (4.0, 1.0, 2.0)
+
+
+def ras_matrix(spacing_kji: tuple[float, float, float] = SPACING_MM, origin=(0.0, 0.0, 0.0)) -> np.ndarray:
+    """Voxels along I run to the patient's left, along J to posterior, along K to superior."""
+    k, j, i = spacing_kji
+    matrix = np.diag([-i, -j, k, 1.0])
+    matrix[:3, 3] = origin
+    return matrix
+
+
+def lungs() -> np.ndarray:
+    """Five slices of 8 x 10 pixels: right lung on the patient's right in slices 1 to 3, left lung in 2 and 3."""
+    labelmap = np.zeros((5, 8, 10), np.uint8)
+    labelmap[1:4, 2:6, 1:4] = 1
+    labelmap[2:4, 2:6, 6:9] = 2
+    return labelmap
+
+
+def volume(array_kji: np.ndarray, matrix: np.ndarray | None = None, **fields) -> Volume:
+    return Volume(array_kji, ras_matrix() if matrix is None else matrix, fields.pop("name", "case"), **fields)
+
+
+def shifted_evaluation() -> Evaluation:
+    """The prediction misses one pixel row of the right lung in slice 3 and marks two pixels in slice 0."""
+    predicted = lungs()
+    predicted[3, 2, 1:4] = 0
+    predicted[0, 2:4, 2] = 1
+    return evaluate(volume(predicted), volume(lungs()))
+
+
+def row(table: pd.DataFrame, **keys) -> pd.Series:
+    (found,) = [line for _, line in table.iterrows() if all(line[key] == value for key, value in keys.items())]
+    return found
+
+
+def test_a_perfect_prediction_has_the_best_values_everywhere():
+    result = evaluate(volume(lungs()), volume(lungs()))
+    assert list(result.per_volume["structure"]) == ["right lung", "left lung", "both lungs"]
+    for metric in METRICS:
+        best = {True: 1, False: 0, None: 0}[metric.higher_is_better]
+        assert (result.per_volume[metric.name] == best).all()
+    assert set(result.per_slice["dice"].dropna()) == {1}
+
+
+def test_slices_are_scored_one_by_one_and_as_a_whole():
+    result = shifted_evaluation()
+    right = result.per_slice[result.per_slice["structure"] == "right lung"].set_index("slice")
+    assert right["dice"].to_dict() == pytest.approx({0: 0, 1: 1, 2: 1, 3: 2 * 9 / 21, 4: np.nan}, nan_ok=True)
+    assert right["reference_voxels"].tolist() == [0, 12, 12, 12, 0]
+    assert right["prediction_voxels"].tolist() == [2, 12, 12, 9, 0]
+    whole = row(result.per_volume, structure="right lung")
+    assert whole["dice"] == pytest.approx(2 * 33 / (36 + 35))
+    assert whole["reference_ml"] == pytest.approx(36 * 8 / 1000)
+    assert whole["volume_difference_ml"] == pytest.approx(-8 / 1000)
+    both = row(result.per_volume, structure="both lungs")
+    assert both["dice"] == pytest.approx(2 * 57 / (60 + 59))
+
+
+def test_distances_in_a_slice_use_the_spacing_of_its_rows_and_columns():
+    predicted = lungs()
+    predicted[3, :, 1:4] = 0
+    predicted[3, 2:6, 2:5] = 1
+    result = evaluate(volume(predicted), volume(lungs()), tolerance_mm=1.9)
+    moved = row(result.per_slice, structure="right lung", slice=3)
+    assert moved["hausdorff_95_mm"] == pytest.approx(2.0)
+    # Of ten boundary pixels each, the outermost column of four is off by 2 mm and the rest is on the other's outline,
+    # except two of the middle column that lie 1 mm from it.
+    assert moved["surface_dice"] == pytest.approx(12 / 20)
+
+
+def test_slices_count_from_inferior_and_keep_their_array_index():
+    upside_down = ras_matrix() @ np.diag([1, 1, -1, 1.0])
+    labelmap = lungs()
+    result = evaluate(volume(labelmap, upside_down), volume(labelmap, upside_down))
+    left = result.per_slice[result.per_slice["structure"] == "left lung"]
+    assert left["slice"].tolist() == [0, 1, 2, 3, 4]
+    assert left["array_index"].tolist() == [4, 3, 2, 1, 0]
+    assert left.loc[left["reference_voxels"] > 0, "array_index"].tolist() == [3, 2]
+
+
+def test_storage_order_does_not_change_the_result():
+    matrix = ras_matrix()
+    sagittal = Volume(np.ascontiguousarray(lungs().transpose(2, 1, 0)), matrix[:, [2, 1, 0, 3]], "case")
+    straight = evaluate(volume(lungs()), volume(lungs()))
+    other = evaluate(sagittal, sagittal)
+    pd.testing.assert_frame_equal(straight.per_slice, other.per_slice)
+    pd.testing.assert_frame_equal(straight.per_volume, other.per_volume)
+
+
+def test_a_prediction_stored_otherwise_is_resampled_onto_the_reference():
+    flipped = ras_matrix() @ np.array([[-1, 0, 0, 9], [0, -1, 0, 7], [0, 0, -1, 4], [0, 0, 0, 1.0]])
+    result = evaluate(volume(lungs()[::-1, ::-1, ::-1], flipped), volume(lungs()))
+    assert (result.per_volume["dice"] == 1).all()
+    assert any("resampled" in note for note in result.notes)
+    assert not any("outside" in note for note in result.notes)
+
+
+def test_a_finer_prediction_is_resampled_by_nearest_neighbour():
+    fine = lungs().repeat(2, axis=1).repeat(2, axis=2)
+    k, j, i = SPACING_MM
+    matrix = ras_matrix((k, j / 2, i / 2), origin=(i / 4, j / 4, 0))
+    result = evaluate(volume(fine, matrix), volume(lungs()))
+    assert (result.per_volume["dice"] == 1).all()
+
+
+def test_what_the_prediction_does_not_cover_is_no_lung_and_is_said():
+    result = evaluate(volume(lungs()[:3]), volume(lungs()))
+    assert row(result.per_volume, structure="left lung")["sensitivity"] == pytest.approx(0.5)
+    assert any(note.startswith("40.0% of the reference's grid is outside") for note in result.notes)
+
+
+def test_grids_that_do_not_overlap_are_refused():
+    elsewhere = volume(lungs(), ras_matrix(origin=(500, 0, 0)), name="other")
+    with pytest.raises(GeometryError, match="other and case do not overlap"):
+        evaluate(elsewhere, volume(lungs()))
+
+
+def test_pictures_of_one_size_are_compared_without_millimetres():
+    picture = {"has_physical_spacing": False, "matrix": np.diag([-1.0, -1, 1, 1])}
+    result = evaluate(volume(lungs()[2:3], **picture), volume(lungs()[2:3], **picture))
+    assert (result.per_volume["dice"] == 1).all()
+    in_mm = ["hausdorff_95_mm", "surface_dice", "volume_difference_ml", "reference_ml"]
+    assert result.per_volume[in_mm].isna().to_numpy().all()
+    assert any("no physical spacing" in note for note in result.notes)
+
+
+def test_pictures_of_different_sizes_are_refused():
+    picture = {"has_physical_spacing": False}
+    with pytest.raises(GeometryError, match="give one size"):
+        evaluate(volume(lungs()[2:3, 1:], **picture), volume(lungs()[2:3], **picture))
+
+
+@pytest.mark.parametrize("value", [1, 2, 255])
+def test_a_binary_reference_is_compared_as_both_lungs_only(value):
+    result = evaluate(volume(lungs()), volume((lungs() > 0) * np.int16(value)))
+    assert list(result.per_volume["structure"]) == ["both lungs"]
+    assert result.per_volume["dice"].item() == 1
+    assert any("one lung label" in note for note in result.notes)
+
+
+def test_a_binary_prediction_is_compared_as_both_lungs_only():
+    result = evaluate(volume((lungs() > 0).astype(np.uint8)), volume(lungs()))
+    assert list(result.per_volume["structure"]) == ["both lungs"]
+    assert any("prediction has one label" in note for note in result.notes)
+
+
+def test_a_missed_lung_is_not_taken_for_a_binary_prediction():
+    predicted = np.where(lungs() == 1, 1, 0).astype(np.uint8)
+    result = evaluate(volume(predicted), volume(lungs()))
+    assert row(result.per_volume, structure="left lung")["dice"] == 0
+    assert row(result.per_volume, structure="left lung")["hausdorff_95_mm"] == np.inf
+    assert row(result.per_volume, structure="right lung")["dice"] == 1
+
+
+def test_an_empty_prediction_scores_zero_for_every_lung():
+    result = evaluate(volume(np.zeros_like(lungs())), volume(lungs()))
+    assert result.per_volume["dice"].tolist() == [0, 0, 0]
+
+
+def test_a_volume_without_lung_is_undefined_not_perfect():
+    nothing = volume(np.zeros((3, 4, 5), np.uint8))
+    result = evaluate(nothing, nothing)
+    assert result.per_volume["dice"].isna().all()
+    assert result.worst == ()
+    summary = row(summarise([result]), scope="slices", structure="both lungs", metric="dice")
+    assert (summary["n"], summary["empty"], summary["undefined"]) == (0, 3, 0)
+
+
+def test_labels_of_the_reference_can_be_named():
+    theirs = np.select([lungs() == 1, lungs() == 2], [20, 10], 0).astype(np.int16)
+    theirs[0, 0, 0] = 5
+    result = evaluate(volume(lungs()), volume(theirs), reference_labels={"right": (20, 21), "left": (10,)})
+    assert result.per_volume["dice"].tolist() == [1, 1, 1]
+
+
+def test_labels_for_an_unknown_side_are_refused():
+    with pytest.raises(VolumeError, match=r"heart.*right, left, both"):
+        evaluate(volume(lungs()), volume(lungs()), reference_labels={"heart": (3,)})
+
+
+def test_other_labels_count_in_both_lungs_only():
+    infected = lungs()
+    infected[2, 3, 2] = 3
+    result = evaluate(volume(lungs()), volume(infected))
+    assert row(result.per_volume, structure="both lungs")["dice"] == 1
+    assert row(result.per_volume, structure="right lung")["dice"] < 1
+    assert any("other than 1 and 2" in note for note in result.notes)
+
+
+def test_exchanged_sides_are_noticed():
+    exchanged = np.select([lungs() == 1, lungs() == 2], [2, 1], 0).astype(np.uint8)
+    result = evaluate(volume(exchanged), volume(lungs()))
+    assert any("exchanged" in note for note in result.notes)
+    assert not any("exchanged" in note for note in shifted_evaluation().notes)
+
+
+def test_probabilities_are_refused_and_whole_floats_accepted():
+    with pytest.raises(VolumeError, match="fractions"):
+        evaluate(volume(lungs() * np.float32(0.4)), volume(lungs()))
+    assert (evaluate(volume(lungs().astype(np.float32)), volume(lungs())).per_volume["dice"] == 1).all()
+
+
+def test_a_metric_of_ones_own_reaches_tables_and_summary():
+    missed = Metric("missed", "Missed voxels", "", lambda a, b: float(np.count_nonzero(a & ~b)))
+    predicted = lungs()
+    predicted[3, 2, 1:4] = 0
+    result = evaluate(volume(predicted), volume(lungs()), metrics=(missed,))
+    assert row(result.per_volume, structure="right lung")["missed"] == 3
+    assert row(summarise([result]), scope="slices", structure="both lungs", metric="missed")["max"] == 3
+
+
+def test_the_worst_slices_come_first_and_carry_their_masks():
+    worst = shifted_evaluation().worst
+    assert [one.number for one in worst] == [0, 3, 1, 2]
+    assert worst[0].scores == {"dice": 0, "jaccard": 0}
+    assert worst[1].scores["jaccard"] == pytest.approx(21 / 24)
+    assert np.array_equal(worst[1].reference_hw, lungs()[3])
+    assert worst[0].aspect == pytest.approx(0.5)
+
+
+def test_summaries_pool_slices_average_volumes_and_count_what_is_left_out():
+    one = shifted_evaluation()
+    summary = summarise([one, replace(evaluate(volume(lungs()), volume(lungs())), name="other")])
+    pooled = row(summary, scope="slices", structure="right lung", metric="dice")
+    values = [0, 1, 1, 18 / 21, 1, 1, 1]
+    assert pooled["n"] == 7
+    assert pooled["empty"] == 3
+    assert pooled["mean"] == pytest.approx(np.mean(values))
+    assert pooled["sd"] == pytest.approx(np.std(values, ddof=1))
+    assert (pooled["min"], pooled["median"], pooled["max"]) == (0, 1, 1)
+    distances = row(summary, scope="slices", structure="right lung", metric="hausdorff_95_mm")
+    assert (distances["n"], distances["undefined"]) == (6, 1)
+    assert np.isfinite(distances["mean"])
+
+
+def test_volumes_of_one_name_are_kept_apart():
+    one = shifted_evaluation()
+    summary = summarise([one, evaluate(volume(lungs()), volume(lungs()))])
+    means = row(summary, scope="volume means", structure="right lung", metric="dice")
+    assert means["n"] == 2
+    assert means["mean"] == pytest.approx((np.mean([0, 1, 1, 18 / 21]) + 1) / 2)
+
+
+def test_nothing_to_summarise_is_refused():
+    with pytest.raises(VolumeError, match="at least one pair"):
+        summarise([])
+
+
+def test_the_summary_recomputes_the_published_zero_shot_scores(shared_data):
+    published = pd.read_csv(shared_data / "reference" / "zero_shot_ct_per_slice.csv")
+    table = published.rename(columns={"image": "volume"}).assign(structure="both lungs", empty=published["dice"].isna())
+    summary = summarise_tables(table).set_index(["scope", "metric"])
+    pooled_dice, pooled_jaccard = summary.loc[("slices", "dice")], summary.loc[("slices", "jaccard")]
+    assert (pooled_dice["n"], pooled_dice["empty"]) == (2973, 547)
+    # Printed to two decimals of a percent; two of the printed numbers are 0.01 from what their own table gives.
+    assert 100 * pooled_jaccard[["mean", "sd"]].to_numpy(float) == pytest.approx([91.45, 12.25], abs=0.0125)
+    assert 100 * pooled_dice[["mean", "sd"]].to_numpy(float) == pytest.approx([94.95, 9.30], abs=0.0125)
+    assert 100 * pooled_dice[["min", "max"]].to_numpy(float) == pytest.approx([11.79, 99.42], abs=0.005)
+    assert 100 * summary.loc[("volume means", "dice"), "mean"] == pytest.approx(93.69, abs=0.005)
+
+
+def test_volume_means_are_those_of_the_published_table_of_volumes(shared_data):
+    published = pd.read_csv(shared_data / "reference" / "zero_shot_ct_per_slice.csv")
+    table = published.rename(columns={"image": "volume"}).assign(structure="both lungs", empty=published["dice"].isna())
+    means = summarise_tables(table).set_index(["scope", "metric"]).loc[("volume means", "jaccard")]
+    volumes = pd.read_csv(shared_data / "reference" / "zero_shot_ct_per_volume.csv")["jaccard_avg"]
+    assert (means["mean"], means["sd"], means["min"]) == pytest.approx((volumes.mean(), volumes.std(), volumes.min()))
+
+
+def test_a_real_labelmap_keeps_its_lungs_through_files_and_resampling(shared_data, tmp_path):
+    codes = read_volume(shared_data / "ct_cip_64" / "lm-64.nrrd")
+    region = (
+        codes.array_kji & 255
+    )  # thirds: 9 to 11 left lung, 12 to 14 right lung; the high byte says vessel or airway
+    sides = np.select([region >= 12, region >= 9], [1, 2], 0).astype(np.uint8)
+    labels = {
+        "right": np.unique(codes.array_kji[sides == 1]).tolist(),
+        "left": np.unique(codes.array_kji[sides == 2]).tolist(),
+    }
+    after_ten_columns = codes.ijk_to_ras @ np.array([[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    write_labelmap(sides[:, :, 10:], Volume(sides[:, :, 10:], after_ten_columns), tmp_path / "cropped.seg.nrrd")
+    result = evaluate(read_volume(tmp_path / "cropped.seg.nrrd"), codes, reference_labels=labels)
+    assert row(result.per_volume, structure="right lung")["precision"] == 1
+    assert row(result.per_volume, structure="left lung")["precision"] == 1
+    lost = np.count_nonzero(sides[:, :, :10]) / np.count_nonzero(sides)
+    assert lost > 0.01
+    assert row(result.per_volume, structure="both lungs")["sensitivity"] == pytest.approx(1 - lost)
+
+
+def test_one_file_each_is_a_pair_whatever_the_names():
+    assert pair_files(["a.nrrd"], ["b.nii.gz"]) == [(Path("a.nrrd"), Path("b.nii.gz"))]
+
+
+def test_files_are_paired_by_case_name():
+    predictions = ["out/b_lungs.seg.nrrd", "out/a_lungs.nii.gz"]
+    references = ["truth/a_lung_mask.nii", "truth/b-Seg.nrrd"]
+    assert pair_files(predictions, references) == [
+        (Path(predictions[0]), Path(references[1])),
+        (Path(predictions[1]), Path(references[0])),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "case"),
+    [
+        ("case7_lungs.seg.nrrd", "case7"),
+        ("CHNCXR_0001_0_mask.png", "CHNCXR_0001_0"),
+        ("scan.v2_label.nii.gz", "scan.v2"),
+        ("mask.nrrd", "mask"),
+        ("unmasked.nrrd", "unmasked"),
+    ],
+)
+def test_a_case_name_is_without_extension_and_role(file, case):
+    assert case_name(f"folder/{file}") == case
+
+
+def test_files_without_partner_are_listed():
+    with pytest.raises(VolumeError, match=r"2 file\(s\) have no partner: prediction b_lungs.nrrd, reference c.nrrd"):
+        pair_files(["a_lungs.nrrd", "b_lungs.nrrd"], ["a.nrrd", "c.nrrd"])
+
+
+def test_two_files_of_one_case_are_refused():
+    with pytest.raises(VolumeError, match="same case name 'a'"):
+        pair_files(["a_lungs.nrrd", "a_seg.nrrd"], ["a.nrrd", "b.nrrd"])
+
+
+def test_a_folder_without_files_is_refused():
+    with pytest.raises(VolumeError, match=r"0 reference\(s\)"):
+        pair_files(["a.nrrd"], [])
+
+
+def test_a_report_holds_tables_and_pictures_and_nothing_else(tmp_path):
+    one = shifted_evaluation()
+    image = volume((lungs() == 0) * np.int16(1000) - np.int16(900), name="image")
+    written = write_report([one], tmp_path / "report", images={"case": image})
+    assert [path.name for path in written] == REPORT
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted(REPORT)
+    per_slice = pd.read_csv(tmp_path / "report" / "per_slice.csv")
+    assert per_slice["dice"].to_numpy() == pytest.approx(one.per_slice["dice"].to_numpy(), abs=1e-5, nan_ok=True)
+    assert len(pd.read_csv(tmp_path / "report" / "summary.csv")) == len(summarise([one]))
+
+
+def test_the_readable_summary_names_scores_notes_and_definitions(tmp_path):
+    write_report([shifted_evaluation()], tmp_path)
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "1 volume, 5 slices." in text
+    assert "1 of 5 slices have no lung in either labelmap: left out. (all)" in text
+    assert f"{2 * 57 / (60 + 59):.4f}" in text
+    assert "tolerance (2 mm)" in text
+    assert "| 0.5 " in text  # 60 voxels of 8 mm3 are 0.48 ml
+
+
+def test_a_report_over_an_old_one_replaces_it(tmp_path):
+    (tmp_path / "summary.md").write_text("old")
+    write_report([shifted_evaluation()], tmp_path)
+    assert "old" not in (tmp_path / "summary.md").read_text(encoding="utf-8").split()
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_rest(tmp_path, monkeypatch):
+    target = tmp_path / "plot.png"
+    target.write_bytes(b"old")
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        box_plot(target, shifted_evaluation().per_slice)
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
+    assert target.read_bytes() == b"old"
+
+
+def test_an_image_of_another_size_is_left_out_with_a_warning(tmp_path, caplog):
+    image = volume(np.zeros((5, 4, 4), np.int16))
+    write_report([shifted_evaluation()], tmp_path, images={"case": image})
+    assert "another size" in caplog.text
+    assert (tmp_path / "worst_slices.png").is_file()
+
+
+def test_a_report_of_volumes_without_lung_has_no_worst_slices(tmp_path):
+    nothing = volume(np.zeros((3, 4, 5), np.uint8))
+    written = write_report([evaluate(nothing, nothing)], tmp_path)
+    assert [path.name for path in written] == REPORT[:-1]
+
+
+def test_an_overlay_shows_each_lung_in_its_colour(tmp_path):
+    labelmap = np.zeros((60, 60), np.uint8)
+    labelmap[20:40, 5:25], labelmap[20:40, 35:55] = 1, 2
+    draw_overlay(tmp_path / "overlay.png", np.full((60, 60), 90, np.uint8), labelmap, title="one")
+    picture = (imread(tmp_path / "overlay.png")[:, :, :3] * 255).round().astype(int)
+    half = picture.shape[1] // 2
+    blue, orange = (np.abs(picture - colour).sum(axis=2) < 12 for colour in ([0x56, 0xB4, 0xE9], [0xE6, 0x9F, 0x00]))
+    slice_rows = slice(0, int(0.8 * picture.shape[0]))  # the legend is below
+    assert blue[slice_rows, :half].any()
+    assert not blue[slice_rows, half:].any()
+    assert orange[slice_rows, half:].any()
+    assert not orange[slice_rows, :half].any()
+
+
+def test_an_overlay_of_arrays_that_do_not_fit_is_refused():
+    with pytest.raises(GeometryError, match="different shapes"):
+        draw_overlay("x.png", np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8))
+
+
+@pytest.mark.parametrize("slices", [1, 3, 30])
+def test_a_sheet_shows_at_most_the_asked_number_of_slices(tmp_path, slices):
+    labelmap = np.zeros((slices, 20, 20), np.uint8)
+    labelmap[:, 5:15, 5:15] = 1
+    overlay_sheet(tmp_path / "sheet.png", np.zeros((slices, 20, 20), np.uint8), labelmap, count=8)
+    height, width = imread(tmp_path / "sheet.png").shape[:2]
+    assert (width > 1.5 * height) == (slices >= 3)
+
+
+def test_tables_in_markdown_align_numbers_right_and_escape_bars():
+    table = pd.DataFrame({"name": ["a|b", "c"], "dice": [0.5, np.nan], "n": [3, 10]})
+    assert table_markdown(table, decimals=2) == (
+        "| name | dice |   n |\n"
+        "| ---- | ---: | --: |\n"
+        "| a\\|b | 0.50 |   3 |\n"
+        "| c    |    - |  10 |\n"
+    )  # fmt: skip
+
+
+def test_readable_rows_have_decimals_that_fit_the_unit():
+    readable = readable_summary(summarise([shifted_evaluation()]), "whole volumes").set_index(["Structure", "Metric"])
+    assert readable.loc[("left lung", "HD95 [mm]"), "Range"] == "0.00 to 0.00"
+    assert readable.loc[("left lung", "Dice"), "Mean ± SD"] == "1.0000"
+
+
+def test_measuring_does_without_torch_and_matplotlib():
+    code = "import sys, SAMLungSegLib.evaluation; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
