@@ -14,10 +14,11 @@ import numpy as np
 
 from SAMLungSegLib.errors import PromptError, SAMLungSegError
 from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, guess_modality, to_grey
+from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, fill_holes_and_drop_islands, split_sides
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
-from SAMLungSegLib.prompts.automatic import rough_lungs_ct, rough_lungs_xray
+from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane, read_volume, write_labelmap
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class _PromptPlan:
         self.boxes = _boxes_by_slice(options.boxes, plane, volume)
         self.rough = None
         if not model.answers_without_prompt and not self.boxes:
-            self.rough = _rough_lungs(volume, plane, grey, modality)
+            self.rough = _rough_lungs(volume, plane, modality)
         for index in {*self.points, *self.boxes}:
             for question in self.of_slice(index):
                 model.check_prompts(question.prompts, self.size_hw)
@@ -189,9 +190,10 @@ class _PromptPlan:
         return prompts if self.model.accepts_points else PromptSet(box=prompts.box)
 
 
-def _rough_lungs(volume: Volume, plane: SlicePlane, grey: np.ndarray, modality: Modality) -> np.ndarray:
+def _rough_lungs(volume: Volume, plane: SlicePlane, modality: Modality) -> np.ndarray:
+    """Where automatic prompts point: lung-compact's answer on X-rays, thresholds and components on CT."""
     if modality == "XRAY":
-        return np.stack([rough_lungs_xray(image) for image in grey])
+        return segment_volume(volume, load_model(), Options(modality="XRAY")).labelmap_nhw
     window = WINDOW_PRESETS["lung"]
     lung_grey = plane.to_display(to_grey(volume, modality, window))
     hu = window.low + lung_grey.astype(np.float32) * (window.width / 255)
@@ -299,8 +301,6 @@ def segment(
     Raises:
         SAMLungSegError: its kinds say what was wrong with the image, the prompts or the model.
     """
-    from SAMLungSegLib.models import load_model
-
     volume = image if isinstance(image, Volume) else read_volume(image)
     loaded = model if isinstance(model, PromptableModel) else load_model(model, weights=weights, device=device)
     return segment_volume(volume, loaded, Options(**options), progress=progress, cancelled=cancelled)

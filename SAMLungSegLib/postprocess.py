@@ -62,12 +62,12 @@ def fill_holes_and_drop_islands(labelmap: np.ndarray, smallest_share: float = 0.
     Returns:
         uint8 (N, H, W). Holes are filled slice by slice; a hole is never taken from the other lung.
     """
+    kept = [keep_large_components(labelmap == label, smallest_share) for label in (RIGHT_LUNG, LEFT_LUNG)]
     result = np.zeros_like(labelmap)
-    for label in (RIGHT_LUNG, LEFT_LUNG):
-        mask = keep_large_components(labelmap == label, smallest_share)
+    for label, mask, other in ((RIGHT_LUNG, *kept), (LEFT_LUNG, *reversed(kept))):
         for index in np.flatnonzero(mask.any(axis=(1, 2))):
             filled = ndimage.binary_fill_holes(mask[index])
-            result[index][filled & (result[index] == 0)] = label
+            result[index][filled & ~other[index]] = label
     return result
 
 

@@ -1,14 +1,13 @@
-"""Prompts without a user: where the lungs are, found by classical means.
+"""Prompts without a user: boxes and points from a rough labelmap.
 
-The result is a rough labelmap of certain lung; boxes and points come from it. Rough is enough, for a prompt only says
-where to look.
+On CT, classical means find the lungs well enough, for a prompt only says where to look. On X-rays they do not (lung and
+the dark surroundings have the same grey); there the pipeline takes the rough labelmap from lung-compact.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
 
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, keep_large_components, split_sides
@@ -25,7 +24,7 @@ def automatic_prompts(rough: np.ndarray) -> dict[int, PromptSet]:
     """Box, one positive point per part and one negative point for each lung of a slice.
 
     Args:
-        rough: uint8 (H, W), 1 right lung, 2 left lung, from `rough_lungs_ct` or `rough_lungs_xray`.
+        rough: uint8 (H, W), 1 right lung, 2 left lung, for example from `rough_lungs_ct`.
     Returns:
         Prompt sets by label; a lung that is absent from the slice has no entry.
     """
@@ -146,31 +145,3 @@ def _regrown(core: np.ndarray, within: np.ndarray) -> np.ndarray:
     grown = ndimage.binary_dilation(core, np.ones((1, 3, 3)), iterations=4) & within
     closed = ndimage.binary_closing(grown, np.ones((1, 3, 3)), iterations=3) | grown
     return np.stack([ndimage.binary_fill_holes(mask) for mask in closed])
-
-
-def rough_lungs_xray(grey: np.ndarray) -> np.ndarray:
-    """Lung fields of a chest X-ray: the dark regions inside the body on either side of the midline.
-
-    Args:
-        grey: uint8 (H, W), bone bright, display orientation.
-    Returns:
-        uint8 (H, W), 1 right lung, 2 left lung; empty where nothing plausible was found.
-    """
-    smooth = ndimage.gaussian_filter(grey.astype(np.float32), 0.008 * max(grey.shape))
-    dark = smooth < threshold_otsu(smooth) if np.ptp(smooth) > 0 else np.zeros(grey.shape, bool)
-    outside = _touching_border(dark & (smooth < np.percentile(smooth, 60)))
-    components = label(dark & ~outside)
-    result = np.zeros(grey.shape, np.uint8)
-    for region in sorted(regionprops(components), key=lambda r: -r.area)[:4]:
-        row, column = (centre / size for centre, size in zip(region.centroid, grey.shape, strict=True))
-        side = RIGHT_LUNG if column < 0.5 else LEFT_LUNG
-        if region.area < 0.02 * grey.size or not 0.15 < row < 0.85 or (result == side).any():
-            continue
-        result[components == region.label] = side
-    return result
-
-
-def _touching_border(mask: np.ndarray) -> np.ndarray:
-    components = label(mask)
-    edges = np.concatenate([components[0], components[-1], components[:, 0], components[:, -1]])
-    return np.isin(components, np.unique(edges[edges > 0]))

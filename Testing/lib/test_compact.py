@@ -1,0 +1,133 @@
+"""lung-compact: frame, prompts, and that it answers through the interface of all models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.models.compact import (
+    CompactModel,
+    CompactNet,
+    SkipMaskDecoder,
+    from_frame,
+    mask_to_frame,
+    scaled_size,
+    to_input,
+)
+from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
+
+SIZES = [(256, 256), (512, 512), (300, 200), (101, 333), (17, 640)]
+
+
+@pytest.fixture(scope="module")
+def model() -> CompactModel:
+    torch.manual_seed(0)
+    return CompactModel(CompactNet())
+
+
+def grey(size_hw: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, size_hw).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "expected"), [((512, 512), (256, 256)), ((300, 200), (256, 171)), ((1, 640), (1, 256))]
+)
+def test_the_longest_side_becomes_256(size_hw, expected):
+    assert scaled_size(size_hw) == expected
+
+
+def test_a_slice_is_padded_with_black_below_and_right():
+    frame = to_input(torch.full((1, 1, 100, 50), 255.0))[0, 0]
+    assert frame.shape == (256, 256)
+    assert torch.allclose(frame[:, :128], torch.ones(256, 128))
+    assert torch.equal(frame[:, 128:], -torch.ones(256, 128))
+
+
+@pytest.mark.parametrize("size_hw", SIZES)
+def test_logits_come_back_where_they_belong(size_hw):
+    """A ramp along x and y on the frame is the same ramp on the slice, whatever its shape."""
+    centres = (torch.arange(128) + 0.5) / 128
+    ramps = torch.stack([centres.expand(128, 128), centres[:, None].expand(128, 128)])[None]
+    x_ramp, y_ramp = from_frame(ramps, size_hw)[0]
+    longest = max(size_hw)
+    expected_x = (torch.arange(size_hw[1]) + 0.5) / longest
+    expected_y = (torch.arange(size_hw[0]) + 0.5) / longest
+    inner_x = (expected_x > 0.01) & (expected_x < 0.99 * size_hw[1] / longest)
+    inner_y = (expected_y > 0.01) & (expected_y < 0.9 * size_hw[0] / longest)
+    assert (x_ramp[0] - expected_x)[inner_x].abs().max() < 0.006
+    if inner_y.any():
+        assert (y_ramp[:, 0] - expected_y)[inner_y].abs().max() < 0.006
+
+
+def test_a_mask_prompt_lands_where_it_was_drawn():
+    logits = torch.full((1, 1, 512, 256), -10.0)
+    logits[..., 100:300, 60:200] = 10
+    frame = mask_to_frame(logits)[0, 0]
+    assert frame.shape == (128, 128)
+    inside = frame > 0
+    assert inside[26:74, 16:49].all()
+    assert not inside[:24].any() and not inside[76:].any() and not inside[:, 52:].any()
+
+
+def test_a_network_has_the_size_that_can_be_shipped():
+    parameters = sum(parameter.numel() for parameter in CompactNet().parameters())
+    assert 2 * parameters < 25e6
+
+
+def test_the_decoder_is_sams_with_all_its_parts():
+    decoder = CompactNet().mask_decoder
+    assert isinstance(decoder, SkipMaskDecoder)
+    assert decoder.num_mask_tokens == 4
+    assert len(decoder.output_hypernetworks_mlps) == 4
+
+
+@pytest.mark.parametrize("size_hw", SIZES)
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        PromptSet(),
+        PromptSet(points=(PointPrompt((3, 4)), PointPrompt((10, 12), positive=False))),
+        PromptSet(box=BoxPrompt((2, 3, 12, 14))),
+        PromptSet(points=(PointPrompt((3, 4)),), box=BoxPrompt((2, 3, 12, 14))),
+    ],
+    ids=["none", "points", "box", "points and box"],
+)
+def test_every_prompt_is_answered_in_the_slices_own_pixels(model, size_hw, prompts):
+    prediction = model.decode(model.encode([grey(size_hw)])[0], prompts)
+    assert prediction.logits.shape == size_hw
+    assert prediction.side_logits.shape == (2, *size_hw)
+    assert prediction.low_res_logits.shape == (128, 128)
+    assert 0 <= prediction.score <= 1
+    assert np.isfinite(prediction.logits).all()
+
+
+def test_an_answer_can_be_given_back_as_mask_prompt(model):
+    embedding = model.encode([grey((60, 90))])[0]
+    first = model.decode(embedding, PromptSet())
+    second = model.decode(embedding, PromptSet(points=(PointPrompt((5, 5)),), mask=MaskPrompt(first.logits)))
+    assert not np.array_equal(first.logits, second.logits)
+
+
+def test_prompts_change_the_answer_and_order_of_points_does_not(model):
+    embedding = model.encode([grey((256, 256))])[0]
+    points = (PointPrompt((30, 40)), PointPrompt((200, 90), positive=False))
+    first = model.decode(embedding, PromptSet(points=points)).logits
+    again = model.decode(embedding, PromptSet(points=points[::-1])).logits
+    assert np.abs(first - again).max() < 1e-4
+    assert np.abs(first - model.decode(embedding, PromptSet()).logits).max() > 1e-4
+
+
+def test_a_batch_gives_what_single_slices_give(model):
+    slices = [grey((256, 256)), 255 - grey((256, 256)), grey((100, 240))]
+    for one, several in zip([model.encode([s])[0] for s in slices], model.encode(slices), strict=True):
+        assert several.size_hw == one.size_hw
+        for mine, theirs in zip(one.features, several.features, strict=True):
+            assert torch.allclose(mine, theirs, atol=1e-4)
+
+
+def test_a_point_outside_the_slice_is_refused(model):
+    embedding = model.encode([grey((20, 30))])[0]
+    with pytest.raises(PromptError, match="outside the slice"):
+        model.decode(embedding, PromptSet(points=(PointPrompt((40, 2)),)))
