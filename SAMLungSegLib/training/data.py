@@ -72,7 +72,7 @@ def split_of(name: str) -> str:
     return "validation" if percent < TEST_PERCENT + VALIDATION_PERCENT else "train"
 
 
-def pack(data: Path, target: Path, *, phantoms: int = 40) -> None:
+def pack(data: Path, target: Path, *, phantoms: int = 60) -> None:
     """Write the packed training set.
 
     Args:

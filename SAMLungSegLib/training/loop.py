@@ -35,18 +35,21 @@ class TrainingConfig:
     """Everything that decides a training run.
 
     Attributes:
+        decoder_share: learning rate of prompt encoder and mask decoder relative to the encoder's; at the encoder's own
+            rate the decoder's attention never learns to look at prompts.
         shares: how often each set is drawn, relative to the others.
         epoch_images: images per epoch; the learning rate follows one cosine cycle over all epochs.
     """
 
-    epochs: int = 40
+    epochs: int = 52
     epoch_images: int = 600
     batch: int = 8
     learning_rate: float = 2e-3
+    decoder_share: float = 0.25
     weight_decay: float = 0.02
     averaging: float = 0.998
     seed: int = 0
-    threads: int = 1
+    threads: int = 2
     workers: int = 1
     shares: dict[str, float] = field(
         default_factory=lambda: {
@@ -86,8 +89,12 @@ class _Run:
         self.data = dict(np.load(pack, allow_pickle=False))
         self.net = CompactNet().to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.net)
+        encoder = [*self.net.image_encoder.parameters()]
+        decoder = [*self.net.prompt_encoder.parameters(), *self.net.mask_decoder.parameters()]
         self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            [{"params": encoder, "share": 1.0}, {"params": decoder, "share": config.decoder_share}],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
         )
         self.total_steps = config.epochs * math.ceil(config.epoch_images / config.batch)
         self.steps = 0
@@ -150,30 +157,26 @@ class _Run:
         shares, known = label[:, :2], 1 - label[:, 2:]
         features = self.net.image_encoder(image.contiguous(memory_format=torch.channels_last))
         losses = [
-            (1.0 if first else 0.5) * self._answer_loss(answer, asked, shares, known, sides_known)
-            for answer, asked, first in self._answers(features, shares, known, sides_known)
+            self._answer_loss(answer, asked, shares, known, sides_known)
+            for answer, asked in self._answers(features, shares, known, sides_known)
         ]
         return torch.stack(losses).mean()
 
     def _answers(self, features: tuple, shares: Tensor, known: Tensor, sides_known: Tensor) -> Iterator[tuple]:
-        """Answers without a prompt, then to prompts, then corrected once: (logits and IoU, asked target, is first)."""
+        """Answers without a prompt, then to prompts, then corrected once: (logits and IoU, asked target)."""
         asked = shares.sum(1, keepdim=True).clamp(max=1)
         answer = self.net.decode(features)
-        yield answer, asked, True
+        yield answer, asked
         prompts = BatchPrompts([[] for _ in shares])
         certain = known > 0.5
-        if self.sampler.rng.uniform() < 0.7:
+        if self.sampler.rng.uniform() < 0.8:
             asked, wanted = self.sampler.targets(shares, sides_known)
             prompts = self.sampler.prompts(shares, wanted)
             answer = self.net.decode(features, prompts.point_tensors(), prompts.boxes)
-            yield answer, asked, False
+            yield answer, asked
         if self.sampler.rng.uniform() < 0.6:
             prompts = self.sampler.corrected(prompts, answer[0][:, :1].detach(), asked, certain)
-            yield (
-                self.net.decode(features, prompts.point_tensors(), prompts.boxes, prompts.masks),
-                asked,
-                False,
-            )
+            yield self.net.decode(features, prompts.point_tensors(), prompts.boxes, prompts.masks), asked
 
     def _answer_loss(
         self, answer: tuple[Tensor, Tensor], asked: Tensor, shares: Tensor, known: Tensor, sides_known: Tensor
@@ -184,13 +187,15 @@ class _Run:
         target = torch.cat([asked, shares, both], dim=1)
         valid = known.expand_as(target).clone()
         valid[:, 1:3] *= sides_known[:, None, None, None]
-        return segmentation_loss(logits, target, valid) + 0.05 * iou_loss(logits, target, valid, predicted_iou)
+        asked_loss = segmentation_loss(logits[:, :1], target[:, :1], valid[:, :1])
+        anatomy_loss = segmentation_loss(logits[:, 1:], target[:, 1:], valid[:, 1:])
+        return asked_loss + 0.5 * anatomy_loss + 0.2 * iou_loss(logits, target, valid, predicted_iou)
 
     def _set_learning_rate(self) -> None:
         progress = self.steps / self.total_steps
         factor = min(1.0, progress / 0.05) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * max(factor, 1e-3)
+            group["lr"] = self.config.learning_rate * group["share"] * max(factor, 1e-3)
 
     def _average(self) -> None:
         keep = min(self.config.averaging, (1 + self.steps) / (10 + self.steps))

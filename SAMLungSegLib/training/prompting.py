@@ -52,7 +52,7 @@ class PromptSampler:
         """
         wanted = torch.ones(len(shares), 2, dtype=torch.bool)
         for index, present in enumerate((shares > 0.5).flatten(2).any(2)):
-            if sides_known[index] and present.all() and self.rng.uniform() < 0.6:
+            if sides_known[index] and present.all() and self.rng.uniform() < 0.7:
                 wanted[index, self.rng.integers(2)] = False
         return (shares * wanted[:, :, None, None]).sum(1, keepdim=True).clamp(max=1), wanted
 
@@ -89,7 +89,7 @@ class PromptSampler:
             low_res_logits: (B, 1, h, w) of the previous answer; target: shares (B, 1, H, W); known: bool like target.
         """
         step = INPUT_SIZE // low_res_logits.shape[-1]
-        answers = low_res_logits[:, 0].numpy() > 0
+        answers = low_res_logits[:, 0].float().numpy() > 0
         references, certain = (item[:, 0, ::step, ::step].numpy() for item in (target > 0.5, known))
         use_masks = self.rng.uniform() < 0.7
         rows = []

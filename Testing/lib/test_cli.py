@@ -1,0 +1,273 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from safetensors.torch import load_file, save_file
+
+from SAMLungSegLib.cli import main
+from SAMLungSegLib.models.registry import bundled_file
+from SAMLungSegLib.phantom import chest_ct, chest_xray
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """A folder with a small CT, its X-ray and their labels."""
+    folder = tmp_path_factory.mktemp("images")
+    phantom = chest_ct(seed=0, size_kji=(12, 96, 96), spacing_mm=(26.0, 4.0, 4.0))
+    for name, array in (("chest.nii.gz", phantom.hu_kji), ("chest_mask.nii.gz", phantom.labelmap_kji)):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((4, 4, 26))
+        sitk.WriteImage(image, str(folder / name))
+    picture, labelmap = chest_xray(chest_ct(seed=0))
+    sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / "frontal.png"))
+    sitk.WriteImage(sitk.GetImageFromArray(labelmap), str(folder / "frontal_mask.png"))
+    return folder
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+# ---- segment
+
+
+def test_a_ct_and_an_xray_are_segmented_in_one_call(images, tmp_path, capsys):
+    assert run("segment", images / "chest.nii.gz", images / "frontal.png", "-o", tmp_path) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chest_lungs.seg.nrrd", "frontal_lungs.png"]
+    printed = capsys.readouterr().out
+    assert "right lung" in printed and " ml" in printed and "pixels" in printed
+    segmentation = sitk.ReadImage(str(tmp_path / "chest_lungs.seg.nrrd"))
+    assert segmentation.GetMetaData("Segment0_Name") == "right lung"
+    assert segmentation.GetMetaData("Segment1_Name") == "left lung"
+
+
+@pytest.mark.parametrize("extension", ["seg.nrrd", "nrrd", "nii.gz"])
+def test_the_format_is_chosen_and_the_grid_is_the_inputs(images, tmp_path, extension):
+    assert run("segment", images / "chest.nii.gz", "-o", tmp_path, "--format", extension) == 0
+    result = sitk.ReadImage(str(tmp_path / f"chest_lungs.{extension}"))
+    image = sitk.ReadImage(str(images / "chest.nii.gz"))
+    assert result.GetSize() == image.GetSize()
+    assert np.allclose(result.GetSpacing(), image.GetSpacing())
+    assert np.allclose(result.GetOrigin(), image.GetOrigin())
+    assert np.allclose(result.GetDirection(), image.GetDirection())
+
+
+def test_an_overlay_is_drawn_on_request(images, tmp_path):
+    assert run("segment", images / "frontal.png", "-o", tmp_path, "--overlay") == 0
+    assert (tmp_path / "frontal_lungs_overlay.png").stat().st_size > 10_000
+
+
+def test_a_box_on_an_xray_selects_one_lung(images, tmp_path):
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(images / "frontal_mask.png")))
+    rows, columns = np.nonzero(truth == 1)
+    box = f"{columns.min()},{rows.min()},{columns.max()},{rows.max()}"
+    assert run("segment", images / "frontal.png", "-o", tmp_path, "--box", box) == 0
+    result = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "frontal_lungs.png")))
+    assert np.sum(result == 1) > 0.6 * np.sum(truth == 1)
+    assert np.sum(result == 2) < 0.1 * np.sum(truth == 2)
+
+
+def test_weights_of_the_users_own_are_used(images, tmp_path):
+    state = load_file(bundled_file("lung-compact.safetensors"))
+    decoder = {key: value * 0 for key, value in state.items() if key.startswith("mask_decoder.output_hypernetworks")}
+    decoder = {key: value for key, value in state.items() if key.startswith("mask_decoder.")} | decoder
+    save_file(decoder, tmp_path / "silent.safetensors")
+    code = run("segment", images / "frontal.png", "-o", tmp_path, "--weights", tmp_path / "silent.safetensors")
+    assert code == 0
+    assert not sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "frontal_lungs.png"))).any()
+
+
+def bad_inputs(folder: Path) -> dict[str, Path]:
+    """One file for each kind of image that cannot be used."""
+    write = lambda name, image: sitk.WriteImage(image, str(folder / name))  # noqa: E731
+    write("time.nii.gz", sitk.JoinSeries([sitk.Image(4, 4, 4, sitk.sitkInt16)] * 2))
+    write("colour.png", sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (9, 9, 3), np.uint8), True))
+    write("nan.nrrd", sitk.GetImageFromArray(np.full((3, 4, 5), np.nan, np.float32)))
+    (folder / "text.nii.gz").write_text("this is no image")
+    (folder / "empty").mkdir(exist_ok=True)
+    return {
+        "4D": folder / "time.nii.gz",
+        "colour": folder / "colour.png",
+        "NaN only": folder / "nan.nrrd",
+        "no image": folder / "text.nii.gz",
+        "empty folder": folder / "empty",
+        "absent": folder / "nowhere.nii.gz",
+    }
+
+
+@pytest.mark.parametrize("kind", ["4D", "colour", "NaN only", "no image", "empty folder", "absent"])
+def test_bad_input_gives_one_line_code_2_and_no_file(tmp_path, capfd, kind):
+    path = bad_inputs(tmp_path)[kind]
+    output = tmp_path / "out"
+    assert run("segment", path, "-o", output) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("samlungseg: ")]
+    assert len(lines) == 1
+    assert path.name.split(".")[0] in lines[0]
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--point", "1,2"], "Point '1,2' is not"),
+        (["--point", "a,b,+"], "not a number"),
+        (["--point", "4000,2,+"], "is outside frontal"),
+        (["--box", "1,2,3"], "Box '1,2,3' is not"),
+        (["--box", "50,50,20,50"], "is empty"),
+        (["--threshold", "1.5"], "between 0 and 1"),
+        (["--window", "sharp"], "Window 'sharp' is unknown"),
+        (["--model", "lung-huge"], "lung-compact"),
+        (["--weights", "nothing.pth"], "no weights at nothing.pth"),
+        (["--device", "tpu"], "not available"),
+        (["--format", "png", "--series", "1.2"], "choose a series"),
+    ],
+)
+def test_wrong_arguments_are_explained_and_write_nothing(images, tmp_path, capsys, arguments, message):
+    assert run("segment", images / "frontal.png", "-o", tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_not_downloaded_says_how_to_get_it(images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SAMLUNGSEG_CACHE", str(tmp_path / "cache"))
+    assert run("segment", images / "frontal.png", "-o", tmp_path, "--model", "sam-vit-b") == 2
+    assert "samlungseg models fetch sam-vit-b" in capsys.readouterr().err
+
+
+def test_one_bad_input_among_good_ones_does_not_stop_the_others(images, tmp_path, capsys):
+    assert run("segment", tmp_path / "absent.png", images / "frontal.png", "-o", tmp_path) == 2
+    assert (tmp_path / "frontal_lungs.png").is_file()
+    assert "absent.png" in capsys.readouterr().err
+
+
+def test_two_inputs_of_one_name_are_refused(images, tmp_path, capsys):
+    (tmp_path / "b").mkdir()
+    shutil.copy(images / "frontal.png", tmp_path / "b" / "frontal.png")
+    assert run("segment", images / "frontal.png", tmp_path / "b" / "frontal.png", "-o", tmp_path / "out") == 2
+    assert "both be written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_result_survives_a_failure(images, tmp_path):
+    (tmp_path / "frontal_lungs.png").write_bytes(b"earlier")
+    assert run("segment", images / "frontal.png", "-o", tmp_path, "--point", "4000,2,+") == 2
+    assert (tmp_path / "frontal_lungs.png").read_bytes() == b"earlier"
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing_half_written(tmp_path):
+    phantom = chest_ct(seed=0, size_kji=(12, 96, 96), spacing_mm=(26.0, 4.0, 4.0))
+    many = np.repeat(phantom.hu_kji, 60, axis=0)
+    sitk.WriteImage(sitk.GetImageFromArray(many), str(tmp_path / "long.nrrd"))
+    command = [sys.executable, "-m", "SAMLungSegLib", "segment", tmp_path / "long.nrrd", "-o", tmp_path / "out"]
+    process = subprocess.Popen([str(part) for part in command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+# ---- evaluate
+
+
+def test_a_prediction_is_measured_and_reported(images, tmp_path, capsys):
+    run("segment", images / "chest.nii.gz", "-o", tmp_path)
+    capsys.readouterr()
+    code = run(
+        *("evaluate", tmp_path / "chest_lungs.seg.nrrd", images / "chest_mask.nii.gz"),
+        *("-o", tmp_path / "report", "--image", images / "chest.nii.gz"),
+    )
+    assert code == 0
+    printed = capsys.readouterr().out
+    assert "right lung" in printed and "HD95 [mm]" in printed
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written >= {"per_slice.csv", "per_volume.csv", "summary.csv", "summary.md", "box_plot.png"}
+    assert "worst_slices.png" in written
+
+
+def test_a_reference_against_itself_scores_one(images, capsys):
+    assert run("evaluate", images / "chest_mask.nii.gz", images / "chest_mask.nii.gz") == 0
+    assert "1.0000 ± 0.0000" in capsys.readouterr().out
+
+
+def test_folders_are_paired_by_name(images, tmp_path, capsys):
+    for folder, suffix in (("answers", "_lungs"), ("truth", "_mask")):
+        (tmp_path / folder).mkdir()
+        for case in ("a", "b"):
+            shutil.copy(images / "frontal_mask.png", tmp_path / folder / f"{case}{suffix}.png")
+    assert run("evaluate", tmp_path / "answers", tmp_path / "truth") == 0
+    (tmp_path / "truth" / "b_mask.png").unlink()
+    assert run("evaluate", tmp_path / "answers", tmp_path / "truth") == 2
+    assert "no partner" in capsys.readouterr().err
+
+
+def test_grids_that_do_not_meet_are_an_error(images, tmp_path, capsys):
+    image = sitk.ReadImage(str(images / "chest_mask.nii.gz"))
+    image.SetOrigin((5000, 0, 0))
+    sitk.WriteImage(image, str(tmp_path / "far.nii.gz"))
+    assert run("evaluate", tmp_path / "far.nii.gz", images / "chest_mask.nii.gz") == 2
+    assert "overlap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--tolerance-mm", "0"], ["--reference-right", "3"]])
+def test_wrong_evaluation_arguments_are_explained(images, arguments):
+    assert run("evaluate", images / "chest_mask.nii.gz", images / "chest_mask.nii.gz", *arguments) == 2
+
+
+# ---- models, demo, help
+
+
+def test_all_models_are_listed(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAMLUNGSEG_CACHE", str(tmp_path))
+    assert run("models", "list") == 0
+    printed = capsys.readouterr().out
+    for name in ("lung-compact", "sam-vit-b", "sam-vit-l", "sam-vit-h", "medsam-vit-b", str(tmp_path)):
+        assert name in printed
+
+
+def test_the_bundled_model_verifies_and_absent_ones_say_so(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAMLUNGSEG_CACHE", str(tmp_path))
+    assert run("models", "verify", "lung-compact") == 0
+    assert "ok" in capsys.readouterr().out
+    assert run("models", "verify", "sam-vit-b") == 2
+    assert "absent" in capsys.readouterr().out
+    assert run("models", "fetch", "lung-compact") == 0
+
+
+@pytest.mark.slow
+def test_the_demo_shows_both_phantoms_and_says_what_they_are(tmp_path, capsys):
+    assert run("demo", "-o", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "not a patient" in printed
+    assert printed.count("both lungs") == 2
+    for name in ("phantom_ct_lungs.seg.nrrd", "phantom_ct_lungs_overlay.png", "report/summary.md"):
+        assert (tmp_path / name).is_file()
+
+
+def test_the_demo_takes_an_own_image(images, tmp_path, capsys):
+    assert run("demo", "-o", tmp_path, "--input", images / "frontal.png") == 0
+    assert (tmp_path / "frontal_lungs_overlay.png").is_file()
+
+
+@pytest.mark.parametrize("command", ["segment", "evaluate", "models", "demo", "train"])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(command, "--help")
+    assert stop.value.code == 0
+    assert "usage: samlungseg" in capsys.readouterr().out

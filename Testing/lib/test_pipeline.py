@@ -1,0 +1,253 @@
+"""The job on generated chests: sides, storage orders, prompts, progress, cancel."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+import torch
+
+from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.phantom import chest_ct, chest_xray
+from SAMLungSegLib.pipeline import CancelledError, Options, VolumeBox, VolumePoint, segment, segment_volume
+from SAMLungSegLib.prompts import PromptSet
+from SAMLungSegLib.volume import Volume
+
+FLIPS = list(product((False, True), repeat=3))
+STORAGES = [(axes, flips) for axes in permutations(range(3)) for flips in FLIPS]
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * np.sum(first & second) / (first.sum() + second.sum())
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return chest_ct(seed=0, size_kji=(16, 128, 128), spacing_mm=(20.0, 3.0, 3.0))
+
+
+@pytest.fixture(scope="module")
+def volume(phantom) -> Volume:
+    return Volume(phantom.hu_kji, phantom.ijk_to_ras, "phantom")
+
+
+@pytest.fixture(scope="module")
+def model() -> PromptableModel:
+    return load_model("lung-compact", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def axial(volume, model):
+    return segment_volume(volume, model)
+
+
+def stored_otherwise(volume: Volume, axes: tuple[int, ...], flips: tuple[bool, ...]) -> Volume:
+    """The same voxels at the same places, with array axes permuted and reversed."""
+    array, matrix = volume.array_kji.transpose(axes), volume.ijk_to_ras.copy()
+    columns = [matrix[:3, 2 - axis] for axis in axes]
+    origin = matrix[:3, 3].copy()
+    for axis, is_flipped in enumerate(flips):
+        if is_flipped:
+            array = np.flip(array, axis)
+            origin += columns[axis] * (array.shape[axis] - 1)
+            columns[axis] = -columns[axis]
+    changed = np.eye(4)
+    changed[:3, :3] = np.stack(columns[::-1], axis=1)
+    changed[:3, 3] = origin
+    return Volume(np.ascontiguousarray(array), changed, "stored otherwise")
+
+
+class BoxModel(PromptableModel):
+    """Answers every prompt with its box, or a 5 x 5 square at its first point: shows what the pipeline asks."""
+
+    name, device = "box", torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.asked: list[PromptSet] = []
+
+    def encode(self, slices):
+        return [Embedding((), image.shape) for image in slices]
+
+    def decode(self, embedding, prompts):
+        self.check_prompts(prompts, embedding.size_hw)
+        self.asked.append(prompts)
+        logits = np.full(embedding.size_hw, -5.0, np.float32)
+        x, y = prompts.points[0].xy if prompts.points else (0, 0)
+        left, top, right, bottom = prompts.box.xyxy if prompts.box else (x - 2, y - 2, x + 2, y + 2)
+        logits[int(np.ceil(top)) : int(bottom) + 1, int(np.ceil(left)) : int(right) + 1] = 5.0
+        return Prediction(logits, 0.5, None, logits)
+
+
+# ---- sides and storage
+
+
+def test_both_lungs_of_a_phantom_are_found_on_the_patients_sides(axial, phantom):
+    for label in (1, 2):
+        assert dice(axial.labelmap_kji == label, phantom.labelmap_kji == label) > 0.9
+    right, left = (np.argwhere(axial.labelmap_kji == label).mean(axis=0)[::-1] for label in (1, 2))
+    to_ras = phantom.ijk_to_ras
+    assert (to_ras @ [*right, 1])[0] > (to_ras @ [*left, 1])[0]
+
+
+@pytest.mark.parametrize(("axes", "flips"), STORAGES)
+def test_every_storage_order_gives_the_same_lungs(volume, axial, axes, flips, model):
+    other = stored_otherwise(volume, axes, flips)
+    result = segment_volume(other, model).labelmap_kji
+    assert result.shape == other.array_kji.shape
+    back = np.flip(result, [axis for axis, is_flipped in enumerate(flips) if is_flipped])
+    assert np.array_equal(back.transpose(np.argsort(axes)), axial.labelmap_kji)
+
+
+@pytest.mark.parametrize("degrees", [(20, 0, 0), (0, -25, 0), (10, 15, 30)])
+def test_an_oblique_volume_gives_the_same_lungs(volume, axial, degrees, model):
+    x, y, z = np.radians(degrees)
+    turn_x = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
+    turn_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    turn_z = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
+    turned = np.eye(4)
+    turned[:3, :3] = turn_z @ turn_y @ turn_x
+    oblique = stored_otherwise(volume, (1, 2, 0), (True, False, True))
+    oblique = Volume(oblique.array_kji, turned @ oblique.ijk_to_ras, "oblique")
+    result = np.flip(segment_volume(oblique, model).labelmap_kji, (0, 2)).transpose(np.argsort((1, 2, 0)))
+    assert np.array_equal(result, axial.labelmap_kji)
+
+
+def test_an_xray_gives_two_lungs(model):
+    image, labelmap = chest_xray(chest_ct(seed=0))
+    result = segment_volume(Volume(image[None], np.diag([-1.0, -1, 1, 1]), "xray"), model)
+    assert result.modality == "XRAY"
+    for label in (1, 2):
+        assert dice(result.labelmap_kji[0] == label, labelmap == label) > 0.85
+
+
+def test_a_mirrored_xray_that_says_so_keeps_the_patients_sides(model):
+    image, _ = chest_xray(chest_ct(seed=0))
+    plain = segment_volume(Volume(image[None], np.diag([-1.0, -1, 1, 1]), "xray"), model)
+    mirrored_to_ras = np.diag([1.0, -1, 1, 1])
+    mirrored = segment_volume(Volume(image[None, :, ::-1].copy(), mirrored_to_ras, "mirrored"), model)
+    assert np.array_equal(mirrored.labelmap_kji[..., ::-1], plain.labelmap_kji)
+
+
+def test_a_windowed_ct_gives_nearly_the_same_lungs(volume, axial, model):
+    grey = np.clip((volume.array_kji.astype(float) + 1350) / 1500 * 255, 0, 255).astype(np.uint8)
+    result = segment_volume(Volume(grey, volume.ijk_to_ras, "windowed"), model, Options(modality="CT"))
+    assert dice(result.labelmap_kji > 0, axial.labelmap_kji > 0) > 0.995
+
+
+# ---- options
+
+
+def test_only_the_lung_that_is_asked_for_is_written(volume, axial, model):
+    result = segment_volume(volume, model, Options(lungs="left")).labelmap_kji
+    assert np.array_equal(result == 2, axial.labelmap_kji == 2)
+    assert not (result == 1).any()
+
+
+def test_a_higher_threshold_gives_smaller_lungs(volume, axial, model):
+    result = segment_volume(volume, model, Options(threshold=0.95)).labelmap_kji
+    assert 0 < np.sum(result > 0) < np.sum(axial.labelmap_kji > 0)
+
+
+@pytest.mark.parametrize("wrong", [{"threshold": 0.0}, {"threshold": 1.0}, {"lungs": "heart"}])
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(PromptError):
+        Options(**wrong)
+
+
+def test_progress_counts_every_slice(volume, model):
+    seen = []
+    segment_volume(volume, model, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(index + 1, 16) for index in range(16)]
+
+
+def test_cancelling_stops_before_the_next_slice(volume, model):
+    polls = iter([False, False, True])
+    with pytest.raises(CancelledError, match="after 2 of 16 slices"):
+        segment_volume(volume, model, cancelled=lambda: next(polls))
+
+
+def test_scores_are_given_per_slice(axial):
+    assert axial.scores.shape == (16,)
+    assert np.isfinite(axial.scores).all()
+
+
+# ---- prompts
+
+
+def test_a_box_prompts_its_slices_only_and_lands_on_its_voxels(volume):
+    """Stored sagittal and flipped: the box in voxels of the file is the same box in voxels of the result."""
+    other = stored_otherwise(volume, (2, 0, 1), (True, False, True))
+    box = VolumeBox((30, 6, 70), (50, 9, 60))
+    result = segment_volume(other, BoxModel(), Options(boxes=(box,))).labelmap_kji
+    k, j, i = np.nonzero(result)
+    assert (i.min(), i.max()) == (30, 50)
+    assert (j.min(), j.max()) == (6, 9)
+    assert (k.min(), k.max()) == (60, 70)
+    assert len(k) == 21 * 4 * 11
+
+
+def test_points_inside_a_box_belong_to_it_and_others_are_another_object(volume):
+    model = BoxModel()
+    options = Options(
+        boxes=(VolumeBox((10, 10, 8), (40, 40, 8)),),
+        points=(VolumePoint((20, 20, 8)), VolumePoint((30, 30, 8), positive=False), VolumePoint((90, 60, 8))),
+    )
+    segment_volume(volume, model, options)
+    with_box, alone = model.asked
+    assert [point.xy for point in with_box.points] == [(20.0, 20.0), (30.0, 30.0)]
+    assert [point.positive for point in with_box.points] == [True, False]
+    assert with_box.box.xyxy == (10.0, 10.0, 40.0, 40.0)
+    assert alone.box is None
+    assert [point.xy for point in alone.points] == [(90.0, 60.0)]
+
+
+def test_without_prompts_a_model_that_needs_them_is_asked_about_each_lung(volume, phantom):
+    model = BoxModel()
+    result = segment_volume(volume, model)
+    assert all(prompts.box is not None and prompts.points for prompts in model.asked)
+    for label in (1, 2):
+        found, truth = result.labelmap_kji == label, phantom.labelmap_kji == label
+        assert dice(found, truth) > 0.6, "boxes cover the lungs"
+
+
+def test_a_positive_click_on_missed_lung_adds_it_and_keeps_the_rest(phantom, model):
+    """One lung is painted white, so that the model misses it; a click there brings part of it back."""
+    index = 8
+    hu = phantom.hu_kji[index : index + 1].copy()
+    lung = phantom.labelmap_kji[index] == 2
+    rows, columns = np.nonzero(lung)
+    patch = (slice(None), slice(rows.min(), rows.max() + 1), slice(columns.min(), int(np.median(columns))))
+    hu[patch] = 40
+    volume = Volume(hu, phantom.ijk_to_ras, "patched", "CT")
+    before = segment_volume(volume, model).labelmap_kji[0]
+    missed = np.zeros(lung.shape, bool)
+    missed[patch[1:]] = lung[patch[1:]] & (before[patch[1:]] == 0)
+    if missed.sum() < 30:
+        pytest.skip("the model did not miss the painted part")
+    row, column = np.argwhere(missed)[len(np.argwhere(missed)) // 2]
+    click = VolumePoint((float(column), float(row), 0.0))
+    after = segment_volume(volume, model, Options(points=(click,))).labelmap_kji[0]
+    assert np.sum(after[missed] > 0) > np.sum(before[missed] > 0)
+    assert dice(after == 1, before == 1) > 0.95
+
+
+@pytest.mark.parametrize(
+    "options",
+    [Options(points=(VolumePoint((5, 5, 16)),)), Options(boxes=(VolumeBox((0, 0, 0), (128, 5, 5)),))],
+)
+def test_prompts_outside_the_volume_are_refused(volume, options, model):
+    with pytest.raises(PromptError, match="is outside phantom"):
+        segment_volume(volume, model, options)
+
+
+def test_the_one_line_call_reads_segments_and_saves(tmp_path, volume, axial, model):
+    import SimpleITK as sitk  # noqa: N813
+
+    image = sitk.GetImageFromArray(volume.array_kji)
+    image.SetSpacing((3, 3, 20))
+    sitk.WriteImage(image, str(tmp_path / "chest.nii.gz"))
+    path = segment(tmp_path / "chest.nii.gz", model=model).save(tmp_path / "chest_lungs.nrrd")
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), axial.labelmap_kji)

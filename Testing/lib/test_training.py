@@ -1,0 +1,223 @@
+"""Training in small: the data set, augmentation, simulated prompts, the loop, the export."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+
+from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.models.checkpoints import load_state_dict
+from SAMLungSegLib.models.compact import CompactNet
+from SAMLungSegLib.phantom import chest_ct, chest_xray
+from SAMLungSegLib.training import TrainingConfig, data_facts, export, pack, train, trained_network
+from SAMLungSegLib.training.augment import RandomConsolidation, RandomFlip, RandomInvert, RandomWindow
+from SAMLungSegLib.training.data import paired_examples, sides_are_plausible, split_of
+from SAMLungSegLib.training.loop import iou_loss, segmentation_loss
+from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
+
+TINY = TrainingConfig(epochs=2, epoch_images=8, batch=4, workers=0)
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory):
+    """A folder laid out like the real sets, with generated X-rays."""
+    folder = tmp_path_factory.mktemp("data") / "cxr_montgomery"
+    phantom = chest_ct(seed=1, size_kji=(32, 96, 96), spacing_mm=(10.0, 4.0, 4.0))
+    image, labelmap = chest_xray(phantom, (128, 128))
+    for index in range(12):
+        for kind, array in (("images", image), ("masks", (labelmap > 0).astype(np.uint8) * 255)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / kind / f"{index}.png"))
+    return folder.parent
+
+
+@pytest.fixture(scope="module")
+def packed(data_folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pack") / "pack.npz"
+    pack(data_folder, path, phantoms=1)
+    return path
+
+
+# ---- data
+
+
+def test_the_split_depends_on_the_name_alone_and_has_its_shares():
+    names = [f"image_{number}" for number in range(4000)]
+    splits = [split_of(name) for name in names]
+    assert splits == [split_of(name) for name in names]
+    assert abs(splits.count("test") / 4000 - 0.15) < 0.02
+    assert abs(splits.count("validation") / 4000 - 0.10) < 0.02
+
+
+def test_a_pack_holds_images_labels_and_splits(packed):
+    with np.load(packed, allow_pickle=False) as data:
+        assert data["images"].shape == (18, 256, 256) and data["images"].dtype == np.int16
+        assert data["labels"].shape == (18, 3, 256, 256) and data["labels"].dtype == np.uint8
+        assert sorted(set(data["sets"])) == ["cxr_montgomery", "phantom_ct"]
+        right, left = (data["labels"][0][side] for side in (0, 1))
+        assert np.nonzero(right)[1].mean() < np.nonzero(left)[1].mean()
+        assert data["images"][data["modalities"] == "CT"].min() >= -1400
+
+
+def test_the_card_names_the_sets_and_their_terms(packed):
+    rows = {row["set"]: row for row in data_facts(packed)}
+    assert rows["phantom_ct"]["used"] == "6 of 6 slices"
+    assert "Jaeger" in rows["cxr_montgomery"]["terms"]
+
+
+def test_a_folder_without_sets_is_refused(tmp_path):
+    with pytest.raises(VolumeError, match="No image set was found"):
+        pack(tmp_path, tmp_path / "pack.npz")
+
+
+def test_real_masks_are_told_apart_into_right_and_left(shared_data):
+    examples = [example for example, _ in zip(paired_examples(shared_data / "ct_kmader"), range(12), strict=False)]
+    assert all(example.sides_known for example in examples)
+    assert all(example.image.min() < -900 for example in examples), "HU, not HU + 1024"
+
+
+def test_a_mask_on_one_side_only_has_no_plausible_sides():
+    labelmap = np.zeros((10, 10), np.uint8)
+    labelmap[2:8, 1:4] = 1
+    assert not sides_are_plausible(labelmap)
+
+
+# ---- augmentation
+
+
+def sample(modality: str = "CT") -> dict:
+    image = torch.full((1, 64, 64), -600.0 if modality == "CT" else 127.5)
+    label = torch.zeros(3, 64, 64)
+    label[0, 10:50, 5:25] = 1
+    label[1, 10:50, 40:60] = 1
+    return {"image": image, "label": label, "modality": modality}
+
+
+def test_the_middle_of_the_window_is_middle_grey():
+    assert torch.allclose(RandomWindow(jitter=0.0)(sample())["image"], torch.tensor(0.5))
+    assert torch.allclose(RandomWindow(jitter=0.0)(sample("XRAY"))["image"], torch.tensor(0.5))
+
+
+def test_a_mirrored_image_exchanges_the_sides_labels():
+    flipped = RandomFlip(prob=1.0)(sample("XRAY"))["label"]
+    assert flipped[0, 20, 10] == 1 and flipped[1, 20, 50] == 1
+    assert flipped[0].sum() == 40 * 20
+
+
+def test_consolidations_brighten_lung_only_and_leave_labels_alone():
+    before = {**sample(), "image": torch.full((1, 64, 64), 0.1)}
+    after = RandomConsolidation(prob=1.0).set_random_state(3)(before)
+    changed = (after["image"] - before["image"]).abs()[0] > 1e-6
+    assert changed.any()
+    assert not changed[before["label"][:2].sum(0) == 0].any()
+    assert torch.equal(after["label"], before["label"])
+
+
+def test_only_xrays_are_inverted():
+    xray = {**sample("XRAY"), "image": torch.full((1, 4, 4), 0.2)}
+    assert torch.allclose(RandomInvert(prob=1.0)(xray)["image"], torch.tensor(0.8))
+    ct = {**sample("CT"), "image": torch.full((1, 4, 4), 0.2)}
+    assert torch.allclose(RandomInvert(prob=1.0)(ct)["image"], torch.tensor(0.2))
+
+
+# ---- prompts
+
+
+def test_sampled_prompts_are_about_their_target():
+    shares = torch.zeros(8, 2, 256, 256)
+    shares[:, 0, 50:200, 20:100] = 1
+    shares[:, 1, 50:200, 150:230] = 1
+    sampler = PromptSampler(0)
+    for _ in range(10):
+        target, wanted = sampler.targets(shares, torch.ones(8, dtype=torch.bool))
+        prompts = sampler.prompts(shares, wanted)
+        for row, mask in zip(prompts.points, target[:, 0], strict=True):
+            for (x, y), positive in row:
+                assert bool(mask[int(y), int(x)]) == positive
+
+
+def test_rows_of_points_are_padded_with_not_a_point():
+    points_xy, labels = BatchPrompts([[((3.0, 4.0), True)], []]).point_tensors()
+    assert points_xy.shape == (2, 1, 2)
+    assert labels.tolist() == [[1], [-1]]
+    assert BatchPrompts([[], []]).point_tensors() is None
+
+
+def test_a_correction_clicks_into_the_missed_lung():
+    target = torch.zeros(1, 1, 256, 256)
+    target[..., 100:140, 100:140] = 1
+    known = torch.ones_like(target, dtype=torch.bool)
+    for seed in range(5):
+        prompts = PromptSampler(seed).corrected(BatchPrompts([[]]), torch.full((1, 1, 128, 128), -5.0), target, known)
+        if prompts.masks is None:
+            ((x, y), positive) = prompts.points[0][0]
+            assert positive and 110 < x < 130 and 110 < y < 130
+
+
+# ---- losses
+
+
+def test_the_loss_is_small_for_the_truth_and_ignores_the_unknown():
+    target = torch.zeros(1, 1, 64, 64)
+    target[..., 10:40, 10:40] = 1
+    valid = torch.ones_like(target)
+    valid[..., 50:, :] = 0
+    logits = target * 40 - 20
+    good = segmentation_loss(logits, target, valid)
+    logits[..., 50:, :] = 20
+    assert torch.isclose(segmentation_loss(logits, target, valid), good)
+    assert good < 0.01 < 1 < segmentation_loss(-logits, target, valid)
+
+
+def test_the_predicted_overlap_is_compared_with_the_true_one():
+    logits = torch.full((1, 1, 4, 4), -1.0)
+    logits[..., :2] = 1
+    target = torch.zeros(1, 1, 4, 4)
+    target[..., :1] = 1
+    valid = torch.ones_like(target)
+    assert float(iou_loss(logits, target, valid, torch.tensor([[0.5]]))) == pytest.approx(0.0, abs=1e-6)
+    assert float(iou_loss(logits, target, valid, torch.tensor([[1.0]]))) == pytest.approx(0.25)
+
+
+# ---- the loop
+
+
+@pytest.mark.slow
+def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_path):
+    whole = train(packed, tmp_path / "whole", TINY)
+    stopped = TrainingConfig(**{**vars(TINY)})
+    run = tmp_path / "stopped"
+    train_one_epoch_then_stop(packed, run, stopped)
+    resumed = train(packed, run, stopped)
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value.float(), resumed.state_dict()[name].float(), atol=1e-5), name
+    path = export(trained_network(run), tmp_path / "model", TINY, {"data": data_facts(packed), "scores": []})
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["size_bytes"] == path.stat().st_size < 25e6
+    CompactNet().load_state_dict(load_state_dict(path))
+    assert "research use only" in path.with_suffix(".md").read_text()
+
+
+def train_one_epoch_then_stop(packed, folder, config):
+    """Interrupt a run after its first checkpoint."""
+    from SAMLungSegLib.training import loop
+
+    class StopError(Exception):
+        pass
+
+    original = loop._Run.close_epoch
+
+    def close_and_stop(self, epoch, loss):
+        original(self, epoch, loss)
+        raise StopError
+
+    loop._Run.close_epoch = close_and_stop
+    try:
+        with pytest.raises(StopError):
+            train(packed, folder, config)
+    finally:
+        loop._Run.close_epoch = original
