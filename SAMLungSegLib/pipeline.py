@@ -16,7 +16,7 @@ from SAMLungSegLib.errors import PromptError, SAMLungSegError
 from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, guess_modality, to_grey
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, fill_holes_and_drop_islands, split_sides
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, clean_lungs, split_sides
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane, read_volume, write_labelmap
@@ -138,7 +138,7 @@ def segment_volume(
             labelmap[index], scores[index] = _answer(model, embedding, questions, options.threshold)
         if progress:
             progress(index + 1, len(grey))
-    labelmap = fill_holes_and_drop_islands(labelmap)
+    labelmap = clean_lungs(labelmap)
     labelmap[~np.isin(labelmap, LUNGS[options.lungs])] = 0
     return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores)
 

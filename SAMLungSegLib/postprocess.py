@@ -53,21 +53,29 @@ def _cut_in_two(mask: np.ndarray) -> np.ndarray:
     return watershed(-distance, markers, mask=mask).astype(np.uint8)
 
 
-def fill_holes_and_drop_islands(labelmap: np.ndarray, smallest_share: float = 0.05) -> np.ndarray:
-    """Keep the substantial parts of each lung and fill what they enclose.
+def clean_lungs(labelmap: np.ndarray, smallest_share: float = 0.02) -> np.ndarray:
+    """Drop islands, give stray patches of one lung inside the other to their surroundings, fill holes.
 
     Args:
         labelmap: uint8 (N, H, W), 1 right lung, 2 left lung, in display orientation.
-        smallest_share: components (connected in three dimensions) below this share of their lung are dropped.
+        smallest_share: components (connected in three dimensions) below this share of the largest are islands among
+            all lung, or stray patches among one lung.
     Returns:
         uint8 (N, H, W). Holes are filled slice by slice; a hole is never taken from the other lung.
     """
-    kept = [keep_large_components(labelmap == label, smallest_share) for label in (RIGHT_LUNG, LEFT_LUNG)]
-    result = np.zeros_like(labelmap)
-    for label, mask, other in ((RIGHT_LUNG, *kept), (LEFT_LUNG, *reversed(kept))):
-        for index in np.flatnonzero(mask.any(axis=(1, 2))):
-            filled = ndimage.binary_fill_holes(mask[index])
-            result[index][filled & ~other[index]] = label
+    lungs = keep_large_components(labelmap > 0, smallest_share)
+    right, left = (
+        keep_large_components((labelmap == side) & lungs, smallest_share) for side in (RIGHT_LUNG, LEFT_LUNG)
+    )
+    result = np.where(left, LEFT_LUNG, right.astype(np.uint8) * RIGHT_LUNG).astype(np.uint8)
+    for index in np.flatnonzero(lungs.any(axis=(1, 2))):
+        stray = lungs[index] & (result[index] == 0)
+        if stray.any() and result[index].any():
+            nearest = ndimage.distance_transform_edt(result[index] == 0, return_distances=False, return_indices=True)
+            result[index][stray] = result[index][tuple(nearest)][stray]
+        for side, other in ((RIGHT_LUNG, LEFT_LUNG), (LEFT_LUNG, RIGHT_LUNG)):
+            filled = ndimage.binary_fill_holes(result[index] == side)
+            result[index][filled & (result[index] != other)] = side
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, fill_holes_and_drop_islands, split_sides
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, clean_lungs, split_sides
 
 
 def test_the_lung_at_the_left_of_the_image_is_the_patients_right():
@@ -51,7 +51,7 @@ def test_holes_are_filled_and_islands_dropped():
     labelmap[:, 10:12, 6:8] = 0
     labelmap[1, 27, 27] = RIGHT_LUNG
     labelmap[:, 5:25, 16:26] = LEFT_LUNG
-    clean = fill_holes_and_drop_islands(labelmap)
+    clean = clean_lungs(labelmap)
     assert (clean[:, 5:25, 3:13] == RIGHT_LUNG).all()
     assert clean[1, 27, 27] == 0
     assert np.array_equal(clean == LEFT_LUNG, labelmap == LEFT_LUNG)
@@ -60,4 +60,13 @@ def test_holes_are_filled_and_islands_dropped():
 def test_a_hole_is_never_taken_from_the_other_lung():
     labelmap = np.full((1, 9, 9), RIGHT_LUNG, np.uint8)
     labelmap[0, 3:6, 3:6] = LEFT_LUNG
-    assert np.array_equal(fill_holes_and_drop_islands(labelmap)[0, 3:6, 3:6], labelmap[0, 3:6, 3:6])
+    assert np.array_equal(clean_lungs(labelmap)[0, 3:6, 3:6], labelmap[0, 3:6, 3:6])
+
+
+def test_a_patch_with_the_wrong_side_is_given_to_the_lung_around_it():
+    labelmap = np.zeros((4, 40, 40), np.uint8)
+    labelmap[:, 5:35, 3:18] = RIGHT_LUNG
+    labelmap[:, 5:35, 22:37] = LEFT_LUNG
+    truth = labelmap.copy()
+    labelmap[2, 30:35, 3:9] = LEFT_LUNG
+    assert np.array_equal(clean_lungs(labelmap), truth)
