@@ -29,7 +29,7 @@ class RememberedTruth(PromptableModel):
         half = np.zeros(embedding.size_hw, bool)
         half[:, : half.shape[1] // 2] = True
         if prompts.box is not None:
-            left, top, right, bottom = prompts.box.xyxy
+            left, _, right, _ = prompts.box.xyxy
             middle = (left + right) / 2
             shown = half if middle < half.shape[1] / 2 else ~half
         else:
