@@ -14,7 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("data", type=Path, help="folder with cxr_montgomery, cxr_shenzhen, ct_kmader, ...")
     parser.add_argument("-o", "--output", type=Path, default=Path("training-output"))
-    parser.add_argument("--epochs", type=int, default=52)
+    parser.add_argument("--epochs", type=int, default=48)
     parser.add_argument("--epoch-images", type=int, default=600)
     parser.add_argument("--phantoms", type=int, default=60, help="generated chests to add")
     parser.add_argument("--threads", type=int, default=2, help="of the processor; the GPU is not used")

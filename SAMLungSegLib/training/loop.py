@@ -41,7 +41,7 @@ class TrainingConfig:
         epoch_images: images per epoch; the learning rate follows one cosine cycle over all epochs.
     """
 
-    epochs: int = 52
+    epochs: int = 48
     epoch_images: int = 600
     batch: int = 8
     learning_rate: float = 2e-3

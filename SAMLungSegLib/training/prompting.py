@@ -13,14 +13,21 @@ from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, rand
 
 NOT_A_POINT = -1
 
+Click = tuple[tuple[float, float], bool]
+
 
 @dataclass
 class BatchPrompts:
     """One prompt set per image: points with labels, boxes and masks, each optional for the whole batch."""
 
-    points: list[list[tuple[tuple[float, float], bool]]]
+    points: list[list[Click]]
     boxes: Tensor | None = None
     masks: Tensor | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked of any image."""
+        return self.boxes is None and self.masks is None and not any(self.points)
 
     def point_tensors(self) -> tuple[Tensor, Tensor] | None:
         """XY (B, N, 2) and labels (B, N); short rows are padded with 'not a point'."""
@@ -58,7 +65,7 @@ class PromptSampler:
 
     def prompts(self, shares: Tensor, wanted: Tensor) -> BatchPrompts:
         """Boxes, points or both for every image; images without lung get negative points only."""
-        use_boxes = self.rng.uniform() < 0.5
+        use_boxes = self.rng.uniform() < 0.4
         use_points = not use_boxes or self.rng.uniform() < 0.5
         boxes = torch.zeros(len(shares), 4)
         rows = []
@@ -75,15 +82,22 @@ class PromptSampler:
             return float(first[0]), float(first[1]), float(second[0]) + 1, float(second[1]) + 1
         return jittered_box(target, self.rng, jitter_px=12)
 
-    def _points(self, parts: list[np.ndarray], target: np.ndarray) -> list[tuple[tuple[float, float], bool]]:
-        points = [(random_point(part, self.rng), True) for part in parts for _ in range(self.rng.integers(1, 4))]
-        negatives = self.rng.integers(0, 3) if points else 1
+    def _points(self, parts: list[np.ndarray], target: np.ndarray) -> list[Click]:
+        """Mostly one positive point per part, and mostly no negative one, as people begin."""
+        counts = self.rng.choice([1, 2, 3], len(parts), p=[0.6, 0.2, 0.2])
+        points = [
+            (random_point(part, self.rng), True)
+            for part, count in zip(parts, counts, strict=True)
+            for _ in range(count)
+        ]
+        negatives = self.rng.choice([0, 1, 2], p=[0.6, 0.2, 0.2]) if points else 1
         return points + [(random_point(~target, self.rng), False) for _ in range(negatives)]
 
     def corrected(self, prompts: BatchPrompts, low_res_logits: Tensor, target: Tensor, known: Tensor) -> BatchPrompts:
-        """The same prompts with one more click per image, in its largest error, and often the previous mask.
+        """The same prompts with a click in each image's largest error, and often the previous answer as mask.
 
-        Where the mask is given, some clicks confirm what it already shows, so that these do not change the object.
+        With the mask come up to three clicks more, mostly on what it shows rightly: these must not change the object.
+        Where nothing was asked before, the mask is always given, for a click alone would ask about one lung.
 
         Args:
             low_res_logits: (B, 1, h, w) of the previous answer; target: shares (B, 1, H, W); known: bool like target.
@@ -91,16 +105,22 @@ class PromptSampler:
         step = INPUT_SIZE // low_res_logits.shape[-1]
         answers = low_res_logits[:, 0].float().numpy() > 0
         references, certain = (item[:, 0, ::step, ::step].numpy() for item in (target > 0.5, known))
-        use_masks = self.rng.uniform() < 0.7
+        use_masks = prompts.is_empty or self.rng.uniform() < 0.7
         rows = []
         for row, answer, reference, sure in zip(prompts.points, answers, references, certain, strict=True):
-            click = corrective_click(answer & sure, reference & sure)
-            if use_masks and self.rng.uniform() < 0.3:
-                positive = bool((reference & sure).any() and self.rng.uniform() < 0.6)
-                pixels = (reference == positive) & sure
-                click = (random_point(pixels, self.rng), positive) if pixels.any() else None
-            if click is not None:
-                (x, y), positive = click
-                row = [*row, (((x + 0.5) * step - 0.5, (y + 0.5) * step - 0.5), positive)]
-            rows.append(row)
+            clicks = [corrective_click(answer & sure, reference & sure)]
+            if use_masks:
+                clicks += [self._consistent_click(reference, sure) for _ in range(self.rng.integers(0, 4))]
+            rows.append(row + [_in_frame(click, step) for click in clicks if click is not None])
         return BatchPrompts(rows, prompts.boxes, low_res_logits if use_masks else None)
+
+    def _consistent_click(self, reference: np.ndarray, sure: np.ndarray) -> Click | None:
+        positive = bool(self.rng.uniform() < 0.6)
+        pixels = (reference == positive) & sure
+        return (random_point(pixels, self.rng), positive) if pixels.any() else None
+
+
+def _in_frame(click: Click, step: int) -> Click:
+    """A click on a grid `step` times coarser than the network's input frame, in the frame."""
+    (x, y), positive = click
+    return ((x + 0.5) * step - 0.5, (y + 0.5) * step - 0.5), positive
