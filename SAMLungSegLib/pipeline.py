@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from SAMLungSegLib.errors import PromptError, SAMLungSegError
-from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, guess_modality, to_grey
+from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, guess_modality, parse_window, to_grey
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, clean_lungs, split_sides
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, clean_lungs, split_sides, without_airway
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane, read_volume, write_labelmap
@@ -33,18 +33,30 @@ class CancelledError(SAMLungSegError):
 
 @dataclass(frozen=True)
 class VolumePoint:
-    """A click at voxel `ijk` of a volume's own grid."""
+    """A click at voxel `ijk` of a volume's own grid; of an image with one slice (i, j) is enough."""
 
-    ijk: tuple[float, float, float]
+    ijk: tuple[float, ...]
     positive: bool = True
+
+    def __post_init__(self) -> None:
+        _check_voxel(self.ijk)
 
 
 @dataclass(frozen=True)
 class VolumeBox:
     """A box between two voxel corners of a volume's own grid; slices outside every box stay empty."""
 
-    first_ijk: tuple[float, float, float]
-    last_ijk: tuple[float, float, float]
+    first_ijk: tuple[float, ...]
+    last_ijk: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_voxel(self.first_ijk)
+        _check_voxel(self.last_ijk)
+
+
+def _check_voxel(ijk: tuple[float, ...]) -> None:
+    if len(ijk) not in (2, 3) or not np.all(np.isfinite(ijk)):
+        raise PromptError(f"Voxel {ijk} is not i,j,k; give two or three finite numbers.")
 
 
 @dataclass(frozen=True)
@@ -52,25 +64,29 @@ class Options:
     """How a volume is segmented.
 
     Attributes:
-        modality: None to guess it.
-        window: CT window; ignored for X-rays and for images that are windowed already.
+        modality: 'CT' or 'XRAY', in any case; None to guess it.
+        window: CT window or what `parse_window` reads; ignored for X-rays and for images that are windowed already.
         points, boxes: prompts in voxels of the volume; without any the model or classical means find the lungs.
         threshold: probability above which a pixel is lung, in (0, 1).
         lungs: 'both', 'right' or 'left'.
     """
 
     modality: Modality | None = None
-    window: Window = WINDOW_PRESETS["lung"]
+    window: Window | str = WINDOW_PRESETS["lung"]
     points: tuple[VolumePoint, ...] = ()
     boxes: tuple[VolumeBox, ...] = ()
     threshold: float = 0.5
     lungs: str = "both"
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise PromptError(f"Threshold {self.threshold} is not between 0 and 1; 0.5 is usual.")
+        if not isinstance(self.threshold, int | float) or not 0 < self.threshold < 1:
+            raise PromptError(f"Threshold {self.threshold!r} is not a number between 0 and 1; 0.5 is usual.")
         if self.lungs not in LUNGS:
             raise PromptError(f"Lungs '{self.lungs}' is not one of {', '.join(LUNGS)}.")
+        if self.modality is not None:
+            object.__setattr__(self, "modality", self.modality.upper())
+        if isinstance(self.window, str):
+            object.__setattr__(self, "window", parse_window(self.window))
 
 
 @dataclass(frozen=True)
@@ -138,6 +154,8 @@ def segment_volume(
             labelmap[index], scores[index] = _answer(model, embedding, questions, options.threshold)
         if progress:
             progress(index + 1, len(grey))
+    if modality == "CT":
+        labelmap = without_airway(labelmap, *_hu_and_spacing(volume, plane))
     labelmap = clean_lungs(labelmap)
     labelmap[~np.isin(labelmap, LUNGS[options.lungs])] = 0
     return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores)
@@ -194,17 +212,21 @@ def _rough_lungs(volume: Volume, plane: SlicePlane, modality: Modality) -> np.nd
     """Where automatic prompts point: lung-compact's answer on X-rays, thresholds and components on CT."""
     if modality == "XRAY":
         return segment_volume(volume, load_model(), Options(modality="XRAY")).labelmap_nhw
+    return rough_lungs_ct(*_hu_and_spacing(volume, plane))
+
+
+def _hu_and_spacing(volume: Volume, plane: SlicePlane) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Hounsfield units (N, H, W) of a CT within the lung window, however it is stored, and the spacing in mm."""
     window = WINDOW_PRESETS["lung"]
-    lung_grey = plane.to_display(to_grey(volume, modality, window))
-    hu = window.low + lung_grey.astype(np.float32) * (window.width / 255)
-    return rough_lungs_ct(hu, (plane.slice_spacing_mm, *plane.spacing_hw_mm))
+    grey = plane.to_display(to_grey(volume, "CT", window))
+    hu = (window.low + grey * np.float32(window.width / 255)).astype(np.int16)
+    return hu, (plane.slice_spacing_mm, *plane.spacing_hw_mm)
 
 
 def _points_by_slice(points: Sequence[VolumePoint], plane: SlicePlane, volume: Volume) -> dict[int, list[PointPrompt]]:
     by_slice: dict[int, list[PointPrompt]] = {}
     for point in points:
-        _check_inside(point.ijk, volume)
-        index, x, y = plane.ijk_to_nxy(point.ijk)
+        index, x, y = plane.ijk_to_nxy(_voxel_of(point.ijk, volume))
         by_slice.setdefault(round(index), []).append(PointPrompt((float(x), float(y)), point.positive))
     return by_slice
 
@@ -212,21 +234,27 @@ def _points_by_slice(points: Sequence[VolumePoint], plane: SlicePlane, volume: V
 def _boxes_by_slice(boxes: Sequence[VolumeBox], plane: SlicePlane, volume: Volume) -> dict[int, list[BoxPrompt]]:
     by_slice: dict[int, list[BoxPrompt]] = {}
     for box in boxes:
-        for corner in (box.first_ijk, box.last_ijk):
-            _check_inside(corner, volume)
-        corners = plane.ijk_to_nxy([box.first_ijk, box.last_ijk])
+        corners = plane.ijk_to_nxy([_voxel_of(corner, volume) for corner in (box.first_ijk, box.last_ijk)])
         low, high = corners.min(axis=0), corners.max(axis=0)
+        if (high <= low)[1:].any():
+            raise PromptError(f"The box from voxel {box.first_ijk} to {box.last_ijk} is flat in the slice; widen it.")
         flat = BoxPrompt((float(low[1]), float(low[2]), float(high[1]), float(high[2])))
         for index in range(round(low[0]), round(high[0]) + 1):
             by_slice.setdefault(index, []).append(flat)
     return by_slice
 
 
-def _check_inside(ijk: tuple[float, float, float], volume: Volume) -> None:
-    size_ijk = volume.array_kji.shape[::-1]
+def _voxel_of(ijk: tuple[float, ...], volume: Volume) -> tuple[float, ...]:
+    """The three indices of a voxel of the volume."""
+    size_ijk = volume.size_kji[::-1]
+    if len(ijk) == 2:
+        if size_ijk[2] > 1:
+            raise PromptError(f"Voxel {ijk} has no k, and {volume.name} has {size_ijk[2]} slices; give i,j,k.")
+        ijk = (*ijk, 0.0)
     if not all(-0.5 <= value <= size - 0.5 for value, size in zip(ijk, size_ijk, strict=True)):
         given = ",".join(f"{value:g}" for value in ijk)
         raise PromptError(f"Voxel {given} is outside {volume.name}, which has {size_ijk} voxels along i, j, k.")
+    return ijk
 
 
 def _per_object(points: Sequence[PointPrompt], boxes: Sequence[BoxPrompt]) -> list[PromptSet]:
@@ -301,6 +329,8 @@ def segment(
     Raises:
         SAMLungSegError: its kinds say what was wrong with the image, the prompts or the model.
     """
+    if not isinstance(image, Volume | Path | str):
+        raise VolumeError(f"An image of type {type(image).__name__} cannot be segmented; give a Volume or a path.")
     volume = image if isinstance(image, Volume) else read_volume(image)
     loaded = model if isinstance(model, PromptableModel) else load_model(model, weights=weights, device=device)
     return segment_volume(volume, loaded, Options(**options), progress=progress, cancelled=cancelled)

@@ -12,6 +12,11 @@ from skimage.segmentation import watershed
 
 RIGHT_LUNG, LEFT_LUNG = 1, 2
 
+AIR_HU = -1000
+SMALLEST_POCKET_MM2 = 60.0
+RING_OF_A_BULLA = 0.6
+CENTRAL_SHARE = 0.5
+
 
 def split_sides(mask: np.ndarray) -> np.ndarray:
     """Tell the right lung from the left in a mask of both.
@@ -87,3 +92,62 @@ def keep_large_components(mask: np.ndarray, smallest_share: float) -> np.ndarray
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     return (sizes >= smallest_share * sizes.max())[components] & mask
+
+
+def pure_air_pockets(
+    hu: np.ndarray, air: np.ndarray, lung_hu: float, spacing_mm: tuple[float, float, float]
+) -> np.ndarray:
+    """Trachea, main bronchi, bowel gas, bullae: pockets nearer to air than to the typical lung of this patient.
+
+    The limit lies midway between air and `lung_hu`, so emphysema, where that is low, stays lung.
+
+    Args:
+        hu: Hounsfield units (N, H, W).
+        air: bool (N, H, W), the dark voxels to look at.
+        lung_hu: median of the patient's lung.
+        spacing_mm: between slices, rows, columns.
+    Returns:
+        bool (N, H, W), within `air`.
+    """
+    pure = np.zeros(hu.shape, bool)
+    smallest_px = SMALLEST_POCKET_MM2 / (spacing_mm[1] * spacing_mm[2])
+    margin = max(1, round(2.0 / spacing_mm[2]))
+    for index in np.flatnonzero(air.any(axis=(1, 2))):
+        smooth = ndimage.gaussian_filter(hu[index].astype(np.float32), 1.0)
+        pockets = ndimage.binary_opening(air[index] & (smooth < (AIR_HU + lung_hu) / 2), iterations=margin)
+        components, _ = ndimage.label(pockets)
+        large = np.bincount(components.ravel()) >= smallest_px
+        large[0] = False
+        pure[index] = ndimage.binary_dilation(large[components], np.ones((3, 3)), iterations=margin + 1)
+    return pure & air
+
+
+def without_airway(labelmap: np.ndarray, hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Take trachea and main bronchi out of a CT's lungs: central pockets of pure air that lung does not surround.
+
+    Bullae are pockets too; they lie inside the lung or at its outside and stay.
+
+    Args:
+        labelmap: uint8 (N, H, W), 1 right lung, 2 left lung.
+        hu: Hounsfield units (N, H, W), at least in the range of the lung window.
+        spacing_mm: between slices, rows, columns.
+    Returns:
+        uint8 (N, H, W).
+    """
+    lung = labelmap > 0
+    if not lung.any():
+        return labelmap
+    rows, columns = (np.flatnonzero(lung.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    box = np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    result = labelmap.copy()
+    pockets = pure_air_pockets(hu[box], hu[box] < AIR_HU / 2, float(np.median(hu[lung])), spacing_mm)
+    for pocket_hw, lung_hw, result_hw in zip(pockets, lung[box], result[box], strict=True):
+        components, _ = ndimage.label(pocket_hw)
+        for number, window in enumerate(ndimage.find_objects(components), start=1):
+            around = tuple(slice(max(0, part.start - 4), part.stop + 4) for part in window)
+            pocket = components[around] == number
+            ring = ndimage.binary_dilation(pocket, iterations=3) & ~pocket
+            centre = (window[1].start + window[1].stop) / 2 / lung_hw.shape[1]
+            if abs(centre - 0.5) < CENTRAL_SHARE / 2 and np.mean(lung_hw[around][ring]) < RING_OF_A_BULLA:
+                result_hw[around][pocket] = 0
+    return result

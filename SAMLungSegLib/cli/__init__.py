@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from SAMLungSegLib.cli import demo, evaluate, models, segment, train
 from SAMLungSegLib.errors import SAMLungSegError
@@ -14,9 +15,16 @@ COMMANDS = (segment, evaluate, models, demo, train)
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"samlungseg: {message}; see '{self.prog} --help'\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `samlungseg ARGUMENTS`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="samlungseg", description="Right and left lung on CT and chest X-ray.")
+    parser = OneLineParser(prog="samlungseg", description="Right and left lung on CT and chest X-ray.")
     parser.add_argument("--verbose", action="store_true", help="log what is done")
     subparsers = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
@@ -25,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(levelname)s %(message)s")
     try:
         return parsed.run(parsed)
-    except SAMLungSegError as error:
+    except (SAMLungSegError, OSError) as error:
         print(f"samlungseg: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:

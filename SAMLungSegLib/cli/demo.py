@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.cli.folders import check_writable, writable_folder
+from SAMLungSegLib.cli.results import default_format, describe, draw_overlay, segment_with_bar
+
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     import numpy as np
 
@@ -22,24 +25,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "measures against the phantom's own labels. With --input: segments that image.",
     )
     parser.add_argument("--input", type=Path, help="a real CT or X-ray instead of the phantom")
+    parser.add_argument("--series", help="DICOM series UID, where the input folder holds several")
     parser.add_argument("-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    check_writable(arguments.output)
     if arguments.input is not None:
-        _show_own_image(arguments.input, arguments.output)
+        _show_own_image(arguments.input, arguments.series, arguments.output)
     else:
-        _show_phantom(arguments.output)
+        _show_phantom(writable_folder(arguments.output))
     return 0
 
 
-def _show_own_image(path: Path, folder: Path) -> None:
-    from SAMLungSegLib.cli.segment import default_format
+def _show_own_image(path: Path, series: str | None, folder: Path) -> None:
     from SAMLungSegLib.volume import read_volume
 
-    _segment_and_draw(read_volume(path), folder, default_format(path))
+    volume = read_volume(path, series=series)
+    _segment_and_draw(volume, writable_folder(folder), default_format(path))
 
 
 def _show_phantom(folder: Path) -> None:
@@ -91,7 +95,6 @@ def _labelmap_volume(image: Volume, labels: np.ndarray) -> Volume:
 
 def _segment_and_draw(volume: Volume, folder: Path, extension: str) -> Segmentation:
     """Segment with the bundled model, write labelmap and overlay, say where they are."""
-    from SAMLungSegLib.cli.segment import describe, draw_overlay, segment_with_bar
     from SAMLungSegLib.models import load_model
     from SAMLungSegLib.pipeline import Options
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from SAMLungSegLib.errors import PromptError, VolumeError
+from SAMLungSegLib.cli.folders import check_writable, writable_folder
+from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
+
+if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
+    from SAMLungSegLib.evaluation import Evaluation
+
+Pairs = Sequence[tuple[Path, Path]]
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -18,81 +27,151 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("prediction", type=Path)
     parser.add_argument("reference", type=Path)
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="also write CSV, Markdown and pictures")
-    parser.add_argument("--image", type=Path, help="image, or folder of images, to draw the worst slices on")
-    parser.add_argument("--reference-right", type=_labels, metavar="L[,L]", help="reference labels of the right lung")
-    parser.add_argument("--reference-left", type=_labels, metavar="L[,L]", help="reference labels of the left lung")
+    parser.add_argument("--image", type=Path, help="image, or folder of images, to draw the worst slices on; needs -o")
+    for role in ("reference", "prediction"):
+        for side in ("right", "left"):
+            help_text = f"{role} labels of the {side} lung"
+            parser.add_argument(f"--{role}-{side}", type=_labels, metavar="L[,L]", help=help_text)
     parser.add_argument("--tolerance-mm", type=float, default=2.0, help="tolerance of the surface Dice")
     parser.set_defaults(run=run)
 
 
 def _labels(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a list of labels; give whole numbers with commas between them, such as 10,11"
+        ) from error
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.evaluation import check_tolerance, pair_files
+
+    check_tolerance(arguments.tolerance_mm)
+    options = {
+        "tolerance_mm": arguments.tolerance_mm,
+        "reference_labels": _side_labels(arguments, "reference"),
+        "prediction_labels": _side_labels(arguments, "prediction"),
+    }
+    pairs = pair_files(_files(arguments.prediction), _files(arguments.reference))
+    images = _images(arguments, pairs)
+    if arguments.output is not None:
+        check_writable(arguments.output)
+    evaluations = _evaluated(pairs, options)
+    if evaluations:
+        _show(evaluations, images, arguments.output)
+    return 0 if len(evaluations) == len(pairs) else 2
+
+
+def _evaluated(pairs: Pairs, options: dict[str, object]) -> list[Evaluation]:
+    """Evaluations of all pairs that can be evaluated; one line of error for each other one."""
     from tqdm import tqdm
 
-    from SAMLungSegLib.evaluation import evaluate, pair_files, write_report
+    from SAMLungSegLib.evaluation import evaluate
     from SAMLungSegLib.volume import read_volume
 
-    if arguments.tolerance_mm <= 0:
-        raise PromptError(f"Tolerance {arguments.tolerance_mm:g} mm is not positive; 2 mm is usual.")
-    pairs = pair_files(_files(arguments.prediction), _files(arguments.reference))
-    evaluations = [
-        evaluate(
-            read_volume(prediction),
-            read_volume(reference),
-            tolerance_mm=arguments.tolerance_mm,
-            reference_labels=_reference_labels(arguments),
-        )
-        for prediction, reference in tqdm(pairs, desc="evaluating", unit="pair", disable=None)
-    ]
+    evaluations = []
+    for prediction, reference in tqdm(pairs, desc="evaluating", unit="pair", disable=None):
+        try:
+            evaluations.append(evaluate(read_volume(prediction), read_volume(reference), **options))
+        except SAMLungSegError as error:
+            tqdm.write(f"samlungseg: {error}", file=sys.stderr)
+    return evaluations
+
+
+def _show(evaluations: list[Evaluation], images: dict[str, Path], folder: Path | None) -> None:
+    """Print the scores, and write the report where a folder is given."""
+    from SAMLungSegLib.evaluation import with_images, write_report
+
+    if images:
+        evaluations = with_images(evaluations, images)
     print_summary(evaluations)
-    if arguments.output is not None:
-        images = _images(arguments.image, evaluations) if arguments.image else None
-        for path in write_report(evaluations, arguments.output, images):
+    if folder is not None:
+        for path in write_report(evaluations, writable_folder(folder)):
             print(path)
-    return 0
 
 
-def print_summary(evaluations: list) -> None:
-    """Print the summary over slices and over whole volumes, and what was left out."""
-    from SAMLungSegLib.evaluation import readable_summary, summarise, table_markdown
+def print_summary(evaluations: list[Evaluation]) -> None:
+    """Print the scores of one pair, or their summary over slices and over whole volumes; then the notes."""
+    from SAMLungSegLib.evaluation import table_markdown
 
-    summary = summarise(evaluations)
-    for scope in ("slices", "whole volumes"):
-        print(f"\n{scope.capitalize()}\n")
-        print(table_markdown(readable_summary(summary, scope)))
+    for heading, table in _one_pair(*evaluations) if len(evaluations) == 1 else _many_pairs(evaluations):
+        print(f"{heading}\n\n{table_markdown(table)}")
     for one in evaluations:
         for note in one.notes:
             print(f"{one.name}: {note}")
 
 
-def _files(path: Path) -> list[Path]:
-    from SAMLungSegLib.volume import is_image_path
+def _one_pair(one: Evaluation) -> list[tuple[str, object]]:
+    from SAMLungSegLib.evaluation import readable_metrics, readable_slice_means, summarise
 
+    tables = [(f"{one.name}, whole volume", readable_metrics(one.per_volume))]
+    if one.per_slice["slice"].nunique() > 1:
+        tables.append((f"{one.name}, mean ± SD over slices", readable_slice_means(summarise([one]))))
+    return tables
+
+
+def _many_pairs(evaluations: list[Evaluation]) -> list[tuple[str, object]]:
+    from SAMLungSegLib.evaluation import readable_summary, summarise
+
+    summary = summarise(evaluations)
+    return [(scope.capitalize(), readable_summary(summary, scope)) for scope in ("slices", "whole volumes")]
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or the labelmaps in the folder."""
     if not path.is_dir():
         return [path]
-    files = sorted(child for child in path.iterdir() if child.is_file() and is_image_path(child))
+    files = _image_files(path)
     if not files:
         raise VolumeError(f"Folder {path} holds no image; give a labelmap or a folder of labelmaps.")
     return files
 
 
-def _reference_labels(arguments: argparse.Namespace) -> dict[str, tuple[int, ...]] | None:
-    if arguments.reference_right is None and arguments.reference_left is None:
+def _image_files(folder: Path) -> list[Path]:
+    """Image files of a folder, without hidden ones and the overlays that `segment` and `demo` draw."""
+    from SAMLungSegLib.volume import is_image_path
+
+    return sorted(
+        child
+        for child in folder.iterdir()
+        if child.is_file() and is_image_path(child) and not child.name.startswith(".")
+        if not child.name.endswith("_overlay.png")
+    )
+
+
+def _side_labels(arguments: argparse.Namespace, role: str) -> dict[str, tuple[int, ...]] | None:
+    from SAMLungSegLib.evaluation import check_labels
+
+    labels = {side: getattr(arguments, f"{role}_{side}") for side in ("right", "left")}
+    if all(values is None for values in labels.values()):
         return None
-    if arguments.reference_right is None or arguments.reference_left is None:
-        raise PromptError("Give both --reference-right and --reference-left, or neither.")
-    return {"right": arguments.reference_right, "left": arguments.reference_left}
+    if None in labels.values():
+        raise PromptError(f"Give both --{role}-right and --{role}-left, or neither.")
+    check_labels(labels)
+    return labels
 
 
-def _images(path: Path, evaluations: list) -> dict[str, Path]:
-    """Images by the case they belong to."""
+def _images(arguments: argparse.Namespace, pairs: Pairs) -> dict[str, Path]:
+    """Images by the name of the reference they belong to."""
     from SAMLungSegLib.evaluation import case_name
+    from SAMLungSegLib.volume import image_name
 
-    names = [one.name for one in evaluations]
-    if len(names) == 1:
-        return {names[0]: path}
-    by_case = {case_name(file): file for file in _files(path)}
-    return {name: by_case[case_name(name)] for name in names if case_name(name) in by_case}
+    path = arguments.image
+    if path is None:
+        return {}
+    if arguments.output is None:
+        raise PromptError("--image is for the pictures of a report; say where to write it with -o.")
+    if not path.exists():
+        raise VolumeError(f"{path} does not exist; give the image, or the folder of images, to draw the slices on.")
+    files = _image_files(path) if path.is_dir() else [path]
+    # Of 'case.nrrd' and 'case_mask.nrrd' the shortest name is the image's.
+    by_case = {case_name(file): file for file in sorted(files, key=lambda file: len(file.name), reverse=True)}
+    cases = {image_name(reference): case_name(reference) for _, reference in pairs}
+    found = {name: by_case[case] for name, case in cases.items() if case in by_case}
+    if len(pairs) == 1:
+        return found or dict.fromkeys(cases, path)  # any file, or a DICOM folder
+    if not found:
+        raise VolumeError(f"{path} holds no image named as a pair, such as '{next(iter(cases.values()))}'.")
+    return found

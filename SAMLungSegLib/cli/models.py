@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
+from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.registry import MODELS, ModelSpec, model_spec, models_folder
 
 
@@ -34,20 +37,28 @@ def _size(spec: ModelSpec) -> str:
 
 
 def fetch_models(arguments: argparse.Namespace) -> int:
+    failures = 0
+    for name in arguments.names:
+        try:
+            print(_fetched(model_spec(name)))
+        except ModelError as error:
+            failures += 1
+            print(f"samlungseg: {error}", file=sys.stderr)
+    return 2 if failures else 0
+
+
+def _fetched(spec: ModelSpec) -> Path:
     from tqdm import tqdm
 
     from SAMLungSegLib.models.checkpoints import fetch
 
-    for spec in [model_spec(name) for name in arguments.names]:
-        with tqdm(desc=spec.name, unit="B", unit_scale=True, unit_divisor=1000, disable=None) as bar:
+    with tqdm(desc=spec.name, unit="B", unit_scale=True, unit_divisor=1000, disable=None) as bar:
 
-            def show(done: int, total: int, bar: tqdm = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-            path = fetch(spec, progress=show)
-        print(path)
-    return 0
+        return fetch(spec, progress=show)
 
 
 def verify_models(arguments: argparse.Namespace) -> int:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from SAMLungSegLib.cli.folders import check_writable, writable_folder
+from SAMLungSegLib.cli.results import (
+    check_format,
+    default_format,
+    describe,
+    draw_overlay,
+    overlay_path,
+    segment_with_bar,
+)
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
 
-if TYPE_CHECKING:  # torch takes seconds to import: only once the arguments are known to be good
+if TYPE_CHECKING:
     from SAMLungSegLib.models.base import PromptableModel
-    from SAMLungSegLib.pipeline import Options, Segmentation, VolumeBox, VolumePoint
-    from SAMLungSegLib.volume import Volume
+    from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
 
 FORMATS = ("seg.nrrd", "nrrd", "nii.gz", "png")
 
@@ -54,101 +61,82 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--overlay", action="store_true", help="also write a picture <name>_lungs_overlay.png")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist already")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.intensity import parse_window
-    from SAMLungSegLib.models import load_model
     from SAMLungSegLib.pipeline import Options
 
     options = Options(
-        modality=None if arguments.modality == "auto" else arguments.modality.upper(),
-        window=parse_window(arguments.window),
+        modality=None if arguments.modality == "auto" else arguments.modality,
+        window=arguments.window,
         points=tuple(parse_point(text) for text in arguments.points),
         boxes=tuple(parse_box(text) for text in arguments.boxes),
         threshold=arguments.threshold,
         lungs=arguments.lungs,
     )
+    if len(arguments.inputs) > 1 and (options.points or options.boxes):
+        raise PromptError("Points and boxes are voxels of one image; give one INPUT with them.")
     targets = _targets(arguments)
-    model = load_model(arguments.model, weights=arguments.weights, device=arguments.device)
+    check_writable(arguments.output)
     failures = 0
     for path, target in targets.items():
         try:
-            _segment_one(path, target, model, options, arguments)
+            _segment_one(path, target, options, arguments)
         except SAMLungSegError as error:
             failures += 1
             print(f"samlungseg: {error}", file=sys.stderr)
     return 2 if failures else 0
 
 
-def _segment_one(
-    path: Path, target: Path, model: PromptableModel, options: Options, arguments: argparse.Namespace
-) -> None:
+@cache
+def _model(name: str, weights: Path | None, device: str) -> PromptableModel:
+    """Loaded once, after the first image was read, so that bad input is told at once."""
+    from SAMLungSegLib.models import load_model
+
+    return load_model(name, weights=weights, device=device)
+
+
+def _segment_one(path: Path, target: Path, options: Options, arguments: argparse.Namespace) -> None:
     from SAMLungSegLib.volume import read_volume
 
     volume = read_volume(path, series=arguments.series)
+    check_format(volume, arguments.format or default_format(path))
+    model = _model(arguments.model, arguments.weights, arguments.device)
     segmentation = segment_with_bar(volume, model, options)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    writable_folder(target.parent)
     segmentation.save(target)
     print(f"{target}  {describe(segmentation)}")
     if arguments.overlay:
         print(draw_overlay(segmentation, target.parent))
 
 
-def segment_with_bar(volume: Volume, model: PromptableModel, options: Options) -> Segmentation:
-    """`segment_volume` with a progress bar that shows rate and remaining time."""
-    from SAMLungSegLib.pipeline import segment_volume
-
-    with tqdm(desc=volume.name, unit="slice", disable=None) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        return segment_volume(volume, model, options, progress=show)
-
-
-def draw_overlay(segmentation: Segmentation, folder: Path) -> Path:
-    """Write `<name>_lungs_overlay.png`: slices with the outlines of both lungs."""
-    from SAMLungSegLib.evaluation import overlay_sheet
-
-    name = segmentation.volume.name
-    height, width = segmentation.plane.spacing_hw_mm
-    picture = folder / f"{name}_lungs_overlay.png"
-    overlay_sheet(picture, segmentation.grey_nhw, segmentation.labelmap_nhw, title=name, aspect=height / width)
-    return picture
-
-
-def describe(segmentation: Segmentation) -> str:
-    """Volumes in millilitres, or areas in pixels where the image has no physical size."""
-    import numpy as np
-
-    sizes = [int(np.sum(segmentation.labelmap_kji == label)) for label in (1, 2)]
-    volume = segmentation.volume
-    if volume.has_physical_spacing and min(volume.array_kji.shape) > 1:
-        voxel_ml = float(np.prod(volume.spacing_mm)) / 1000
-        return "right lung {:.0f} ml, left lung {:.0f} ml".format(*(size * voxel_ml for size in sizes))
-    return "right lung {} pixels, left lung {} pixels".format(*sizes)
-
-
 def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
-    """Output path by input path, all different."""
+    """Output path by input path.
+
+    Raises:
+        VolumeError: two outputs would be one file, or an output would replace an input or a file that is there.
+    """
     from SAMLungSegLib.volume import image_name
 
     targets: dict[Path, Path] = {}
-    for path in arguments.inputs:
-        extension = arguments.format or default_format(path)
-        target = arguments.output / f"{image_name(path)}_lungs.{extension}"
-        if target in targets.values():
-            raise VolumeError(f"Two inputs would both be written to {target}; segment them into different folders.")
+    owners: dict[Path, Path] = {}
+    for path in dict.fromkeys(arguments.inputs):
+        name = image_name(path)
+        target = arguments.output / f"{name}_lungs.{arguments.format or default_format(path)}"
+        for file in (target, overlay_path(arguments.output, name)) if arguments.overlay else (target,):
+            if file in owners:
+                raise VolumeError(f"{owners[file]} and {path} would both be written to {file}; use two folders.")
+            owners[file] = path
         targets[path] = target
+    inputs = {path.resolve() for path in arguments.inputs}
+    for file, path in owners.items():
+        if file.resolve() in inputs:
+            raise VolumeError(f"The result of {path} would replace the input {file}; use another folder.")
+        if file.exists() and not arguments.overwrite:
+            raise VolumeError(f"{file} exists already; add --overwrite to replace it, or use another folder.")
     return targets
-
-
-def default_format(path: Path) -> str:
-    """PNG for flat pictures, otherwise Slicer's segmentation."""
-    return "png" if path.suffix.lower() in {".png", ".jpg", ".jpeg", ".tif", ".tiff"} else "seg.nrrd"
 
 
 def parse_point(text: str) -> VolumePoint:
@@ -180,9 +168,8 @@ def parse_box(text: str) -> VolumeBox:
     return VolumeBox(_voxel(numbers[:half], text), _voxel(numbers[half:], text))
 
 
-def _voxel(numbers: Sequence[str], text: str) -> tuple[float, float, float]:
+def _voxel(numbers: Sequence[str], text: str) -> tuple[float, ...]:
     try:
-        values = [float(number) for number in numbers]
+        return tuple(float(number) for number in numbers)
     except ValueError as error:
         raise PromptError(f"'{text}' holds something that is not a number; give voxel indices.") from error
-    return tuple(values + [0.0] * (3 - len(values)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from SAMLungSegLib.cli.folders import writable_folder
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
@@ -29,8 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.training import TrainingConfig, data_facts, export, pack, score, train, trained_network
 
     logging.getLogger("SAMLungSegLib").setLevel(logging.INFO)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    packed = arguments.output / "pack.npz"
+    packed = writable_folder(arguments.output) / "pack.npz"
     if not packed.is_file():
         pack(arguments.data, packed, phantoms=arguments.phantoms)
     config = TrainingConfig(

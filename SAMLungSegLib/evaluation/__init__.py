@@ -5,15 +5,24 @@ The names that draw are loaded when they are first used, so that measuring does 
 
 from importlib import import_module
 
-from SAMLungSegLib.evaluation.measure import ComparedSlice, Evaluation, evaluate
+from SAMLungSegLib.evaluation.measure import ComparedSlice, Evaluation, check_tolerance, evaluate
 from SAMLungSegLib.evaluation.pairs import case_name, pair_files
-from SAMLungSegLib.evaluation.tables import readable_summary, summarise, summarise_tables, table_markdown
+from SAMLungSegLib.evaluation.sides import check_labels
+from SAMLungSegLib.evaluation.tables import (
+    readable_metrics,
+    readable_slice_means,
+    readable_summary,
+    summarise,
+    summarise_tables,
+    table_markdown,
+)
 
 _DRAWING = {
     "box_plot": "figures",
     "comparison_sheet": "figures",
     "draw_overlay": "figures",
     "overlay_sheet": "figures",
+    "with_images": "images",
     "write_report": "report",
 }
 
@@ -22,15 +31,20 @@ __all__ = [
     "Evaluation",
     "box_plot",
     "case_name",
+    "check_labels",
+    "check_tolerance",
     "comparison_sheet",
     "draw_overlay",
     "evaluate",
     "overlay_sheet",
     "pair_files",
+    "readable_metrics",
+    "readable_slice_means",
     "readable_summary",
     "summarise",
     "summarise_tables",
     "table_markdown",
+    "with_images",
     "write_report",
 ]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError
-from SAMLungSegLib.volume import Volume
+from SAMLungSegLib.volume import SlicePlane, Volume
 from SAMLungSegLib.volume.itk import set_ijk_to_ras
 
 # Two grids are the same when no corner is off by more than this part of the smallest voxel edge: well above what
@@ -36,7 +38,7 @@ def on_grid_of(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> 
             raise GeometryError(f"{sizes}, and without physical spacing nothing can be resampled; give one size.")
         mixed = reference.has_physical_spacing != prediction.has_physical_spacing
         return codes_kji, ["Only one of the two has a physical geometry: compared voxel by voxel."] if mixed else []
-    if same_size and _same_place(reference, prediction):
+    if same_size and _same_place(reference.ijk_to_ras, prediction.ijk_to_ras, reference.size_kji[::-1]):
         return codes_kji, []
     resampled = _resampled(reference, prediction, codes_kji)
     outside = resampled == _OUTSIDE
@@ -51,10 +53,28 @@ def on_grid_of(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> 
     return resampled, notes
 
 
-def _same_place(reference: Volume, prediction: Volume) -> bool:
-    corners_ijk = np.array(np.meshgrid(*((0, size - 1) for size in reference.size_kji[::-1]))).reshape(3, -1)
-    moved_mm = (reference.ijk_to_ras - prediction.ijk_to_ras)[:3] @ np.vstack([corners_ijk, np.ones(8)])
-    return np.linalg.norm(moved_mm, axis=0).max() <= _SAME_GRID_SHARE * min(reference.spacing_mm)
+def fits_display(plane: SlicePlane, image_plane: SlicePlane, *, is_physical: bool) -> bool:
+    """Whether the displayed slices of an image are those of a plane, in whatever order either is stored.
+
+    Args:
+        plane: of the labelmap.
+        image_plane: of the image.
+        is_physical: both have a place in mm; otherwise only the sizes are compared.
+    """
+    if plane.size_nhw != image_plane.size_nhw:
+        return False
+    slices, height, width = plane.size_nhw
+    return not is_physical or _same_place(
+        plane.nxy_to_ras_matrix, image_plane.nxy_to_ras_matrix, (slices, width, height)
+    )
+
+
+def _same_place(to_ras: np.ndarray, other_to_ras: np.ndarray, size: Sequence[int]) -> bool:
+    """Whether two matrices take the corners of a grid to the same places; sizes in the order of their columns."""
+    corners = np.array(np.meshgrid(*((0, length - 1) for length in size))).reshape(3, -1)
+    moved_mm = (to_ras - other_to_ras)[:3] @ np.vstack([corners, np.ones(8)])
+    smallest_edge_mm = np.linalg.norm(to_ras[:3, :3], axis=0).min()
+    return bool(np.linalg.norm(moved_mm, axis=0).max() <= _SAME_GRID_SHARE * smallest_edge_mm)
 
 
 def _resampled(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> np.ndarray:

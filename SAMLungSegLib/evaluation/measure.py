@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import nan
+from math import inf, nan
 
 import numpy as np
 import pandas as pd
 
+from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.evaluation.grids import on_grid_of
 from SAMLungSegLib.evaluation.sides import Labels, comparable_structures, joint_counts, side_codes, structure_mask
 from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM, METRICS, Metric, dice, jaccard, measure_all
@@ -57,6 +58,8 @@ class Evaluation:
         notes: what was decided about grids and labels, and what was left out; one sentence each.
         worst: slices with the lowest Dice of both lungs, worst first.
         tolerance_mm: of the surface Dice.
+        plane: how the reference is displayed.
+        has_physical_spacing: whether the reference has a place in mm.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Evaluation:
     notes: tuple[str, ...]
     worst: tuple[ComparedSlice, ...]
     tolerance_mm: float = DEFAULT_TOLERANCE_MM
+    plane: SlicePlane | None = None
+    has_physical_spacing: bool = True
 
 
 def evaluate(
@@ -86,29 +91,40 @@ def evaluate(
         prediction: labelmap, 1 = patient's right lung, 2 = left lung.
         reference: labelmap. With a single label it is compared as both lungs only.
         metrics: rows of the table of metrics.
-        tolerance_mm: of the surface Dice.
+        tolerance_mm: of the surface Dice, positive.
         reference_labels: labels of the reference where they are not 1 and 2: {'right': (...), 'left': (...)}.
         prediction_labels: likewise for the prediction.
         name: of the case; the reference's name by default.
     Raises:
-        GeometryError: the grids do not overlap, or differ and have no physical spacing.
-        VolumeError: a labelmap holds fractions.
+        GeometryError: the grids do not overlap, or differ and have no physical spacing, or the tolerance is no length.
+        VolumeError: something is not a labelmap, or does not have the labels that were named.
     """
-    expected = side_codes(reference.array_kji, reference_labels, reference.name)
-    predicted = side_codes(prediction.array_kji, prediction_labels, prediction.name)
+    check_tolerance(tolerance_mm)
+    expected, guessed_reference = side_codes(reference.array_kji, reference_labels, reference.name)
+    predicted, guessed_prediction = side_codes(prediction.array_kji, prediction_labels, prediction.name)
     predicted, notes = on_grid_of(reference, prediction, predicted)
     structures, label_notes = comparable_structures(
-        joint_counts(expected, predicted), reference_labels, prediction_labels
+        joint_counts(expected, predicted), guessed_reference, guessed_prediction
     )
-    comparison = _Comparison(
-        name or reference.name, axial_plane(reference), reference.has_physical_spacing, expected, predicted
-    )
+    plane, has_mm = axial_plane(reference), reference.has_physical_spacing
+    comparison = _Comparison(name or reference.name, plane, has_mm, expected, predicted)
     per_slice = comparison.slice_table(structures, metrics, tolerance_mm)
     per_volume = comparison.volume_table(structures, metrics, tolerance_mm)
     notes = [*notes, *label_notes, *_exclusion_notes(per_slice, reference)]
     for note in notes:
         logger.info("%s: %s", comparison.name, note)
-    return Evaluation(comparison.name, per_slice, per_volume, tuple(notes), comparison.worst_slices(), tolerance_mm)
+    worst = comparison.worst_slices()
+    return Evaluation(comparison.name, per_slice, per_volume, tuple(notes), worst, tolerance_mm, plane, has_mm)
+
+
+def check_tolerance(tolerance_mm: float) -> None:
+    """Refuse a tolerance of the surface Dice that is not a positive length.
+
+    Raises:
+        GeometryError: zero, negative, infinite or NaN.
+    """
+    if not 0 < tolerance_mm < inf:
+        raise GeometryError(f"Tolerance {tolerance_mm:g} mm is not a positive length; 2 mm is usual.")
 
 
 def _exclusion_notes(per_slice: pd.DataFrame, reference: Volume) -> list[str]:
@@ -201,6 +217,11 @@ class _Comparison:
             "empty": empty,
             **values,
         }
+
+
+def lowest_slices(evaluations: Sequence[Evaluation], count: int) -> list[ComparedSlice]:
+    """The slices with the lowest Dice of all cases, worst first."""
+    return sorted((one for each in evaluations for one in each.worst), key=lambda one: one.scores["dice"])[:count]
 
 
 def with_distinct_names(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +10,19 @@ import pandas as pd
 
 from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet
 from SAMLungSegLib.evaluation.files import replacing
-from SAMLungSegLib.evaluation.measure import WORST_KEPT, ComparedSlice, Evaluation, with_distinct_names
+from SAMLungSegLib.evaluation.images import Images, with_images
+from SAMLungSegLib.evaluation.measure import WORST_KEPT, ComparedSlice, Evaluation, lowest_slices, with_distinct_names
 from SAMLungSegLib.evaluation.tables import (
     SLICES,
     VOLUME_MEANS,
     VOLUMES,
     joined_tables,
-    metric_columns,
-    metric_text,
     metric_title,
+    readable_metrics,
     readable_summary,
     summarise_tables,
     table_markdown,
 )
-from SAMLungSegLib.intensity import guess_modality, to_grey
-from SAMLungSegLib.volume import Volume, axial_plane, read_volume
-
-logger = logging.getLogger(__name__)
-
-Images = Mapping[str, "Volume | Path | str"]
 
 _EXPLANATION = """\
 - Mean ± SD: arithmetic mean and sample standard deviation of the n finite values.
@@ -49,37 +41,38 @@ def write_report(
 ) -> list[Path]:
     """Write per_slice.csv, per_volume.csv, summary.csv, summary.md, box_plot.png and worst_slices.png.
 
-    Each file appears whole or not at all. worst_slices.png is left out when no slice has lung.
+    Each file appears whole or not at all. worst_slices.png is left out, and removed from an earlier report, when no
+    slice has lung.
 
     Args:
         evaluations: of all cases.
         folder: created if it does not exist.
-        images: grey image or its path by case name, on the reference's grid, for the background of the worst slices;
-            only those that are needed are read. Cases without image are drawn on a dark background.
+        images: for the background of the worst slices, see `with_images`. Cases without an image that fits are drawn
+            on a dark background; the notes say so.
         worst: number of slices on worst_slices.png, at most 6 of each case.
     Returns:
         Paths of the files.
     Raises:
-        VolumeError: there are no evaluations, or an image cannot be read.
+        VolumeError: there are no evaluations.
     """
     folder = Path(folder)
-    evaluations = with_distinct_names(evaluations)
+    evaluations = with_images(evaluations, images, worst=worst) if images else with_distinct_names(evaluations)
     per_slice, per_volume = joined_tables(evaluations)
     summary = summarise_tables(per_slice, per_volume)
     written = [
         _write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
         for name, table in (("per_slice", per_slice), ("per_volume", per_volume), ("summary", summary))
     ]
-    worst_first = sorted((one for each in evaluations for one in each.worst), key=lambda one: one.scores["dice"])[
-        :worst
-    ]
+    worst_first = lowest_slices(evaluations, worst)
     written.append(_write_text(folder / "summary.md", _markdown(evaluations, summary, per_volume, worst_first)))
     box_plot(folder / "box_plot.png", per_slice, title=f"Agreement per slice ({_sizes(evaluations)})")
     written.append(folder / "box_plot.png")
+    sheet = folder / "worst_slices.png"
     if worst_first:
-        slices = [_with_image(one, images or {}) for one in worst_first]
-        comparison_sheet(folder / "worst_slices.png", slices, title="Slices with the lowest Dice (both lungs)")
-        written.append(folder / "worst_slices.png")
+        comparison_sheet(sheet, worst_first, title="Slices with the lowest Dice (both lungs)")
+        written.append(sheet)
+    else:
+        sheet.unlink(missing_ok=True)  # of an earlier report
     return written
 
 
@@ -105,13 +98,11 @@ def _markdown(
 
 
 def _readable_volumes(per_volume: pd.DataFrame) -> pd.DataFrame:
-    table = per_volume[["volume", "structure", "slices"]].rename(columns=str.capitalize)
-    for size in ("reference_ml", "prediction_ml"):
-        table[f"{size.removesuffix('_ml').capitalize()} [ml]"] = [
-            "-" if np.isnan(v) else f"{v:.1f}" for v in per_volume[size]
-        ]
-    for name in metric_columns(per_volume):
-        table[metric_title(name)] = [metric_text(name, value) for value in per_volume[name]]
+    keys = ("volume", "structure", "slices")
+    table = readable_metrics(per_volume, keys)
+    for place, size in enumerate(("reference_ml", "prediction_ml"), start=len(keys)):
+        texts = ["-" if np.isnan(volume_ml) else f"{volume_ml:.1f}" for volume_ml in per_volume[size]]
+        table.insert(place, f"{size.removesuffix('_ml').capitalize()} [ml]", texts)
     return table
 
 
@@ -143,18 +134,6 @@ def _sizes(evaluations: Sequence[Evaluation]) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _with_image(one: ComparedSlice, images: Images) -> ComparedSlice:
-    if one.volume not in images:
-        return one
-    image = images[one.volume]
-    volume = image if isinstance(image, Volume) else read_volume(image)
-    grey = axial_plane(volume).to_display(to_grey(volume, guess_modality(volume)))
-    if one.number >= len(grey) or grey[one.number].shape != one.reference_hw.shape:
-        logger.warning("The image of %s has another size than its reference; drawn without it.", one.volume)
-        return one
-    return replace(one, image_hw=np.array(grey[one.number]))
 
 
 def _write_text(path: Path, text: str) -> Path:

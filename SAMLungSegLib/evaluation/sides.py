@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
@@ -13,36 +14,83 @@ SIDELESS = 3
 STRUCTURES = ("right lung", "left lung", "both lungs")
 BOTH_ONLY = STRUCTURES[-1:]
 _CODES = {"right": RIGHT_LUNG, "left": LEFT_LUNG, "both": SIDELESS}
+_EXPECTED = "give a labelmap, 0 for the background and one number for each structure"
+_MOST_LABELS = 200  # the largest label sets of whole bodies have fewer than 170, an 8-bit image has 256 values
+_MOST_LISTED = 12
 
 Labels = Mapping[str, Sequence[int]]
 
 
-def side_codes(labelmap: np.ndarray, labels: Labels | None, name: str) -> np.ndarray:
+def side_codes(labelmap: np.ndarray, labels: Labels | None, name: str) -> tuple[np.ndarray, tuple[int, ...]]:
     """A labelmap as codes.
 
     Args:
-        labelmap: whole numbers or bool, any shape.
+        labelmap: whole numbers from 0 or bool, any shape.
         labels: label values by side, such as {'right': (1,), 'left': (2,)}; 'both' lists lung of unknown side. Other
             values are background then. None: 1 is right, 2 is left, and any other positive value lung of unknown side.
         name: of the volume, for messages.
     Returns:
-        uint8, same shape: 0 background, 1 right lung, 2 left lung, 3 lung of unknown side.
+        uint8, same shape: 0 background, 1 right lung, 2 left lung, 3 lung of unknown side; and the values that occur
+        and whose side was guessed: none where `labels` says the sides.
     Raises:
-        VolumeError: values are not whole numbers, or `labels` has other keys.
+        VolumeError: the values are not those of a labelmap, `labels` is not usable, or none of its values occurs.
     """
-    if labelmap.dtype.kind == "f" and not np.array_equal(labelmap, np.round(labelmap)):
-        raise VolumeError(f"{name} holds fractions; expected a labelmap of whole numbers, threshold it first.")
+    present = _label_values(labelmap, name)
     if labels is None:
         codes = np.where(labelmap > 0, np.uint8(SIDELESS), np.uint8(0))
         codes[labelmap == RIGHT_LUNG], codes[labelmap == LEFT_LUNG] = RIGHT_LUNG, LEFT_LUNG
-        return codes
-    unknown = sorted(set(labels) - set(_CODES))
-    if unknown:
-        raise VolumeError(f"Labels were given for {', '.join(unknown)}; expected {', '.join(_CODES)}.")
+        return codes, present
+    check_labels(labels)
+    given = {value for values in labels.values() for value in values}
+    if present and given.isdisjoint(present):
+        raise VolumeError(
+            f"{name} has none of the given labels {listed(sorted(given))}; it holds {listed(present)}: "
+            "give those of the right and of the left lung."
+        )
     codes = np.zeros(labelmap.shape, np.uint8)
     for side, values in labels.items():
         codes[np.isin(labelmap, list(values))] = _CODES[side]
-    return codes
+    return codes, ()
+
+
+def check_labels(labels: Labels) -> None:
+    """Refuse labels that no labelmap could have.
+
+    Raises:
+        VolumeError: a side is unknown, a value is not positive, or a value belongs to more than one side.
+    """
+    unknown = sorted(set(labels) - set(_CODES))
+    if unknown:
+        raise VolumeError(f"Labels were given for {', '.join(unknown)}; expected {', '.join(_CODES)}.")
+    given = sorted(value for values in labels.values() for value in set(values))
+    if given and given[0] < 1:
+        raise VolumeError(f"Label {given[0]} was given for a lung; expected numbers from 1, for 0 is the background.")
+    shared = sorted({value for value in given if given.count(value) > 1})
+    if shared:
+        raise VolumeError(f"Label {listed(shared)} was given for more than one side; give each label to one side.")
+
+
+def listed(values: Sequence[int]) -> str:
+    """Numbers for a message; the first of them where there are many."""
+    return ", ".join(str(value) for value in values[:_MOST_LISTED]) + (", ..." if len(values) > _MOST_LISTED else "")
+
+
+def _label_values(labelmap: np.ndarray, name: str) -> tuple[int, ...]:
+    """The positive values of a labelmap, ascending."""
+    if labelmap.dtype.kind == "f":
+        if not np.isfinite(labelmap).all():
+            raise VolumeError(
+                f"{name} holds NaN or infinite voxels; expected a labelmap of whole numbers, set them to 0."
+            )
+        if not np.array_equal(labelmap, np.round(labelmap)):
+            raise VolumeError(f"{name} holds fractions; expected a labelmap of whole numbers, threshold it first.")
+    values = np.sort(pd.unique(labelmap.ravel()))  # by hash: numpy would sort all voxels
+    found = f"values from {int(values[0])} to {int(values[-1])}"
+    if values[0] < 0:
+        raise VolumeError(f"{name} holds {found}: labels are not negative, so this looks like an image; {_EXPECTED}.")
+    if len(values) > _MOST_LABELS:
+        raise VolumeError(f"{name} holds {len(values)} different {found}: this looks like an image; {_EXPECTED}.")
+    return tuple(int(value) for value in values if value > 0)
 
 
 def structure_mask(codes: np.ndarray, structure: str) -> np.ndarray:
@@ -60,19 +108,19 @@ def joint_counts(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def comparable_structures(
-    counts: np.ndarray, reference_labels: Labels | None, prediction_labels: Labels | None
+    counts: np.ndarray, guessed_reference: Sequence[int], guessed_prediction: Sequence[int]
 ) -> tuple[tuple[str, ...], list[str]]:
     """Structures that both labelmaps tell apart, and notes on what was decided.
 
     Args:
         counts: of `joint_counts`.
-        reference_labels: what the caller said about the reference; sides are taken as said.
-        prediction_labels: likewise about the prediction.
+        guessed_reference: of `side_codes`; empty where the caller said the sides, which are taken as said.
+        guessed_prediction: likewise of the prediction.
     """
-    if reference_labels is None and _lacks_sides(counts.sum(axis=1)):
-        return BOTH_ONLY, ["The reference has one lung label: compared as both lungs only."]
-    if prediction_labels is None and _is_one_mask_of_both(counts):
-        return BOTH_ONLY, ["The prediction has one label for both lungs: compared as both lungs only."]
+    if guessed_reference and _lacks_sides(counts.sum(axis=1)):
+        return BOTH_ONLY, [_without_sides("reference", guessed_reference)]
+    if guessed_prediction and _is_one_mask_of_both(counts):
+        return BOTH_ONLY, [_without_sides("prediction", guessed_prediction)]
     kept, exchanged = counts[1, 1] + counts[2, 2], counts[1, 2] + counts[2, 1]
     notes = []
     if exchanged > kept:
@@ -83,6 +131,15 @@ def comparable_structures(
     if counts[SIDELESS].any():
         notes.append("The reference has labels other than 1 and 2: they count in both lungs only.")
     return STRUCTURES, notes
+
+
+def _without_sides(role: str, values: Sequence[int]) -> str:
+    if len(values) == 1:
+        return f"The {role} has one lung label, {values[0]}: compared as both lungs only."
+    return (
+        f"The {role} uses labels {listed(values)}, not 1 and 2: compared as both lungs only; "
+        f"say which is which with --{role}-right and --{role}-left ({role}_labels in Python)."
+    )
 
 
 def _lacks_sides(voxels: np.ndarray) -> bool:

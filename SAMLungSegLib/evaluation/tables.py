@@ -125,6 +125,33 @@ def readable_summary(summary: pd.DataFrame, scope: str) -> pd.DataFrame:
     )
 
 
+def readable_metrics(table: pd.DataFrame, keys: Sequence[str] = ("structure",)) -> pd.DataFrame:
+    """The rows of an evaluation table with key columns and each metric as text in a column of its own."""
+    readable = table[[*keys]].rename(columns=str.capitalize)
+    for name in metric_columns(table):
+        readable[metric_title(name)] = [metric_text(name, value) for value in table[name]]
+    return readable
+
+
+def readable_slice_means(summary: pd.DataFrame) -> pd.DataFrame:
+    """Mean ± SD over slices: one row for each structure, the metrics as columns.
+
+    'Slices' is the number most metrics were measured in; a metric that is undefined in some of them says its own n.
+    """
+    rows = summary[summary["scope"] == SLICES]
+    rows = rows.assign(text=_join(rows, "{} ± {}", "mean", "sd"))
+    return pd.DataFrame(_mean_row(structure, group) for structure, group in rows.groupby("structure", sort=False))
+
+
+def _mean_row(structure: str, rows: pd.DataFrame) -> dict[str, object]:
+    most = int(rows["n"].max())
+    texts = {
+        metric_title(row["metric"]): row["text"] if row["n"] in (0, most) else f"{row['text']} (n = {row['n']})"
+        for _, row in rows.iterrows()
+    }
+    return {"Structure": structure, "Slices": most, **texts}
+
+
 def _join(rows: pd.DataFrame, pattern: str, *columns: str) -> list[str]:
     lines = []
     for _, row in rows.iterrows():

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.errors import IntensityError, PromptError
 from SAMLungSegLib.prompts import PromptSet
+
+if TYPE_CHECKING:  # the interface itself needs no torch, so that the pipeline's options are checked without it
+    import torch
 
 
 @dataclass(frozen=True)
@@ -76,3 +79,16 @@ class PromptableModel(ABC):
         if prompts.mask is not None and not self.accepts_masks:
             raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of a mask.")
         prompts.check_inside(size_hw)
+
+
+def check_slice(array: np.ndarray) -> None:
+    """Refuse what is not a grey slice.
+
+    Raises:
+        IntensityError: not uint8 (H, W).
+    """
+    if array.ndim != 2 or array.dtype != np.uint8 or array.size == 0:
+        raise IntensityError(
+            f"A slice has type {array.dtype} and shape {array.shape}, expected uint8 (H, W); apply a window first, and "
+            "give a list of slices."
+        )

@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +28,7 @@ Status = Literal["ok", "absent", "wrong hash", "unverified"]
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 PREFIXES = ("module.", "sam.", "model.")
-NAMED_KEYS = 3
+OTHER_NETWORK_SHARE = 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +128,8 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     Returns:
         Tensors on the CPU by name.
     Raises:
-        ModelError: absent, another kind of file, damaged, not a state dict, or a pickle that would run code.
+        ModelError: absent, another kind of file, damaged, not a state dict, NaN or infinite values, or a pickle that
+            would run code.
     """
     import torch
 
@@ -140,7 +143,11 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         if not torch.is_tensor(value):
             kind = type(value).__name__
             raise ModelError(f"{path} is not a state dict: {key!r} is a {kind}; give a file with tensors by name.")
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    spoilt = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
+    if spoilt is not None:
+        raise ModelError(f"The weights {path} hold values that are not finite, such as in {spoilt!r}; give others.")
+    return state
 
 
 def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) -> Literal["full", "decoder"]:
@@ -166,8 +173,9 @@ def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) 
     }
     problems = _differences(wanted, state)
     if problems:
+        guess = ", they look like weights of another network" if _is_another_network(wanted, state) else ""
         raise ModelError(
-            f"The weights {what} do not fit {type(module).__name__}: {'; '.join(problems)}. "
+            f"The weights {what} do not fit {type(module).__name__}{guess}: {'; '.join(problems)}. "
             "Give weights of the same architecture."
         )
     module.load_state_dict(state, strict=False)
@@ -268,18 +276,22 @@ def _read_tensors(path: Path) -> Any:
     suffix = path.suffix.lower()
     if suffix not in (".safetensors", ".pth", ".pt"):
         raise ModelError(f"{path} is not a weights file; give a .safetensors, .pth or .pt file.")
+    if path.stat().st_size == 0:
+        raise ModelError(f"{path} is empty (0 bytes), it is damaged: get it again.")
     try:
         if suffix == ".safetensors":
             return load_file(path)
-        # only torch's zip format can be mapped into memory; the older one is a bare pickle
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():  # what torch warns about either loads or is refused below
+            warnings.simplefilter("ignore")
+            # only torch's zip format can be mapped into memory; the older one is a bare pickle
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} was not loaded: it is damaged, or it holds more than weights and could run code; give a plain "
             "state dict or a .safetensors file."
         ) from error
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = re.split(r"\.\s|\n", str(error))[0]
         raise ModelError(f"{path} cannot be read as weights ({reason}); it is damaged: get it again.") from error
 
 
@@ -311,7 +323,7 @@ def _with_part_names(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str
 
 
 def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """One phrase for each kind of difference, with counts and the first few keys."""
+    """One phrase for each kind of difference, with its count and the first key."""
     shapes = [
         f"{key} is {tuple(given[key].shape)}, expected {tuple(value.shape)}"
         for key, value in wanted.items()
@@ -322,8 +334,9 @@ def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> l
         "unexpected": [key for key in given if key not in wanted],
         "of another shape": shapes,
     }
-    return [
-        f"{len(keys)} {kind} ({', '.join(keys[:NAMED_KEYS])}{', ...' if len(keys) > NAMED_KEYS else ''})"
-        for kind, keys in kinds.items()
-        if keys
-    ]
+    return [f"{len(keys)} {kind} ({keys[0]}{', ...' if len(keys) > 1 else ''})" for kind, keys in kinds.items() if keys]
+
+
+def _is_another_network(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
+    matching = sum(key in given and given[key].shape == value.shape for key, value in wanted.items())
+    return matching < OTHER_NETWORK_SHARE * len(wanted)

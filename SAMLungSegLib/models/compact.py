@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice
 from SAMLungSegLib.prompts import PromptSet
 
 INPUT_SIZE = 256
@@ -192,6 +192,9 @@ class CompactModel(PromptableModel):
 
     @torch.inference_mode()
     def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
+        """Encode slices in one batch. Raises IntensityError for what is not uint8 (H, W)."""
+        for array in slices:
+            check_slice(array)
         frames = torch.cat([to_input(torch.from_numpy(np.ascontiguousarray(s)).float()[None, None]) for s in slices])
         frames = frames.to(self.device).contiguous(memory_format=torch.channels_last)
         features = self.net.image_encoder(frames)

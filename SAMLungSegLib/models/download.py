@@ -6,6 +6,7 @@ import http.client
 import re
 import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from http import HTTPStatus
@@ -66,8 +67,10 @@ def download(
                 )
             _stream(response, part, start, total, progress, cancelled)
     except (OSError, http.client.HTTPException) as error:
+        has_arrived = part.exists() and part.stat().st_size > 0
+        remedy = "What has arrived is kept: run again to resume" if has_arrived else "Run again later"
         raise ModelError(
-            f"Cannot download {name} from {url}: {error}. What has arrived is kept: run again to resume, "
+            f"Cannot download {name} from {url}: {_reason(error, url)}. {remedy}, "
             f"or download the file by hand and save it as {path}."
         ) from error
     return part
@@ -77,6 +80,13 @@ def stop_if(cancelled: Cancelled | None, path: Path) -> None:
     """Raise DownloadCancelledError if the caller wants to stop the download of `path`."""
     if cancelled is not None and cancelled():
         raise DownloadCancelledError(f"The download of {path.name} was cancelled; run again to resume it.")
+
+
+def _reason(error: Exception, url: str) -> str:
+    if not isinstance(error, urllib.error.URLError) or isinstance(error, urllib.error.HTTPError):
+        return str(error)
+    reason = getattr(error.reason, "strerror", None) or error.reason
+    return f"there is no connection to {urllib.parse.urlsplit(url).netloc} ({reason}), check the network"
 
 
 def _check_space(folder: Path, name: str, needed_bytes: int) -> None:

@@ -12,8 +12,8 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
-from SAMLungSegLib.errors import IntensityError, ModelError
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice
 from SAMLungSegLib.models.checkpoints import apply_weights
 from SAMLungSegLib.prompts import PromptSet
 
@@ -177,15 +177,3 @@ def available_device(device: str | torch.device) -> torch.device:
         return torch.device(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(f"The device {str(device)!r} is not available on this machine; use 'cpu'.") from error
-
-
-def check_slice(array: np.ndarray) -> None:
-    """Refuse what is not a grey slice.
-
-    Raises:
-        IntensityError: not uint8 (H, W).
-    """
-    if array.ndim != 2 or array.dtype != np.uint8 or array.size == 0:
-        raise IntensityError(
-            f"A slice has type {array.dtype} and shape {array.shape}, expected uint8 (H, W); apply a window first."
-        )

@@ -10,12 +10,10 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, keep_large_components, split_sides
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, keep_large_components, pure_air_pockets, split_sides
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
 
 AIR_BELOW_HU = -320
-AIR_HU = -1000
-SMALLEST_POCKET_MM2 = 60.0
 SMALLEST_LUNG_ML = 100.0
 SMALLEST_SLICE_PART = 0.002
 
@@ -78,7 +76,9 @@ def rough_lungs_ct(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np
     """
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     air = _air_in_body(hu)
-    parenchyma = air & ~_pure_air(hu, air, spacing_mm)
+    if not air.any():
+        return np.zeros(hu.shape, np.uint8)
+    parenchyma = air & ~pure_air_pockets(hu, air, float(np.median(hu[air])), spacing_mm)
     candidate = _opened(parenchyma, spacing_mm)
     components, count = ndimage.label(candidate)
     if count == 0:
@@ -96,27 +96,6 @@ def _air_in_body(hu: np.ndarray) -> np.ndarray:
         body = ndimage.binary_fill_holes(keep_large_components(tissue, 0.3))
         result[index] = body & ~tissue & (slice_hu <= AIR_BELOW_HU)
     return result
-
-
-def _pure_air(hu: np.ndarray, air: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Trachea, main bronchi and bowel gas: pockets nearer to air than to the typical lung of this patient.
-
-    The limit lies midway between air and the median of all dark voxels, so emphysema, whose median is low, stays lung.
-    """
-    pure = np.zeros(hu.shape, bool)
-    if not air.any():
-        return pure
-    limit = (AIR_HU + float(np.median(hu[air]))) / 2
-    smallest_px = SMALLEST_POCKET_MM2 / (spacing_mm[1] * spacing_mm[2])
-    margin = max(1, round(2.0 / spacing_mm[2]))
-    for index in np.flatnonzero(air.any(axis=(1, 2))):
-        smooth = ndimage.gaussian_filter(hu[index].astype(np.float32), 1.0)
-        pockets = ndimage.binary_opening(air[index] & (smooth < limit), iterations=margin)
-        components, _ = ndimage.label(pockets)
-        large = np.bincount(components.ravel()) >= smallest_px
-        large[0] = False
-        pure[index] = ndimage.binary_dilation(large[components], np.ones((3, 3)), iterations=margin + 1)
-    return pure & air
 
 
 def _opened(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:

@@ -42,7 +42,11 @@ class RandomWindow(RandomizableTransform, MapTransform):
 
 
 class RandomConsolidation(RandomizableTransform, MapTransform):
-    """Soft blobs of denser lung painted inside the lungs; the label stays lung, as a radiologist would draw it."""
+    """Denser lung painted inside the lungs; the label stays lung, as a radiologist would draw it.
+
+    Either soft blobs of any density, or, on CT, all that lies beyond a wavy line, mostly in the dependent part, as
+    dense as tissue: then only the shape of the chest tells where the lung ends.
+    """
 
     def __init__(self, prob: float) -> None:
         RandomizableTransform.__init__(self, prob)
@@ -53,22 +57,39 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
         self.randomize(None)
         if not self._do_transform or lung.sum() < 500:
             return data
+        ripple = ndimage.gaussian_filter(self.R.standard_normal(lung.shape).astype(np.float32), 4) * 6
+        is_ct = data["modality"] == "CT"
+        if is_ct and self.R.uniform() < 0.5:
+            share = self._beyond_a_line(np.asarray(data["label"][self.R.randint(2)]), ripple) * self.R.uniform(0.8, 1.0)
+            density = self.R.uniform(0.86, 0.97)
+        else:
+            share = self._blobs(lung, ripple) * self.R.uniform(0.4, 1.0)
+            density = self.R.uniform(0.7, 0.97) if is_ct else self.R.uniform(0.5, 0.85)
+        dense = torch.from_numpy((density + 0.02 * self.R.standard_normal(lung.shape)).astype(np.float32))
+        image = data["image"]
+        return {**data, "image": image + torch.from_numpy(share.astype(np.float32)) * (dense - image).clip(min=0)}
+
+    def _beyond_a_line(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
+        """A tenth to a half of one lung, mostly its lower part in the image."""
+        rows, columns = np.indices(lung.shape, dtype=np.float32)
+        angle = self.R.normal(0, 0.6) if self.R.uniform() < 0.8 else self.R.uniform(0, 2 * np.pi)
+        depth = rows * np.cos(angle) + columns * np.sin(angle) + 8 * ripple
+        inside = lung > 0.5
+        if not inside.any():
+            return np.zeros_like(lung)
+        line = np.quantile(depth[inside], 1 - self.R.uniform(0.1, 0.5))
+        return lung / (1 + np.exp(np.clip(line - depth, -20, 20)))
+
+    def _blobs(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
         blobs = np.zeros(lung.shape, np.float32)
         rows, columns = np.nonzero(lung > 0.5)
         grid_rows, grid_columns = np.indices(lung.shape, dtype=np.float32)
-        ripple = ndimage.gaussian_filter(self.R.standard_normal(lung.shape).astype(np.float32), 4) * 6
         for _ in range(self.R.randint(1, 4)):
             at = self.R.randint(len(rows))
             radii = self.R.uniform(6, 40, 2)
             distance = ((grid_rows - rows[at]) / radii[0]) ** 2 + ((grid_columns - columns[at]) / radii[1]) ** 2
             blobs = np.maximum(blobs, 1 / (1 + np.exp(8 * (np.sqrt(distance) - 1 + 0.3 * ripple))))
-        dense = self._density(data["modality"]) + 0.02 * self.R.standard_normal(lung.shape).astype(np.float32)
-        share = torch.from_numpy((blobs * lung * self.R.uniform(0.4, 1.0)).astype(np.float32))
-        image = data["image"]
-        return {**data, "image": image + share * (torch.from_numpy(dense.astype(np.float32)) - image).clip(min=0)}
-
-    def _density(self, modality: str) -> float:
-        return self.R.uniform(0.7, 0.97) if modality == "CT" else self.R.uniform(0.5, 0.85)
+        return blobs * lung
 
 
 class RandomFlip(RandomizableTransform, MapTransform):
@@ -120,7 +141,7 @@ def training_transforms() -> Compose:
                 cache_grid=True,
                 spatial_size=(256, 256),
             ),
-            RandomConsolidation(prob=0.35),
+            RandomConsolidation(prob=0.45),
             RandAdjustContrastd("image", prob=0.6, gamma=(0.6, 1.7)),
             RandGaussianSmoothd("image", prob=0.15, sigma_x=(0.3, 1.3), sigma_y=(0.3, 1.3)),
             RandGaussianNoised("image", prob=0.3, std=0.06),

@@ -3,8 +3,9 @@
 Arrays are (K, J, I), matrices take integer IJK (voxel centres) to RAS in mm. SimpleITK's LPS stays inside this package.
 """
 
+from SAMLungSegLib.volume.formats import IMAGE_EXTENSIONS, image_name, is_image_path
 from SAMLungSegLib.volume.geometry import SlicePlane, axial_plane
-from SAMLungSegLib.volume.reading import IMAGE_EXTENSIONS, image_name, is_image_path, read_volume
+from SAMLungSegLib.volume.reading import read_volume
 from SAMLungSegLib.volume.types import Volume
 from SAMLungSegLib.volume.writing import LABELMAP_EXTENSIONS, SEGMENTS, Segment, write_labelmap
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.volume.folders import advice_for
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps, ijk_to_ras_of, readable
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
 from SAMLungSegLib.volume.types import Volume
 
 logger = logging.getLogger(__name__)
-
-DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 
 _XRAY_MODALITIES = frozenset(("CR", "DX", "DR", "RG", "PX", "RF", "XA"))
 
@@ -66,15 +66,15 @@ def read_dicom_folder(folder: Path, series: str | None = None) -> Volume:
         GeometryError: its directions cannot be used.
     """
     paths = _chosen_files(folder, series)
-    with readable(folder):
-        tags = [_tags_of(_file_reader(Path(path))) for path in paths]
+    tags = [_read_tags(Path(path)) for path in paths]
     _check_one_stack(folder, tags)
     with readable(folder):
         reader = sitk.ImageSeriesReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileNames(paths)
         image = reader.Execute()
-    return _volume(without_trailing_axes(image), tags[0], folder, folder.resolve().name)
+    volume = _volume(without_trailing_axes(image), tags[0], folder, folder.resolve().name)
+    return volume if _are_placed(tags) else replace(volume, has_physical_spacing=False)
 
 
 def _file_reader(path: Path) -> sitk.ImageFileReader:
@@ -83,6 +83,11 @@ def _file_reader(path: Path) -> sitk.ImageFileReader:
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     return reader
+
+
+def _read_tags(path: Path) -> Tags:
+    with readable(path):
+        return _tags_of(_file_reader(path))
 
 
 def _tags_of(reader: sitk.ImageFileReader) -> Tags:
@@ -95,9 +100,7 @@ def _chosen_files(folder: Path, series: str | None) -> Sequence[str]:
     with readable(folder):
         uids = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
         if not uids:
-            raise VolumeError(
-                f"{folder} holds no DICOM image; give the folder that directly holds one series, or an image file."
-            )
+            raise VolumeError(f"{folder} holds no DICOM image; {advice_for(folder)}.")
         files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in uids}
     matching = _matching_series(uids, series)
     if len(matching) != 1:
@@ -118,8 +121,7 @@ def _matching_series(uids: Sequence[str], series: str | None) -> list[str]:
 
 
 def _described(uid: str, paths: Sequence[str]) -> str:
-    with readable(Path(paths[0])):
-        tags = _tags_of(_file_reader(Path(paths[0])))
+    tags = _read_tags(Path(paths[0]))
     description = tags.get(_SERIES_DESCRIPTION, "no description")
     return f"{uid or '(no UID)'} '{description}' ({len(paths)} file{'s' if len(paths) > 1 else ''})"
 
@@ -138,13 +140,18 @@ def _check_one_stack(folder: Path, tags: Sequence[Tags]) -> None:
     if len(sizes) > 1:
         listed = ", ".join(" x ".join(size) for size in sizes)
         raise VolumeError(f"{folder} mixes images of {listed} pixels in one series; keep one kind in the folder.")
-    if not all(_POSITION in one and _ORIENTATION in one for one in tags):
+    if not _are_placed(tags):
         logger.warning("%s: slices without a position, taken in the order of the file names 1 mm apart.", folder)
         return
     directions = np.array([_numbers(one[_ORIENTATION]) for one in tags])
     if np.abs(directions - directions[0]).max() > _DIRECTION_TOLERANCE:
         raise VolumeError(f"{folder} mixes slices of different directions in one series; keep one kind in the folder.")
     _check_positions(folder, np.array([_numbers(one[_POSITION]) for one in tags]), directions[0])
+
+
+def _are_placed(tags: Sequence[Tags]) -> bool:
+    """Whether the distances of slices are known; a single file has none or knows them itself."""
+    return len(tags) == 1 or all(_POSITION in one and _ORIENTATION in one for one in tags)
 
 
 def _check_positions(folder: Path, positions: np.ndarray, directions: np.ndarray) -> None:

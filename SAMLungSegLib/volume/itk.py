@@ -11,9 +11,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.volume.formats import ACCEPTED, is_marked_as_dicom
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _GEOMETRY_WORDS = ("orthonormal", "spacing", "direction", "determinant")
+_NO_READER_WORDS = ("cannot read requested file", "unable to determine imageio")
 _REASON_LENGTH = 160
 
 
@@ -33,15 +35,26 @@ def readable(path: Path) -> Iterator[None]:
         reason = itk_reason(error)
         if any(word in reason.lower() for word in _GEOMETRY_WORDS):
             raise GeometryError(f"{path} has an unusable geometry, repair it first: {reason}") from error
-        raise VolumeError(f"{path} is damaged or no image of a kind that can be read: {reason}") from error
+        raise VolumeError(_refusal(path, reason)) from error
+    except OSError as error:
+        raise VolumeError(f"{path} cannot be read: {error.strerror or error}.") from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shows_warnings)
 
 
+def _refusal(path: Path, reason: str) -> str:
+    if path.is_dir() or not any(words in reason.lower() for words in _NO_READER_WORDS):
+        return f"{path} is damaged or no image of a kind that can be read: {reason}"
+    if is_marked_as_dicom(path):
+        return f"{path} is DICOM, but damaged, truncated or without an image; copy or export it again."
+    return f"{path} is damaged or of a kind that cannot be read; give {ACCEPTED}."
+
+
 def itk_reason(error: Exception) -> str:
     """The gist of an ITK exception on one line, without source lines and addresses."""
-    text = re.split(r"ERROR: ", str(error))[-1]
+    text = re.split(r"ERROR: |\[nrrd\] ", str(error).strip())[-1]  # NRRD lists what went wrong, the cause last
     text = re.sub(r"\w+ ?\(0x[0-9a-f]+\): ?", "", text)
+    text = re.sub(r"^_\w+: ", "", text)
     text = re.sub(r"\S+\.[ch]xx:?\d* ?(\(\))?:?", "", text)
     text = " ".join(text.split())
     return text if len(text) <= _REASON_LENGTH else text[:_REASON_LENGTH] + "..."

@@ -20,7 +20,7 @@ class Volume:
         ijk_to_ras: float64 (4, 4), voxel centre (i, j, k, 1) to patient RAS in mm; read-only.
         name: the file's name without its extension, or the DICOM folder's name.
         modality_hint: 'CT' or 'XRAY' where the file says so, else None.
-        has_physical_spacing: False where a pixel is not known in mm (PNG, JPEG, TIFF, some DICOM).
+        has_physical_spacing: False where a distance is not known in mm (PNG, JPEG, TIFF, some DICOM).
     Raises:
         VolumeError: the array is not a numeric 3D image with at least one voxel and one finite value.
         GeometryError: the matrix is not a finite, invertible affine (4, 4).
@@ -49,6 +49,11 @@ class Volume:
         """Distance of neighbouring voxels along K, J and I (the order of the array's axes, not SimpleITK's)."""
         k, j, i = np.linalg.norm(self.ijk_to_ras[:3, 2::-1], axis=0)
         return float(k), float(j), float(i)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in ml; on a sheared grid it is less than the product of the spacings."""
+        return float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / 1000
 
 
 def _check_array(array: np.ndarray, name: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models import checkpoints, download
 from SAMLungSegLib.models.checkpoints import (
@@ -26,7 +27,7 @@ from SAMLungSegLib.models.checkpoints import (
     load_state_dict,
     verify,
 )
-from SAMLungSegLib.models.registry import ModelSpec
+from SAMLungSegLib.models.registry import MODELS, ModelSpec
 
 PAYLOAD = bytes(range(256)) * 4096  # 1 MiB: four chunks
 
@@ -177,8 +178,30 @@ def test_a_missing_page_says_where_to_save_the_file_by_hand(spec, server, tmp_pa
 
 
 def test_a_server_that_does_not_answer_is_reported(spec, tmp_path):
-    with pytest.raises(ModelError, match=r"Cannot download toy from http://127\.0\.0\.1:9/"):
+    with pytest.raises(ModelError, match=r"Cannot download toy from http://127\.0\.0\.1:9/") as caught:
         fetch(spec, folder=tmp_path, url="http://127.0.0.1:9/toy.pth")
+    assert "there is no connection to 127.0.0.1:9 (" in str(caught.value)
+    assert "urlopen" not in str(caught.value)
+    assert "resume" not in str(caught.value)
+
+
+def test_without_a_connection_an_earlier_part_is_kept_to_resume(spec, tmp_path):
+    (tmp_path / "toy.pth.part").write_bytes(PAYLOAD[:1000])
+    with pytest.raises(ModelError, match=r"no connection to .*What has arrived is kept: run again to resume"):
+        fetch(spec, folder=tmp_path, url="http://127.0.0.1:9/toy.pth")
+    assert (tmp_path / "toy.pth.part").stat().st_size == 1000
+
+
+def test_one_model_that_cannot_be_fetched_does_not_stop_the_others(spec, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SAMLUNGSEG_CACHE", str(tmp_path))
+    monkeypatch.setitem(MODELS, "toy", spec)
+    monkeypatch.setitem(MODELS, "far", replace(spec, name="far", url="http://127.0.0.1:9/f", file_name="far.pth"))
+    assert main(["models", "fetch", "nowhere", "far", "toy"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path / 'models' / 'toy.pth'}\n"
+    first, second = (line for line in printed.err.splitlines() if line.startswith("samlungseg: "))
+    assert "no model 'nowhere'" in first
+    assert "Cannot download far" in second
 
 
 def test_cancelling_keeps_what_has_arrived(spec, server, tmp_path):
@@ -307,7 +330,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path, bare
     ("name", "content", "message"),
     [
         ("w.bin", b"", "not a weights file; give a .safetensors"),
-        ("w.pth", b"", "damaged"),
+        ("w.pth", b"", r"is empty \(0 bytes\), it is damaged"),
         ("w.pth", b"<html>", "damaged"),
         ("w.pth", b"PK\x05\x06" + bytes(18), "damaged"),
         ("w.safetensors", b"no", "damaged"),
@@ -318,6 +341,28 @@ def test_a_file_that_is_not_weights_is_refused(tmp_path, name, content, message)
     with pytest.raises(ModelError, match=message) as caught:
         load_state_dict(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_refused_with_a_short_reason(tmp_path):
+    torch.save({"a": torch.zeros(10_000)}, tmp_path / "w.pth")
+    (tmp_path / "w.pth").write_bytes((tmp_path / "w.pth").read_bytes()[:20_000])
+    with pytest.raises(ModelError, match=r"cannot be read as weights .*damaged") as caught:
+        load_state_dict(tmp_path / "w.pth")
+    assert "miniz" not in str(caught.value)
+
+
+def test_the_warnings_of_torch_are_not_passed_on(tmp_path, recwarn):
+    (tmp_path / "w.pth").write_bytes(pickle.dumps(Evil(str(tmp_path / "owned")), protocol=4))
+    with pytest.raises(ModelError, match="could run code"):
+        load_state_dict(tmp_path / "w.pth")
+    assert recwarn.list == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    torch.save(STATE | {"b.weight": torch.tensor([1.0, value])}, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"w\.pth hold values that are not finite, such as in 'b\.weight'"):
+        load_state_dict(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("content", [{}, [1], torch.zeros(2), {"a": 1}, {"a": [torch.zeros(1)]}])
@@ -396,12 +441,12 @@ def test_differences_are_named_with_counts_and_both_shapes():
         apply_weights(Network(), state, what="w.pth")
     assert str(caught.value) == (
         "The weights w.pth do not fit Network: 1 missing (mask_decoder.iou_token.weight); "
-        "5 unexpected (adapter.0, adapter.1, adapter.2, ...); "
+        "5 unexpected (adapter.0, ...); "
         "1 of another shape (mask_decoder.transformer.weight is (7, 256), expected (3, 3)). "
         "Give weights of the same architecture."
     )
 
 
 def test_weights_of_something_else_are_refused():
-    with pytest.raises(ModelError, match=r"3 missing .*; 1 unexpected \(fc\.weight\)"):
+    with pytest.raises(ModelError, match=r"another network: 3 missing .*; 1 unexpected \(fc\.weight\)"):
         apply_weights(Network(), {"fc.weight": torch.zeros(2, 2)}, what="resnet.pth")

@@ -125,7 +125,7 @@ def test_bad_input_gives_one_line_code_2_and_no_file(tmp_path, capfd, kind):
         (["--point", "a,b,+"], "not a number"),
         (["--point", "4000,2,+"], "is outside frontal"),
         (["--box", "1,2,3"], "Box '1,2,3' is not"),
-        (["--box", "50,50,20,50"], "is empty"),
+        (["--box", "50,50,20,50"], "is flat"),
         (["--threshold", "1.5"], "between 0 and 1"),
         (["--window", "sharp"], "Window 'sharp' is unknown"),
         (["--model", "lung-huge"], "lung-compact"),
@@ -164,8 +164,74 @@ def test_two_inputs_of_one_name_are_refused(images, tmp_path, capsys):
 
 def test_an_earlier_result_survives_a_failure(images, tmp_path):
     (tmp_path / "frontal_lungs.png").write_bytes(b"earlier")
-    assert run("segment", images / "frontal.png", "-o", tmp_path, "--point", "4000,2,+") == 2
+    arguments = ("segment", images / "frontal.png", "-o", tmp_path, "--overwrite")
+    assert run(*arguments, "--point", "4000,2,+") == 2
     assert (tmp_path / "frontal_lungs.png").read_bytes() == b"earlier"
+    assert run(*arguments) == 0
+    assert (tmp_path / "frontal_lungs.png").read_bytes() != b"earlier"
+
+
+def test_what_exists_is_replaced_only_on_request(images, tmp_path, capsys):
+    (tmp_path / "frontal_lungs.png").write_bytes(b"by hand")
+    assert run("segment", images / "frontal.png", "-o", tmp_path) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "frontal_lungs.png").read_bytes() == b"by hand"
+
+
+def test_an_input_is_never_replaced_by_a_result(images, tmp_path, capsys):
+    for name in ("c.png", "c_lungs.png"):
+        shutil.copy(images / "frontal.png", tmp_path / name)
+    before = (tmp_path / "c_lungs.png").read_bytes()
+    assert run("segment", tmp_path / "c.png", tmp_path / "c_lungs.png", "-o", tmp_path, "--overwrite") == 2
+    assert "would replace the input" in capsys.readouterr().err
+    assert (tmp_path / "c_lungs.png").read_bytes() == before
+
+
+def test_overlays_of_two_inputs_are_kept_apart(images, tmp_path, capsys):
+    shutil.copy(images / "frontal.png", tmp_path / "chest.png")
+    inputs = (images / "chest.nii.gz", tmp_path / "chest.png")
+    assert run("segment", *inputs, "-o", tmp_path / "out", "--overlay") == 2
+    assert "chest_lungs_overlay.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["segment", "demo"])
+def test_an_output_folder_that_is_a_file_is_refused_at_once(images, tmp_path, capsys, command):
+    (tmp_path / "file").write_text("")
+    source = ["--input"] if command == "demo" else []
+    assert run(command, *source, images / "frontal.png", "-o", tmp_path / "file" / "sub") == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("prompt", [("--point", "20,30,+"), ("--box", "5,5,60,60")])
+def test_a_prompt_without_k_on_a_volume_is_refused(images, tmp_path, capsys, prompt):
+    assert run("segment", images / "chest.nii.gz", "-o", tmp_path, *prompt) == 2
+    assert "has 12 slices; give i,j,k" in capsys.readouterr().err
+
+
+def test_prompts_with_several_inputs_are_refused(images, tmp_path, capsys):
+    assert run("segment", images / "frontal.png", images / "chest.nii.gz", "-o", tmp_path, "--point", "1,2,+") == 2
+    assert "give one INPUT" in capsys.readouterr().err
+
+
+def test_png_for_a_volume_is_refused_before_the_work(images, tmp_path, capsys):
+    assert run("segment", images / "chest.nii.gz", "-o", tmp_path / "out", "--format", "png") == 2
+    assert "PNG holds one slice" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_without_lung_says_so(tmp_path, capsys):
+    sitk.WriteImage(sitk.Image(64, 64, sitk.sitkUInt8), str(tmp_path / "black.png"))
+    assert run("segment", tmp_path / "black.png", "-o", tmp_path / "out") == 0
+    assert "X-ray, no lung found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["segment", "x.png"], ["segment", "x.png", "-o", "y", "--format", "mha"], []])
+def test_wrong_usage_is_told_on_one_line(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("samlungseg: ") and error.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -22,10 +22,13 @@ from SAMLungSegLib.evaluation import (
     evaluate,
     overlay_sheet,
     pair_files,
+    readable_metrics,
+    readable_slice_means,
     readable_summary,
     summarise,
     summarise_tables,
     table_markdown,
+    with_images,
     write_report,
 )
 from SAMLungSegLib.metrics import METRICS, Metric
@@ -176,7 +179,19 @@ def test_a_binary_reference_is_compared_as_both_lungs_only(value):
 def test_a_binary_prediction_is_compared_as_both_lungs_only():
     result = evaluate(volume((lungs() > 0).astype(np.uint8)), volume(lungs()))
     assert list(result.per_volume["structure"]) == ["both lungs"]
-    assert any("prediction has one label" in note for note in result.notes)
+    assert any("prediction has one lung label, 1:" in note for note in result.notes)
+
+
+def test_other_numbers_for_the_sides_are_named_and_can_be_said():
+    theirs = volume(np.select([lungs() == 1, lungs() == 2], [20, 10], 0).astype(np.int16))
+    for role, pair in {"reference": (volume(lungs()), theirs), "prediction": (theirs, volume(lungs()))}.items():
+        guessed = evaluate(*pair)
+        assert list(guessed.per_volume["structure"]) == ["both lungs"]
+        (note,) = (note for note in guessed.notes if "both lungs only" in note)
+        assert note.startswith(f"The {role} uses labels 10, 20, not 1 and 2:")
+        assert f"--{role}-right and --{role}-left" in note
+        said = evaluate(*pair, **{f"{role}_labels": {"right": (20,), "left": (10,)}})
+        assert said.per_volume["dice"].tolist() == [1, 1, 1]
 
 
 def test_a_missed_lung_is_not_taken_for_a_binary_prediction():
@@ -213,6 +228,28 @@ def test_labels_for_an_unknown_side_are_refused():
         evaluate(volume(lungs()), volume(lungs()), reference_labels={"heart": (3,)})
 
 
+def test_labels_that_the_labelmap_does_not_have_are_refused():
+    with pytest.raises(VolumeError, match=r"case has none of the given labels 98, 99; it holds 1, 2: give those"):
+        evaluate(volume(lungs()), volume(lungs()), reference_labels={"right": (99,), "left": (98,)})
+    nothing = volume(np.zeros_like(lungs()))
+    assert evaluate(nothing, nothing, reference_labels={"right": (99,), "left": (98,)}).per_volume["empty"].all()
+
+
+def test_labels_of_a_lung_that_is_missing_are_accepted():
+    result = evaluate(volume(lungs()), volume(lungs()), reference_labels={"right": (1,), "left": (98,)})
+    assert row(result.per_volume, structure="right lung")["dice"] == 1
+    assert row(result.per_volume, structure="left lung")["dice"] == 0
+
+
+@pytest.mark.parametrize(
+    ("right", "left", "message"),
+    [((1, 3), (2, 3), "Label 3 was given for more than one side"), ((0,), (2,), "Label 0 .* is the background")],
+)
+def test_labels_that_make_no_sense_are_refused(right, left, message):
+    with pytest.raises(VolumeError, match=message):
+        evaluate(volume(lungs()), volume(lungs()), reference_labels={"right": right, "left": left})
+
+
 def test_other_labels_count_in_both_lungs_only():
     infected = lungs()
     infected[2, 3, 2] = 3
@@ -233,6 +270,35 @@ def test_probabilities_are_refused_and_whole_floats_accepted():
     with pytest.raises(VolumeError, match="fractions"):
         evaluate(volume(lungs() * np.float32(0.4)), volume(lungs()))
     assert (evaluate(volume(lungs().astype(np.float32)), volume(lungs())).per_volume["dice"] == 1).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_voxels_that_are_no_number_are_not_called_fractions(value):
+    labelmap = lungs().astype(np.float32)
+    labelmap[0, 0, 0] = value
+    with pytest.raises(VolumeError, match="NaN or infinite"):
+        evaluate(volume(labelmap), volume(lungs()))
+
+
+def test_images_are_not_taken_for_labelmaps():
+    hounsfield = (lungs() == 0) * np.int16(1000) - np.int16(900)
+    grey = np.arange(400, dtype=np.int16).reshape(5, 8, 10)
+    with pytest.raises(VolumeError, match=r"values from -900 to 100: .* looks like an image"):
+        evaluate(volume(hounsfield), volume(lungs()))
+    with pytest.raises(VolumeError, match=r"400 different values from 0 to 399: .* looks like an image"):
+        evaluate(volume(lungs()), volume(grey))
+
+
+def test_a_labelmap_may_name_the_organs_of_a_whole_body():
+    organs = np.minimum(np.arange(400), 170).astype(np.int16).reshape(5, 8, 10)
+    result = evaluate(volume(organs), volume(organs), reference_labels={"right": (1,), "left": (2,)})
+    assert row(result.per_volume, structure="right lung")["reference_voxels"] == 1
+
+
+@pytest.mark.parametrize("tolerance_mm", [0, -1, np.nan, np.inf])
+def test_a_tolerance_that_is_no_positive_length_is_refused(tolerance_mm):
+    with pytest.raises(GeometryError, match="not a positive length"):
+        evaluate(volume(lungs()), volume(lungs()), tolerance_mm=tolerance_mm)
 
 
 def test_a_metric_of_ones_own_reaches_tables_and_summary():
@@ -401,11 +467,62 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_rest(tmp_path, monkeypa
     assert target.read_bytes() == b"old"
 
 
-def test_an_image_of_another_size_is_left_out_with_a_warning(tmp_path, caplog):
-    image = volume(np.zeros((5, 4, 4), np.int16))
+def drawn_images(image: Volume | Path, **fields) -> tuple[list[bool], str]:
+    """Whether each worst slice has an image behind it, and the last note."""
+    (one,) = with_images([replace(shifted_evaluation(), **fields)], {"case": image})
+    return [each.image_hw is not None for each in one.worst], one.notes[-1]
+
+
+def test_an_image_on_the_references_grid_is_drawn_however_it_is_stored():
+    image = np.zeros((5, 8, 10), np.int16)
+    image[3, 2, 4] = 500
+    sagittal = Volume(np.ascontiguousarray(image.transpose(2, 1, 0)), ras_matrix()[:, [2, 1, 0, 3]], "image")
+    for one in (volume(image), sagittal):
+        (result,) = with_images([shifted_evaluation()], {"case": one})
+        (third,) = (each for each in result.worst if each.number == 3)
+        assert np.unravel_index(third.image_hw.argmax(), third.image_hw.shape) == (2, 4)
+        assert result.notes == shifted_evaluation().notes
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        volume(np.zeros((5, 4, 4), np.int16), name="other"),
+        volume(np.zeros((5, 8, 10), np.int16), ras_matrix(origin=(0, 30, 0)), name="other"),
+    ],
+    ids=["size", "place"],
+)
+def test_an_image_on_another_grid_is_left_out_with_a_note(tmp_path, image):
+    drawn, note = drawn_images(image)
+    assert not any(drawn)
+    assert note == "Image other is not on the grid of case; drawn without it."
     write_report([shifted_evaluation()], tmp_path, images={"case": image})
-    assert "another size" in caplog.text
+    assert note in (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert (tmp_path / "worst_slices.png").is_file()
+
+
+def test_places_are_not_compared_where_there_are_no_millimetres():
+    elsewhere = volume(np.zeros((5, 8, 10), np.int16), ras_matrix(origin=(0, 30, 0)))
+    assert all(drawn_images(elsewhere, has_physical_spacing=False)[0])
+
+
+def test_an_image_that_cannot_be_read_does_not_cost_the_measurements(tmp_path):
+    drawn, note = drawn_images(tmp_path / "nowhere.nrrd")
+    assert not any(drawn)
+    assert note.startswith("Drawn without its image: ") and "nowhere.nrrd" in note
+
+
+def test_a_case_without_image_among_others_is_noted():
+    other = replace(shifted_evaluation(), name="other", worst=())
+    one, _ = with_images([shifted_evaluation(), other], {"other": volume(np.zeros((5, 8, 10), np.int16))})
+    assert one.notes[-1] == "No image was given for its slices: drawn without one."
+
+
+def test_an_earlier_picture_of_worst_slices_goes_with_its_tables(tmp_path):
+    write_report([shifted_evaluation()], tmp_path)
+    nothing = volume(np.zeros((3, 4, 5), np.uint8))
+    write_report([evaluate(nothing, nothing)], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(REPORT[:-1])
 
 
 def test_a_report_of_volumes_without_lung_has_no_worst_slices(tmp_path):
@@ -456,6 +573,19 @@ def test_readable_rows_have_decimals_that_fit_the_unit():
     readable = readable_summary(summarise([shifted_evaluation()]), "whole volumes").set_index(["Structure", "Metric"])
     assert readable.loc[("left lung", "HD95 [mm]"), "Range"] == "0.00 to 0.00"
     assert readable.loc[("left lung", "Dice"), "Mean ± SD"] == "1.0000"
+
+
+def test_one_case_is_shown_with_its_metrics_side_by_side():
+    one = shifted_evaluation()
+    whole = readable_metrics(one.per_volume).set_index("Structure")
+    assert whole.loc["both lungs", "Dice"] == f"{2 * 57 / (60 + 59):.4f}"
+    assert whole.loc["left lung", "HD95 [mm]"] == "0.00"
+    means = readable_slice_means(summarise([one])).set_index("Structure")
+    values = [0, 1, 1, 18 / 21]
+    assert means.loc["right lung", "Slices"] == 4
+    assert means.loc["right lung", "Dice"] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
+    # Slice 0 has no right lung in the reference: no sensitivity there.
+    assert means.loc["right lung", "Sensitivity"] == f"{11 / 12:.4f} ± {np.std([1, 1, 0.75], ddof=1):.4f} (n = 3)"
 
 
 def test_measuring_does_without_torch_and_matplotlib():

@@ -22,7 +22,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("training",),
     ("cli",),
 )
-WITHOUT_TORCH = ("errors", "volume", "intensity", "prompts", "postprocess", "metrics", "phantom", "evaluation", "cli")
+WITHOUT_TORCH = tuple(name for row in LAYERS for name in row if name != "training")
 
 
 def imported_modules(path: Path) -> set[str]:

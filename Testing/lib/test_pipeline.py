@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.phantom import chest_ct, chest_xray
@@ -140,6 +140,23 @@ def test_a_windowed_ct_gives_nearly_the_same_lungs(volume, axial, model):
 # ---- options
 
 
+def test_options_are_read_as_people_write_them():
+    options = Options(modality="ct", window="1500/-600")
+    assert options.modality == "CT"
+    assert options.window.low == -1350
+
+
+@pytest.mark.parametrize("ijk", [(1,), (1, 2, 3, 4), (1, np.nan, 2)])
+def test_a_voxel_that_is_none_is_refused(ijk):
+    with pytest.raises(PromptError, match="is not i,j,k"):
+        VolumePoint(ijk)
+
+
+def test_what_is_no_image_is_refused():
+    with pytest.raises(VolumeError, match="give a Volume or a path"):
+        segment(np.zeros((5, 5, 5)))
+
+
 def test_only_the_lung_that_is_asked_for_is_written(volume, axial, model):
     result = segment_volume(volume, model, Options(lungs="left")).labelmap_kji
     assert np.array_equal(result == 2, axial.labelmap_kji == 2)
@@ -151,7 +168,7 @@ def test_a_higher_threshold_gives_smaller_lungs(volume, axial, model):
     assert 0 < np.sum(result > 0) < np.sum(axial.labelmap_kji > 0)
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 0.0}, {"threshold": 1.0}, {"lungs": "heart"}])
+@pytest.mark.parametrize("wrong", [{"threshold": 0.0}, {"threshold": 1.0}, {"threshold": "0.5"}, {"lungs": "heart"}])
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(PromptError):
         Options(**wrong)

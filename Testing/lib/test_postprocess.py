@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, clean_lungs, split_sides
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, clean_lungs, split_sides, without_airway
 
 
 def test_the_lung_at_the_left_of_the_image_is_the_patients_right():
@@ -70,3 +70,32 @@ def test_a_patch_with_the_wrong_side_is_given_to_the_lung_around_it():
     truth = labelmap.copy()
     labelmap[2, 30:35, 3:9] = LEFT_LUNG
     assert np.array_equal(clean_lungs(labelmap), truth)
+
+
+def chest_with_pocket(columns: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Two lungs of -850 HU beside 40 mm of tissue, and a pocket of pure air of 12 x 12 mm; all of it labelled lung."""
+    hu = np.full((2, 80, 140), 40, np.int16)
+    labelmap = np.zeros(hu.shape, np.uint8)
+    hu[:, 10:70, 5:50] = hu[:, 10:70, 90:135] = -850
+    labelmap[:, 10:70, 5:50], labelmap[:, 10:70, 90:135] = RIGHT_LUNG, LEFT_LUNG
+    hu[:, 30:42, columns] = -1000
+    labelmap[:, 30:42, columns] = np.where(labelmap[:, 30:42, columns] > 0, labelmap[:, 30:42, columns], RIGHT_LUNG)
+    return labelmap, hu
+
+
+def test_a_trachea_between_the_lungs_is_taken_out():
+    labelmap, hu = chest_with_pocket(slice(60, 72))
+    result = without_airway(labelmap, hu, (5.0, 1.0, 1.0))
+    assert not result[:, 30:42, 60:72].any()
+    assert (result[:, 10:70, 5:50] == RIGHT_LUNG).all() and (result[:, 10:70, 90:135] == LEFT_LUNG).all()
+
+
+def test_a_bulla_inside_a_lung_or_at_its_outside_stays():
+    for columns in (slice(35, 47), slice(5, 17)):
+        labelmap, hu = chest_with_pocket(columns)
+        assert np.array_equal(without_airway(labelmap, hu, (5.0, 1.0, 1.0)), labelmap)
+
+
+def test_no_lung_has_no_airway():
+    empty = np.zeros((2, 8, 8), np.uint8)
+    assert not without_airway(empty, np.full(empty.shape, -1000, np.int16), (1.0, 1.0, 1.0)).any()

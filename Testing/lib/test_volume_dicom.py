@@ -215,8 +215,23 @@ def test_slices_without_a_position_are_read_with_a_warning(tmp_path, caplog):
         file = pydicom.dcmread(path)
         del file.ImagePositionPatient, file.ImageOrientationPatient
         file.save_as(path)
-    assert read_volume(folder).array_kji[:, 0, 0].tolist() == [0, 1]
+    volume = read_volume(folder)
+    assert volume.array_kji[:, 0, 0].tolist() == [0, 1]
+    assert not volume.has_physical_spacing
     assert "without a position" in caplog.text
+
+
+def test_a_folder_of_one_slice_without_a_position_keeps_its_spacing(tmp_path):
+    (tmp_path / "ct").mkdir()
+    write_dicom(tmp_path / "ct" / "slice", PIXELS, Modality="CT", PixelSpacing=[0.75, 0.5])
+    assert read_volume(tmp_path / "ct").has_physical_spacing
+
+
+def test_the_sub_folder_that_holds_dicom_is_named(tmp_path):
+    (tmp_path / "study").mkdir()
+    write_ct(tmp_path / "study" / "series", [0, 2])
+    with pytest.raises(VolumeError, match=r"no DICOM image; its sub-folder study.series holds DICOM: give that\.$"):
+        read_volume(tmp_path)
 
 
 def test_a_series_that_is_no_volume_is_refused(tmp_path):
@@ -240,6 +255,7 @@ def test_a_damaged_dicom_file_is_refused(tmp_path):
     with pytest.raises(VolumeError, match=r"x\.dcm") as caught:
         read_volume(path)
     assert "\n" not in str(caught.value)
+    assert "is DICOM, but damaged, truncated" in str(caught.value)
 
 
 def test_colour_dicom_is_refused(tmp_path):

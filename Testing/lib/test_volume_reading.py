@@ -136,12 +136,51 @@ def test_an_image_of_nothing_but_nan_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".jpg"])
-def test_a_truncated_file_is_refused(tmp_path, extension):
+def test_a_truncated_file_is_refused(tmp_path, capfd, extension):
     is_picture = extension in (".png", ".tif", ".jpg")
     noise = RANDOM.integers(0, 255, (64, 64) if is_picture else (4, 64, 64)).astype(np.uint8)
     path = save(tmp_path / f"cut{extension}", noise)
     path.write_bytes(path.read_bytes()[:-500])
-    refusal(path, VolumeError)
+    message = refusal(path, VolumeError)
+    assert capfd.readouterr() == ("", "")
+    if extension not in (".png", ".tif"):
+        assert "is truncated" in message
+
+
+def test_a_truncated_compressed_file_is_refused(tmp_path, capfd):
+    image = sitk.GetImageFromArray(RANDOM.integers(0, 255, (4, 64, 64)).astype(np.uint8))
+    for name, reason in (("packed.mha", "is truncated"), ("packed.nrrd", "read: expected 16384 bytes but received")):
+        path = tmp_path / name
+        sitk.WriteImage(image, str(path), useCompression=True)
+        assert np.array_equal(read_volume(path).array_kji, sitk.GetArrayFromImage(image))
+        path.write_bytes(path.read_bytes()[:-500])
+        assert reason in refusal(path, VolumeError)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("extension", [".mhd", ".nhdr"])
+def test_a_header_without_its_whole_data_file_is_refused(tmp_path, capfd, extension):
+    path = save(tmp_path / f"scan{extension}", ARRAY)
+    data = tmp_path / "scan.raw"
+    data.write_bytes(data.read_bytes()[:-1])
+    assert "its data file scan.raw is truncated" in refusal(path, VolumeError)
+    data.unlink()
+    assert f"its data file scan.raw is missing; copy it to {tmp_path}." in refusal(path, VolumeError)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_data_in_a_sub_folder_and_in_several_files_are_read(tmp_path):
+    path = save(tmp_path / "scan.mhd", ARRAY)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "scan.raw").rename(tmp_path / "data" / "whole file.raw")
+    header = path.read_text()
+    path.write_text(header.replace("scan.raw", "data/whole file.raw"))
+    assert np.array_equal(read_volume(path).array_kji, ARRAY)
+    for index, one_slice in enumerate(ARRAY, start=1):
+        (tmp_path / f"{index}.raw").write_bytes(one_slice.tobytes())
+    for several in ("LIST\n1.raw\n2.raw", "%d.raw 1 2 1"):
+        path.write_text(header.replace("scan.raw", several))
+        assert np.array_equal(read_volume(path).array_kji, ARRAY)
 
 
 def test_a_nifti_of_several_gzip_members_is_complete(tmp_path):
@@ -156,7 +195,8 @@ def test_a_nifti_of_several_gzip_members_is_complete(tmp_path):
 def test_a_file_that_is_no_image_is_refused(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    refusal(path, VolumeError)
+    message = refusal(path, VolumeError)
+    assert ("give a DICOM file or folder, NIfTI (.nii, .nii.gz)" if content else "is empty (0 bytes)") in message
 
 
 def test_a_missing_file_and_a_folder_without_images_are_refused(tmp_path):
@@ -164,6 +204,24 @@ def test_a_missing_file_and_a_folder_without_images_are_refused(tmp_path):
     assert "no DICOM image" in refusal(tmp_path, VolumeError)
     (tmp_path / "readme.txt").write_text("hello")
     assert "no DICOM image" in refusal(tmp_path, VolumeError)
+
+
+def test_the_image_files_of_a_folder_without_dicom_are_named(tmp_path):
+    path = save(tmp_path / "scan.nrrd", ARRAY)
+    assert refusal(tmp_path).endswith("no DICOM image; it holds the image file scan.nrrd: give the file.")
+    for name in ("a.mha", "a.txt", ".hidden.nrrd"):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    assert refusal(tmp_path).endswith("it holds 2 image files such as a.mha: give the file.")
+
+
+def test_a_few_values_that_are_not_finite_are_counted(tmp_path, caplog):
+    array = ARRAY.astype(np.float32)
+    path = save(tmp_path / "whole.nrrd", array)
+    read_volume(path)
+    assert caplog.text == ""
+    array[0, 0, :2] = np.nan, np.inf
+    read_volume(save(tmp_path / "holes.nrrd", array))
+    assert "holes.nrrd: 2 of 24 voxels are NaN or infinite." in caplog.text
 
 
 def test_a_series_is_chosen_in_folders_only(tmp_path):

@@ -13,6 +13,15 @@ def test_spacing_and_size_follow_the_axes_of_the_array():
     assert volume.spacing_mm == pytest.approx((2.5, 0.6, 0.5))
 
 
+def test_a_sheared_voxel_is_smaller_than_its_spacings_say():
+    straight = Volume(np.zeros((2, 3, 4)), np.diag([-2, -3, 5, 1]))
+    assert straight.voxel_ml == pytest.approx(0.03)
+    matrix = np.array([[3.0, 0, 4, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+    sheared = Volume(np.zeros((2, 3, 4)), matrix)
+    assert np.prod(sheared.spacing_mm) == pytest.approx(30)
+    assert sheared.voxel_ml == pytest.approx(0.018)
+
+
 def test_the_matrix_is_an_own_read_only_copy():
     matrix = np.eye(4)
     volume = Volume(np.zeros((1, 2, 2)), matrix)

@@ -1,0 +1,76 @@
+"""What `segment` and `demo` share: segmenting with a progress bar, pictures, one line about the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.models.base import PromptableModel
+    from SAMLungSegLib.pipeline import Options, Segmentation
+    from SAMLungSegLib.volume import Volume
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+MODALITY_TITLES = {"CT": "CT", "XRAY": "X-ray"}
+
+
+def default_format(path: Path) -> str:
+    """PNG for flat pictures, otherwise Slicer's segmentation."""
+    return "png" if path.suffix.lower() in PICTURES and not path.is_dir() else "seg.nrrd"
+
+
+def check_format(volume: Volume, extension: str) -> None:
+    """Refuse a format that cannot hold the result, before the work is done.
+
+    Raises:
+        VolumeError: PNG for more than one slice.
+    """
+    if extension == "png" and 1 not in volume.size_kji:
+        raise VolumeError(f"PNG holds one slice and {volume.name} has several; use --format seg.nrrd, nrrd or nii.gz.")
+
+
+def segment_with_bar(volume: Volume, model: PromptableModel, options: Options) -> Segmentation:
+    """`segment_volume` with a progress bar that shows rate and remaining time."""
+    from SAMLungSegLib.pipeline import segment_volume
+
+    with tqdm(desc=volume.name, unit="slice", disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return segment_volume(volume, model, options, progress=show)
+
+
+def overlay_path(folder: Path, name: str) -> Path:
+    """Where the picture of image `name` goes."""
+    return folder / f"{name}_lungs_overlay.png"
+
+
+def draw_overlay(segmentation: Segmentation, folder: Path) -> Path:
+    """Write `<name>_lungs_overlay.png`: slices with the outlines of both lungs."""
+    from SAMLungSegLib.evaluation import overlay_sheet
+
+    name = segmentation.volume.name
+    height, width = segmentation.plane.spacing_hw_mm
+    picture = overlay_path(folder, name)
+    overlay_sheet(picture, segmentation.grey_nhw, segmentation.labelmap_nhw, title=name, aspect=height / width)
+    return picture
+
+
+def describe(segmentation: Segmentation) -> str:
+    """Modality and the lungs' volumes in millilitres, or areas in pixels where the image has no physical size."""
+    title = MODALITY_TITLES[segmentation.modality]
+    sizes = [int(np.sum(segmentation.labelmap_kji == label)) for label in (RIGHT_LUNG, LEFT_LUNG)]
+    if not any(sizes):
+        return f"{title}, no lung found"
+    volume, unit = segmentation.volume, "pixels"
+    if volume.has_physical_spacing and 1 not in volume.size_kji:
+        sizes, unit = [round(size * volume.voxel_ml) for size in sizes], "ml"
+    return f"{title}, right lung {sizes[0]} {unit}, left lung {sizes[1]} {unit}"

@@ -1,0 +1,151 @@
+"""Files that are empty, truncated or without their data file.
+
+ITK reads some of them without complaint, as noise or grey, and refuses others for a reason that is not theirs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, JPEG_EXTENSIONS, NIFTI_EXTENSIONS
+
+_JPEG_END = b"\xff\xd9"
+_JPEG_TRAILER_BYTES = 1 << 16
+_GZIP_START = b"\x1f\x8b"
+_LARGEST_HEADER_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 24
+_FIELD = re.compile(r"([\w ]+?)\s*(?:=|:(?!=))\s*(.*?)\s*")  # MetaImage 'name = value', NRRD 'name: value'
+_YES = ("true", "1")
+
+Fields = dict[str, str]
+
+
+def check_present(path: Path, extension: str | None) -> None:
+    """Refuse an empty file, or a header alone, before ITK opens it.
+
+    Raises:
+        VolumeError: there are no bytes, or the data file of a MetaImage or NRRD header is missing.
+    """
+    if path.stat().st_size == 0:
+        raise VolumeError(f"{path} is empty (0 bytes); copy or download it again.")
+    if extension not in HEADED_EXTENSIONS:
+        return
+    data_path = _data_path(path, _header(path)[0])
+    if data_path is not None and not data_path.is_file():
+        raise VolumeError(
+            f"{path} cannot be read, its data file {data_path.name} is missing; copy it to {data_path.parent}."
+        )
+
+
+def check_complete(path: Path, extension: str, reader: sitk.ImageFileReader) -> None:
+    """Refuse a truncated file, before ITK reads its values.
+
+    Args:
+        reader: which has read the header.
+    Raises:
+        VolumeError: the file holds less than its header promises.
+    """
+    if extension in HEADED_EXTENSIONS:
+        _check_data_file(path, _value_bytes(reader))
+        return
+    if extension in NIFTI_EXTENSIONS:
+        complete = _has_unpacked_bytes(path, _value_bytes(reader))
+    else:
+        complete = extension not in JPEG_EXTENSIONS or _JPEG_END in _last_bytes(path, _JPEG_TRAILER_BYTES)
+    if not complete:
+        raise VolumeError(f"{path} is truncated; copy or download it again.")
+
+
+def _value_bytes(reader: sitk.ImageFileReader) -> int:
+    kind = reader.GetPixelID()
+    is_complex = kind in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)  # two components, counted in the size
+    components = 1 if is_complex else reader.GetNumberOfComponents()
+    return int(np.prod(reader.GetSize())) * components * sitk.Image([1, 1], kind).GetSizeOfPixelComponent()
+
+
+# ---- MetaImage and NRRD
+
+
+def _header(path: Path) -> tuple[Fields, int]:
+    """The fields of a header, their names in lower case and without spaces, and how many bytes it takes."""
+    with path.open("rb") as file:
+        head = file.read(_LARGEST_HEADER_BYTES)
+    is_nrrd = head.startswith(b"NRRD")
+    fields: Fields = {}
+    length = 0
+    for line in head.splitlines(keepends=True):
+        length += len(line)
+        match = _FIELD.fullmatch(line.decode("utf-8", "surrogateescape"))
+        if match is not None:
+            fields[match[1].lower().replace(" ", "")] = match[2]
+        if "elementdatafile" in fields or (is_nrrd and not line.strip()):
+            break
+    return fields, length
+
+
+def _data_path(path: Path, fields: Fields) -> Path | None:
+    """The file that holds the values: `path` itself where the header names none, None where it names several."""
+    named = fields.get("elementdatafile") or fields.get("datafile") or "LOCAL"
+    if named.upper() == "LOCAL":
+        return path
+    is_several = named.split()[0].upper() == "LIST" or "%" in named
+    return None if is_several else path.parent / named
+
+
+def _check_data_file(path: Path, value_bytes: int) -> None:
+    fields, header_bytes = _header(path)
+    data_path = _data_path(path, fields)
+    if data_path is None:
+        return
+    here = data_path.stat().st_size - (header_bytes if data_path == path else 0)
+    if here < _stored_bytes(fields, value_bytes):
+        what = path if data_path == path else f"{path} cannot be read, its data file {data_path.name}"
+        raise VolumeError(f"{what} is truncated; copy or download it again.")
+
+
+def _stored_bytes(fields: Fields, value_bytes: int) -> int:
+    """How many bytes the values take in their file; 0 where the header does not say."""
+    if fields.get("compresseddata", "").lower() in _YES:
+        size = fields.get("compresseddatasize", "")
+        return int(size) if size.isdecimal() else 0
+    is_plain = fields.get("binarydata", "").lower() in _YES or fields.get("encoding", "").lower() == "raw"
+    return value_bytes if is_plain else 0
+
+
+# ---- NIfTI and JPEG
+
+
+def _last_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-min(count, path.stat().st_size), os.SEEK_END)
+        return file.read()
+
+
+def _has_unpacked_bytes(path: Path, expected: int) -> bool:
+    """Whether a file, gzipped or not, holds `expected` bytes and a header.
+
+    A gzip file ends with its unpacked size modulo 2**32. Only where that does not fit, because the file is truncated
+    or consists of several gzip members, everything is unpacked.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != _GZIP_START:
+            return path.stat().st_size >= expected
+    promised = int.from_bytes(_last_bytes(path, 4), "little")
+    if (promised - expected) % (1 << 32) < _LARGEST_HEADER_BYTES:
+        return True
+    unpacked = 0
+    try:
+        with gzip.open(path) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                unpacked += len(chunk)
+    except (EOFError, OSError, zlib.error):
+        return False
+    return unpacked >= expected

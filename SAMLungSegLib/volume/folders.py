@@ -1,0 +1,44 @@
+"""What a folder without DICOM images of its own offers instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, image_extension, is_marked_as_dicom
+
+_FILES_LOOKED_AT = 1000
+
+
+def advice_for(folder: Path) -> str:
+    """One phrase about the image files of `folder` and the DICOM below it, or which folder to give."""
+    found = [phrase for phrase in (_about_images(folder), _about_subfolders(folder)) if phrase]
+    return "; ".join(found) or "give the folder that directly holds one series, or an image file"
+
+
+def _about_images(folder: Path) -> str | None:
+    names = sorted(path.name for path in folder.iterdir() if _is_plain_image(path))
+    if not names:
+        return None
+    held = f"{len(names)} image files such as {names[0]}" if len(names) > 1 else f"the image file {names[0]}"
+    return f"it holds {held}: give the file"
+
+
+def _is_plain_image(path: Path) -> bool:
+    return image_extension(path) not in (None, *DICOM_EXTENSIONS) and path.name[0] != "." and path.is_file()
+
+
+def _about_subfolders(folder: Path) -> str | None:
+    files = islice(_files_below(folder), _FILES_LOOKED_AT)
+    holder = next((path.parent for path in files if is_marked_as_dicom(path)), None)
+    return holder and f"its sub-folder {holder.relative_to(folder)} holds DICOM: give that"
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files of the sub-folders, in the order of their names."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        if Path(parent) != folder:
+            yield from (Path(parent, name) for name in sorted(names))
