@@ -12,6 +12,8 @@ from skimage.segmentation import watershed
 
 RIGHT_LUNG, LEFT_LUNG = 1, 2
 
+LARGEST_HOLE_SHARE = 0.02
+
 AIR_HU = -1000
 SMALLEST_POCKET_MM2 = 60.0
 RING_OF_A_BULLA = 0.6
@@ -66,7 +68,8 @@ def clean_lungs(labelmap: np.ndarray, smallest_share: float = 0.02) -> np.ndarra
         smallest_share: components (connected in three dimensions) below this share of the largest are islands among
             all lung, or stray patches among one lung.
     Returns:
-        uint8 (N, H, W). Holes are filled slice by slice; a hole is never taken from the other lung.
+        uint8 (N, H, W). Holes up to the size of a vessel are filled slice by slice, not the dome of the liver; a hole
+        is never taken from the other lung.
     """
     lungs = keep_large_components(labelmap > 0, smallest_share)
     right, left = (
@@ -79,9 +82,19 @@ def clean_lungs(labelmap: np.ndarray, smallest_share: float = 0.02) -> np.ndarra
             nearest = ndimage.distance_transform_edt(result[index] == 0, return_distances=False, return_indices=True)
             result[index][stray] = result[index][tuple(nearest)][stray]
         for side, other in ((RIGHT_LUNG, LEFT_LUNG), (LEFT_LUNG, RIGHT_LUNG)):
-            filled = ndimage.binary_fill_holes(result[index] == side)
-            result[index][filled & (result[index] != other)] = side
+            holes = _small_holes(result[index] == side)
+            result[index][holes & (result[index] != other)] = side
     return result
+
+
+def _small_holes(mask: np.ndarray) -> np.ndarray:
+    """Enclosed gaps of a bool mask (H, W) that are small beside it."""
+    components, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
+    if count == 0:
+        return np.zeros_like(mask)
+    small = np.bincount(components.ravel()) <= LARGEST_HOLE_SHARE * mask.sum()
+    small[0] = False
+    return small[components]
 
 
 def keep_large_components(mask: np.ndarray, smallest_share: float) -> np.ndarray:

@@ -36,7 +36,7 @@ def export(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[st
         net: the trained network.
         folder: where to write.
         config: the recipe, for the card.
-        facts: what else the card says: `data` and `scores`.
+        facts: what else the card says: `data`, `scores` and, where a run departed from the recipe, `notes`.
     Returns:
         Path of the weights.
     """
@@ -79,6 +79,9 @@ PURPOSE = {
         "Sides are learned from position: the image must be in radiological display orientation, which the pipeline "
         "takes care of where the file says how the patient lies.",
         "Slices are seen one by one at 256 x 256 pixels; borders are as sharp as that allows.",
+        "Painted consolidations in training make it take soft tissue inside the lung for lung: most consolidations, "
+        "and now and then a piece of the liver's dome. The outer border of large consolidations is ragged.",
+        "Clicks choose a lung and mend large errors; where the answer is good already they change little.",
     ],
 }
 
@@ -91,6 +94,7 @@ def card_markdown(card: dict[str, Any]) -> str:
         f"| {row['set']} | {row['split']} | {row['images']} | {' | '.join(f'{row[name]:.4f}' for name in SCORES)} |"
         for row in card["scores"]
     )
+    notes = "".join(f"\n{note}\n" for note in card.get("notes", []))
     recipe = "\n".join(f"| {name} | {value} |" for name, value in card["recipe"].items())
     return f"""# {card["name"]}
 
@@ -131,4 +135,4 @@ corrective click. Cross entropy and soft Dice at 256 x 256, AdamW, one cosine cy
 | setting | value |
 |---|---|
 {recipe}
-"""
+{notes}"""

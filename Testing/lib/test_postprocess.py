@@ -48,7 +48,7 @@ def test_a_single_column_is_split_without_error():
 def test_holes_are_filled_and_islands_dropped():
     labelmap = np.zeros((3, 30, 30), np.uint8)
     labelmap[:, 5:25, 3:13] = RIGHT_LUNG
-    labelmap[:, 10:12, 6:8] = 0
+    labelmap[:, 10:12, 6] = 0
     labelmap[1, 27, 27] = RIGHT_LUNG
     labelmap[:, 5:25, 16:26] = LEFT_LUNG
     clean = clean_lungs(labelmap)
@@ -57,10 +57,20 @@ def test_holes_are_filled_and_islands_dropped():
     assert np.array_equal(clean == LEFT_LUNG, labelmap == LEFT_LUNG)
 
 
+def test_the_dome_of_the_liver_inside_the_right_lung_is_not_filled():
+    labelmap = np.zeros((2, 60, 60), np.uint8)
+    labelmap[:, 5:55, 5:45] = RIGHT_LUNG
+    labelmap[0, 20:40, 15:35] = 0
+    assert np.array_equal(clean_lungs(labelmap), labelmap)
+
+
 def test_a_hole_is_never_taken_from_the_other_lung():
-    labelmap = np.full((1, 9, 9), RIGHT_LUNG, np.uint8)
-    labelmap[0, 3:6, 3:6] = LEFT_LUNG
-    assert np.array_equal(clean_lungs(labelmap)[0, 3:6, 3:6], labelmap[0, 3:6, 3:6])
+    labelmap = np.full((1, 30, 30), RIGHT_LUNG, np.uint8)
+    labelmap[0, 3:7, 3:7] = LEFT_LUNG
+    labelmap[0, 20:22, 20:22] = 0
+    clean = clean_lungs(labelmap, smallest_share=0.01)
+    assert np.array_equal(clean == LEFT_LUNG, labelmap == LEFT_LUNG)
+    assert (clean[0, 20:22, 20:22] == RIGHT_LUNG).all()
 
 
 def test_a_patch_with_the_wrong_side_is_given_to_the_lung_around_it():
