@@ -10,19 +10,19 @@ from tqdm import tqdm
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.volume.formats import PICTURE_EXTENSIONS
 
 if TYPE_CHECKING:
     from SAMLungSegLib.models.base import PromptableModel
     from SAMLungSegLib.pipeline import Options, Segmentation
     from SAMLungSegLib.volume import Volume
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MODALITY_TITLES = {"CT": "CT", "XRAY": "X-ray"}
 
 
 def default_format(path: Path) -> str:
     """PNG for flat pictures, otherwise Slicer's segmentation."""
-    return "png" if path.suffix.lower() in PICTURES and not path.is_dir() else "seg.nrrd"
+    return "png" if path.suffix.lower() in PICTURE_EXTENSIONS and not path.is_dir() else "seg.nrrd"
 
 
 def check_format(volume: Volume, extension: str) -> None:
