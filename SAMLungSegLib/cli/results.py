@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from tqdm import tqdm
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
-from SAMLungSegLib.volume.formats import PICTURE_EXTENSIONS
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.models.base import PromptableModel
     from SAMLungSegLib.pipeline import Options, Segmentation
     from SAMLungSegLib.volume import Volume
@@ -22,6 +19,8 @@ MODALITY_TITLES = {"CT": "CT", "XRAY": "X-ray"}
 
 def default_format(path: Path) -> str:
     """PNG for flat pictures, otherwise Slicer's segmentation."""
+    from SAMLungSegLib.volume.formats import PICTURE_EXTENSIONS
+
     return "png" if path.suffix.lower() in PICTURE_EXTENSIONS and not path.is_dir() else "seg.nrrd"
 
 
@@ -66,6 +65,10 @@ def draw_overlay(segmentation: Segmentation, folder: Path) -> Path:
 
 def describe(segmentation: Segmentation) -> str:
     """Modality and the lungs' volumes in millilitres, or areas in pixels where the image has no physical size."""
+    import numpy as np
+
+    from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+
     title = MODALITY_TITLES[segmentation.modality]
     sizes = [int(np.sum(segmentation.labelmap_kji == label)) for label in (RIGHT_LUNG, LEFT_LUNG)]
     if not any(sizes):

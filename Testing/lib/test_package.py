@@ -75,3 +75,8 @@ def test_the_exported_names_exist():
 
 def test_no_file_is_longer_than_400_lines():
     assert [str(path) for path in SOURCES if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
+def test_the_command_line_starts_without_heavy_imports():
+    code = "import sys, SAMLungSegLib.cli; sys.exit(bool({'torch', 'SimpleITK', 'scipy', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
