@@ -16,3 +16,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real images are not on this machine (expected at {folder})")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first, so that most failures show within seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
