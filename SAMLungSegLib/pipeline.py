@@ -142,7 +142,7 @@ def segment_volume(
     modality = options.modality or guess_modality(volume)
     plane = axial_plane(volume)
     grey = plane.to_display(to_grey(volume, modality, options.window))
-    prompts = _PromptPlan(volume, plane, grey, modality, model, options)
+    prompts = _PromptPlan(volume, plane, modality, model, options)
     labelmap = np.zeros(grey.shape, np.uint8)
     scores = np.full(len(grey), np.nan, np.float32)
     for index in range(len(grey)):
@@ -177,12 +177,11 @@ class _PromptPlan:
         self,
         volume: Volume,
         plane: SlicePlane,
-        grey: np.ndarray,
         modality: Modality,
         model: PromptableModel,
         options: Options,
     ) -> None:
-        self.model, self.size_hw = model, grey.shape[1:]
+        self.model = model
         self.points = _points_by_slice(options.points, plane, volume)
         self.boxes = _boxes_by_slice(options.boxes, plane, volume)
         self.rough = None
@@ -190,7 +189,7 @@ class _PromptPlan:
             self.rough = _rough_lungs(volume, plane, modality)
         for index in {*self.points, *self.boxes}:
             for question in self.of_slice(index):
-                model.check_prompts(question.prompts, self.size_hw)
+                model.check_prompts(question.prompts, plane.size_nhw[1:])
 
     def of_slice(self, index: int) -> list[_Question]:
         points, boxes = self.points.get(index, []), self.boxes.get(index, [])
@@ -289,7 +288,7 @@ def _answer(
 
 def _with_own_mask(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> PromptSet:
     """Points as corrections: the unprompted answer says which object, the points mend it."""
-    return PromptSet(prompts.points, prompts.box, MaskPrompt(model.decode(embedding, PromptSet()).logits))
+    return PromptSet(prompts.points, mask=MaskPrompt(model.decode(embedding, PromptSet()).logits))
 
 
 def _labels(prediction: Prediction, cut: float, side: int | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from SAMLungSegLib.cli.folders import check_writable, writable_folder
 from SAMLungSegLib.cli.results import default_format, describe, draw_overlay, segment_with_bar
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
-    import numpy as np
-
     from SAMLungSegLib.evaluation import Evaluation
     from SAMLungSegLib.pipeline import Segmentation
     from SAMLungSegLib.volume import Volume
@@ -67,7 +66,7 @@ def _show_phantom(folder: Path) -> None:
         write_labelmap(labels, volume, folder / f"{name}_truth.{extension}")
         segmentation = _segment_and_draw(volume, folder, extension)
         images[name] = volume
-        truth, answer = (_labelmap_volume(volume, array) for array in (labels, segmentation.labelmap_kji))
+        truth, answer = (replace(volume, array_kji=array) for array in (labels, segmentation.labelmap_kji))
         evaluations.append(evaluate(answer, truth, name=name))
     _print_agreement(evaluations)
     print("\nReport:")
@@ -85,12 +84,6 @@ def _print_agreement(evaluations: list[Evaluation]) -> None:
     columns = {"volume": "Case", "structure": "Structure", "dice": "Dice", "jaccard": "Jaccard"}
     print("\nAgreement with the phantom's own labels\n")
     print(table_markdown(table[[*columns]].rename(columns=columns)))
-
-
-def _labelmap_volume(image: Volume, labels: np.ndarray) -> Volume:
-    from SAMLungSegLib.volume import Volume
-
-    return Volume(labels, image.ijk_to_ras, image.name, has_physical_spacing=image.has_physical_spacing)
 
 
 def _segment_and_draw(volume: Volume, folder: Path, extension: str) -> Segmentation:

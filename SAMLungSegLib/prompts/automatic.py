@@ -79,7 +79,7 @@ def rough_lungs_ct(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np
     if not air.any():
         return np.zeros(hu.shape, np.uint8)
     parenchyma = air & ~pure_air_pockets(hu, air, float(np.median(hu[air])), spacing_mm)
-    candidate = _opened(parenchyma, spacing_mm)
+    candidate = _eroded(parenchyma, spacing_mm)
     components, count = ndimage.label(candidate)
     if count == 0:
         return np.zeros(hu.shape, np.uint8)
@@ -98,7 +98,7 @@ def _air_in_body(hu: np.ndarray) -> np.ndarray:
     return result
 
 
-def _opened(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+def _eroded(mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """Slice-wise erosion by about 2 mm, which cuts thin bridges."""
     return ndimage.binary_erosion(mask, np.ones((1, 3, 3)), iterations=max(1, round(2.0 / spacing_mm[2])))
 

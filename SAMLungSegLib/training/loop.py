@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from monai.data import DataLoader, Dataset
 from monai.losses import MaskedDiceLoss
+from monai.transforms import Compose
 from monai.utils import set_determinism
 from torch import Tensor
 from torch.utils.data import WeightedRandomSampler
@@ -119,11 +120,11 @@ class _Run:
         weights = [self.config.shares.get(str(name), 0.0) / counts[name] for name in sets]
         seed = self.config.seed * 1000 + epoch
         self.sampler = PromptSampler(seed)
-        transforms = training_transforms().set_random_state(seed)
+        transforms = Compose([self._sample, *training_transforms().transforms]).set_random_state(seed)
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         return DataLoader(
-            Dataset([self._sample(index) for index in chosen], transforms),
+            Dataset(chosen.tolist(), transforms),
             batch_size=self.config.batch,
             sampler=WeightedRandomSampler(weights, self.config.epoch_images, generator=generator),
             num_workers=self.config.workers,

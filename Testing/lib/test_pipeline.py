@@ -10,6 +10,7 @@ import torch
 
 from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.intensity import to_grey
+from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.phantom import chest_ct, chest_xray
@@ -19,10 +20,6 @@ from SAMLungSegLib.volume import Volume
 
 FLIPS = list(product((False, True), repeat=3))
 STORAGES = [(axes, flips) for axes in permutations(range(3)) for flips in FLIPS]
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    return 2 * np.sum(first & second) / (first.sum() + second.sum())
 
 
 @pytest.fixture(scope="module")

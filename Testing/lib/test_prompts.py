@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 
 from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
 from SAMLungSegLib.volume import axial_plane, read_volume
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    return 2 * np.sum(first & second) / (first.sum() + second.sum())
-
 
 # ---- types
 
