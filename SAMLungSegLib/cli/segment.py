@@ -60,6 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--model", default="lung-compact", help="see 'samlungseg models list'")
     parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--no-cache", action="store_true", help="encode anew, and keep no embeddings on disk")
     parser.add_argument("--overlay", action="store_true", help="also write a picture <name>_lungs_overlay.png")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist already")
     parser.set_defaults(run=run)
@@ -91,11 +92,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @cache
-def _model(name: str, weights: Path | None, device: str) -> PromptableModel:
+def _model(name: str, weights: Path | None, device: str, keeps_embeddings: bool) -> PromptableModel:
     """Loaded once, after the first image was read, so that bad input is told at once."""
+    from SAMLungSegLib.embedding import cached
     from SAMLungSegLib.models import load_model
 
-    return load_model(name, weights=weights, device=device)
+    model = load_model(name, weights=weights, device=device)
+    return cached(model) if keeps_embeddings else model
 
 
 def _segment_one(path: Path, target: Path, options: Options, arguments: argparse.Namespace) -> None:
@@ -103,7 +106,7 @@ def _segment_one(path: Path, target: Path, options: Options, arguments: argparse
 
     volume = read_volume(path, series=arguments.series)
     check_format(volume, arguments.format or default_format(path))
-    model = _model(arguments.model, arguments.weights, arguments.device)
+    model = _model(arguments.model, arguments.weights, arguments.device, not arguments.no_cache)
     segmentation = segment_with_bar(volume, model, options)
     writable_folder(target.parent)
     segmentation.save(target)

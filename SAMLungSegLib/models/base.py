@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from SAMLungSegLib.prompts import PromptSet
 
 if TYPE_CHECKING:  # the interface itself needs no torch, so that the pipeline's options are checked without it
     import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class PromptableModel(ABC):
     tells_sides_apart: bool = False
     accepts_points: bool = True
     accepts_masks: bool = True
+    encodes_slowly: bool = True
+
+    @property
+    def fingerprint(self) -> str:
+        """Names everything that decides an embedding but the slice: family, settings and weights of the encoder."""
+        raise NotImplementedError(f"{type(self).__name__} gives its encoder no name; its embeddings cannot be kept.")
 
     @abstractmethod
     def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
@@ -92,3 +100,12 @@ def check_slice(array: np.ndarray) -> None:
             f"A slice has type {array.dtype} and shape {array.shape}, expected uint8 (H, W); apply a window first, and "
             "give a list of slices."
         )
+
+
+def encoder_fingerprint(encoder: nn.Module, settings: str) -> str:
+    """Hex digest of an encoder's weights and of `settings`, the text that names everything else that matters."""
+    digest = hashlib.sha256(settings.encode())
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy())
+    return digest.hexdigest()

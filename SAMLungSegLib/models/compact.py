@@ -8,6 +8,7 @@ The four mask tokens have fixed meanings: what was prompted (both lungs if nothi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice
+from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice, encoder_fingerprint
 from SAMLungSegLib.prompts import PromptSet
 
 INPUT_SIZE = 256
@@ -184,11 +185,17 @@ class CompactModel(PromptableModel):
 
     answers_without_prompt = True
     tells_sides_apart = True
+    encodes_slowly = False
 
     def __init__(self, net: CompactNet, *, name: str = "lung-compact", device: torch.device | str = "cpu") -> None:
         self.name = name
         self.device = torch.device(device)
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the encoder's weights."""
+        return encoder_fingerprint(self.net.image_encoder, f"compact {INPUT_SIZE}")
 
     @torch.inference_mode()
     def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:

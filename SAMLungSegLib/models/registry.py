@@ -80,11 +80,15 @@ def model_spec(name: str) -> ModelSpec:
         raise ModelError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.") from None
 
 
-def models_folder() -> Path:
-    """Where downloaded weights lie: `models` in $SAMLUNGSEG_CACHE, or in the user's cache folder of this program."""
+def cache_folder() -> Path:
+    """What can be had again lies here: $SAMLUNGSEG_CACHE, or the user's cache folder of this program."""
     root = os.environ.get(CACHE_VARIABLE)
-    base = Path(root).expanduser() if root else platformdirs.user_cache_path("SAMLungSeg", appauthor=False)
-    return base / "models"
+    return Path(root).expanduser() if root else platformdirs.user_cache_path("SAMLungSeg", appauthor=False)
+
+
+def models_folder() -> Path:
+    """Where downloaded weights lie: `models` in the cache folder."""
+    return cache_folder() / "models"
 
 
 def bundled_file(name: str) -> Path:

@@ -18,6 +18,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("intensity", "postprocess", "metrics", "phantom"),
     ("prompts",),
     ("models",),
+    ("embedding",),
     ("pipeline", "evaluation"),
     ("training",),
     ("cli",),

@@ -1,0 +1,75 @@
+"""`samlungseg cache`: embeddings kept on disk, so that a slice is encoded once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SAMLungSegLib.errors import ModelError
+
+if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
+    from SAMLungSegLib.embedding import CachedModel, CacheSize
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("cache", help="embeddings kept on disk: fill, size, clear")
+    actions = parser.add_subparsers(dest="action", required=True)
+    fill = actions.add_parser("fill", help="encode the slices of images now, so that later commands need not")
+    fill.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or DICOM folder")
+    fill.add_argument("--series", help="DICOM series UID, where a folder holds several")
+    fill.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto")
+    fill.add_argument("--window", default="lung", help="CT window, as for 'segment'")
+    fill.add_argument("--model", default="sam-vit-b", help="see 'samlungseg models list'")
+    fill.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
+    fill.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    fill.set_defaults(run=fill_cache)
+    actions.add_parser("size", help="how much is kept, and where").set_defaults(run=show_size)
+    actions.add_parser("clear", help="delete all that is kept").set_defaults(run=clear_cache)
+
+
+def fill_cache(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.embedding import CachedModel, cached
+    from SAMLungSegLib.models import load_model
+
+    model = cached(load_model(arguments.model, weights=arguments.weights, device=arguments.device))
+    if not isinstance(model, CachedModel):
+        raise ModelError(f"Model {arguments.model} encodes as fast as a disk reads: nothing is kept for it.")
+    for path in arguments.inputs:
+        _fill(path, model, arguments)
+    return show_size(arguments)
+
+
+def _fill(path: Path, model: CachedModel, arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from SAMLungSegLib.embedding import SliceQueue, encode_ahead
+    from SAMLungSegLib.intensity import guess_modality, parse_window, to_grey
+    from SAMLungSegLib.volume import axial_plane, read_volume
+
+    volume = read_volume(path, series=arguments.series)
+    modality = guess_modality(volume) if arguments.modality == "auto" else arguments.modality.upper()
+    grey = axial_plane(volume).to_display(to_grey(volume, modality, parse_window(arguments.window)))
+    with tqdm(desc=volume.name, unit="slice", total=len(grey), disable=None) as bar:
+        queue = SliceQueue(len(grey), visible=len(grey) // 2)
+        encode_ahead(model, lambda index: grey[index], queue, progress=lambda left: bar.update())
+
+
+def show_size(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.embedding import EmbeddingCache
+
+    cache = EmbeddingCache()
+    print(f"{_readable(cache.size())} in {cache.folder}")
+    return 0
+
+
+def clear_cache(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.embedding import EmbeddingCache
+
+    cache = EmbeddingCache()
+    print(f"{_readable(cache.clear())} deleted from {cache.folder}")
+    return 0
+
+
+def _readable(size: CacheSize) -> str:
+    return f"{size.slices} slices, {size.size_bytes / 1e6:.0f} MB"

@@ -1,0 +1,188 @@
+"""Embeddings on disk, found by their content.
+
+One safetensors file for each slice, float16, read by memory-mapping and never unpickled. A file appears whole or not at
+all, carries a checksum, and is as good as absent when it is damaged; so any number of processes may share a folder, and
+any of them may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from SAMLungSegLib.models.base import Embedding
+from SAMLungSegLib.models.registry import cache_folder
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_BYTES = 20 << 30
+_SUFFIX = ".safetensors"
+_PART_SUFFIX = ".part"
+_ABANDONED_AFTER_S = 3600
+_KEPT_SHARE = 0.9  # of the cap, after an eviction
+
+
+def embeddings_folder() -> Path:
+    """Where embeddings lie: `embeddings` in $SAMLUNGSEG_CACHE, or in the user's cache folder of this program."""
+    return cache_folder() / "embeddings"
+
+
+class CacheSize(NamedTuple):
+    """What a cache holds: number of `slices` and their `size_bytes`."""
+
+    slices: int
+    size_bytes: int
+
+
+class EmbeddingCache:
+    """Embeddings by what was encoded: the slice's own grey levels and the encoder that saw them.
+
+    A copy of an image under another name is found again; another window or other encoder weights are not. The least
+    recently used embeddings go first when the cap is reached.
+    """
+
+    def __init__(self, folder: Path | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        """Open the cache in `folder` (default: `embeddings_folder()`), which is made when something is written."""
+        self.folder = folder or embeddings_folder()
+        self.max_bytes = max_bytes
+        self._bytes_until_check = 0
+        self._is_writable = True
+
+    def key(self, grey_hw: np.ndarray, fingerprint: str) -> str:
+        """Name of the embedding of a slice, uint8 (H, W), under the encoder called `fingerprint`."""
+        digest = hashlib.sha256(f"{fingerprint} {grey_hw.shape} {grey_hw.dtype}\n".encode())
+        digest.update(np.ascontiguousarray(grey_hw))
+        return digest.hexdigest()
+
+    def get(self, key: str) -> Embedding | None:
+        """The embedding stored under `key`, its tensors float32 on the CPU; None if there is none or it is damaged."""
+        path = self._path(key)
+        try:
+            features, metadata = _read(path)
+            if metadata["checksum"] != _checksum(features):
+                raise ValueError("the checksum is wrong")
+            height, width = json.loads(metadata["size_hw"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            logger.warning("The stored embedding %s is damaged and will be made again: %s", path, error)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return Embedding(tuple(one.float() for one in features), (height, width))
+
+    def put(self, key: str, embedding: Embedding) -> Embedding:
+        """Store an embedding and return it as `get` will, so that a hit and a miss answer alike.
+
+        A disk that is full or cannot be written only costs the time to encode again: it is logged once.
+        """
+        import torch
+
+        halves = [one.detach().to("cpu", torch.float16).contiguous() for one in embedding.features]
+        if self._is_writable:
+            try:
+                self._write(self._path(key), halves, embedding.size_hw)
+            except OSError as error:
+                self._is_writable = False
+                logger.warning("Embeddings cannot be kept in %s: %s", self.folder, error)
+        return Embedding(tuple(one.float() for one in halves), embedding.size_hw)
+
+    def size(self) -> CacheSize:
+        """What the folder holds now."""
+        sizes = [status.st_size for _, status in self._files()]
+        return CacheSize(len(sizes), sum(sizes))
+
+    def clear(self) -> CacheSize:
+        """Delete every embedding; returns what there was."""
+        before = self.size()
+        for path, _ in self._files(_SUFFIX, _PART_SUFFIX):
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return before
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{_SUFFIX}"
+
+    def _write(self, path: Path, features: Sequence[torch.Tensor], size_hw: tuple[int, int]) -> None:
+        from safetensors.torch import save
+
+        metadata = {"size_hw": json.dumps(size_hw), "checksum": _checksum(features)}
+        content = save({str(index): one for index, one in enumerate(features)}, metadata)
+        self._make_room(len(content))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{uuid.uuid4().hex}{_PART_SUFFIX}")
+        try:
+            part.write_bytes(content)
+            os.replace(part, path)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+
+    def _make_room(self, needed_bytes: int) -> None:
+        """Delete the least recently used files where the cap would be passed.
+
+        The folder is looked through only after a twentieth of the cap was written, for other processes write too.
+        """
+        self._bytes_until_check -= needed_bytes
+        if self._bytes_until_check > 0:
+            return
+        self._bytes_until_check = self.max_bytes // 20
+        self._delete_abandoned_parts()
+        files = sorted(self._files(), key=lambda file: file[1].st_mtime_ns)
+        total = sum(status.st_size for _, status in files) + self._bytes_until_check + needed_bytes
+        if total <= self.max_bytes:
+            return
+        for path, status in files:
+            if total <= self.max_bytes * _KEPT_SHARE:
+                return
+            with contextlib.suppress(OSError):  # another process has deleted it, or reads it just now on Windows
+                path.unlink()
+                total -= status.st_size
+
+    def _delete_abandoned_parts(self) -> None:
+        for path, status in self._files(_PART_SUFFIX):
+            if time.time() - status.st_mtime > _ABANDONED_AFTER_S:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _files(self, *suffixes: str) -> Iterable[tuple[Path, os.stat_result]]:
+        """Files of the cache and what is known of them; those that vanish meanwhile are left out."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(suffixes or (_SUFFIX,)):
+                    with contextlib.suppress(OSError):
+                        yield Path(entry.path), entry.stat()
+
+
+def _read(path: Path) -> tuple[list[torch.Tensor], dict[str, str]]:
+    """The memory-mapped tensors of a file in their order, and its metadata."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = sorted(file.keys(), key=int)
+            return [file.get_tensor(name) for name in names], file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(error) from error
+
+
+def _checksum(features: Sequence[torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for one in features:
+        digest.update(one.numpy())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""The order in which slices are encoded ahead."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+from SAMLungSegLib.embedding import CachedModel, EmbeddingCache, SliceQueue, encode_ahead
+from SAMLungSegLib.models import load_model
+
+
+def taken(queue: SliceQueue, count: int) -> list[int]:
+    return [queue.next() for _ in range(count)]
+
+
+def test_the_visible_slice_comes_first_and_then_its_neighbours():
+    assert taken(SliceQueue(7, visible=3), 7) == [3, 2, 4, 1, 5, 0, 6]
+
+
+def test_slices_ahead_of_the_scrolling_come_before_those_behind():
+    queue = SliceQueue(12, visible=4)
+    queue.look_at(5)
+    assert taken(queue, 7) == [5, 6, 7, 4, 8, 9, 10]
+
+
+def test_turning_round_turns_the_order_round():
+    queue = SliceQueue(12, visible=6)
+    queue.look_at(7)
+    queue.look_at(6)
+    assert taken(queue, 4) == [6, 5, 4, 3]
+
+
+def test_each_slice_is_given_out_once_and_then_none():
+    queue = SliceQueue(5)
+    assert sorted(taken(queue, 5)) == [0, 1, 2, 3, 4]
+    assert queue.next() is None
+    assert len(queue) == 0
+
+
+def test_wherever_a_person_scrolls_the_visible_slice_is_next():
+    rng = np.random.default_rng(0)
+    queue, done = SliceQueue(300), set()
+    while len(queue):
+        visible = int(rng.integers(300))
+        queue.look_at(visible)
+        index = queue.next()
+        assert index == visible or visible in done
+        done.add(index)
+    assert len(done) == 300
+
+
+def test_threads_share_a_queue_without_taking_a_slice_twice():
+    queue, taken_by = SliceQueue(2000), [[], []]
+
+    def work(mine: list[int]) -> None:
+        while (index := queue.next()) is not None:
+            mine.append(index)
+
+    threads = [threading.Thread(target=work, args=(mine,)) for mine in taken_by]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken_by[0] + taken_by[1]) == list(range(2000))
+
+
+class SeenModel(CachedModel):
+    """Notes which slices it was asked to encode; each slice holds its own number."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def encode(self, slices):
+        self.seen += [int(one[0, 0]) for one in slices]
+
+
+def numbered_slice(index: int) -> np.ndarray:
+    return np.full((2, 2), index, np.uint8)
+
+
+def test_a_person_who_jumps_gets_the_visible_slice_encoded_next():
+    model, queue = SeenModel(), SliceQueue(50, visible=10)
+    encode_ahead(model, numbered_slice, queue, progress=lambda left: queue.look_at(40) if left == 47 else None)
+    assert model.seen[:5] == [10, 9, 11, 40, 41]
+    assert sorted(model.seen) == list(range(50))
+
+
+def test_cancelling_stops_after_the_slice_in_work_and_the_rest_can_go_on_later():
+    model, queue = SeenModel(), SliceQueue(5, visible=0)
+    encode_ahead(model, numbered_slice, queue, cancelled=lambda: len(model.seen) == 2)
+    assert model.seen == [0, 1]
+    encode_ahead(model, numbered_slice, queue)
+    assert model.seen == [0, 1, 2, 3, 4]
+
+
+def test_what_was_encoded_ahead_is_in_the_cache(tmp_path):
+    model = CachedModel(load_model(device="cpu"), EmbeddingCache(tmp_path))
+    encode_ahead(model, numbered_slice, SliceQueue(3))
+    assert model.cache.size().slices == 3
+    assert model.cache.get(model.cache.key(numbered_slice(2), model.fingerprint)).size_hw == (2, 2)
