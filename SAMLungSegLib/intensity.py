@@ -91,6 +91,50 @@ def is_windowed(values: Volume | np.ndarray) -> bool:
     return _are_grey_levels(*_finite_range(_array_of(values)))
 
 
+@dataclass(frozen=True)
+class GreyMapping:
+    """How the stored values of one image become 8-bit grey: found once for the whole image, then applied to any part.
+
+    Attributes:
+        black, white: the values that become 0 and 255; equal for a constant image, which is black.
+        padding: what is at or below it is black whatever the window.
+        lowest: the image's lowest finite value, for what lies outside it.
+    """
+
+    black: float
+    white: float
+    padding: float
+    lowest: float
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Uint8 of values (K, J, I) or (H, W); NaN is black."""
+        if self.black == self.white:
+            return np.zeros(values.shape, np.uint8)
+        stack = values[None] if values.ndim == 2 else values
+        return _spread(stack, self.black, self.white, self.padding).reshape(values.shape)
+
+
+def grey_mapping(
+    values: Volume | np.ndarray, modality: Modality, window: Window = WINDOW_PRESETS["lung"]
+) -> GreyMapping:
+    """The mapping that `to_grey` applies, for arguments as there."""
+    if modality not in MODALITIES:
+        raise IntensityError(f"Modality '{modality}' is unknown; expected one of {', '.join(MODALITIES)}.")
+    array = _array_of(values)
+    low, high = _finite_range(array)
+    if low == high:
+        return GreyMapping(low, low, -np.inf, low)
+    if modality == "XRAY":
+        return GreyMapping(*_xray_range(array, low, high), -np.inf, low)
+    if _are_grey_levels(low, high):
+        return GreyMapping(0, 255, -np.inf, low)
+    offset = 0
+    if low >= 0:
+        logger.info("a CT without negative values is taken as HU + %d", _HU_OFFSET)
+        offset = _HU_OFFSET
+    return GreyMapping(window.low + offset, window.high + offset, _PADDING_HU + offset, low)
+
+
 def to_grey(values: Volume | np.ndarray, modality: Modality, window: Window = WINDOW_PRESETS["lung"]) -> np.ndarray:
     """The 8-bit grey image.
 
@@ -110,21 +154,13 @@ def to_grey(values: Volume | np.ndarray, modality: Modality, window: Window = WI
     Raises:
         IntensityError: unknown modality, or no finite value.
     """
-    if modality not in MODALITIES:
-        raise IntensityError(f"Modality '{modality}' is unknown; expected one of {', '.join(MODALITIES)}.")
-    array = _array_of(values)
-    low, high = _finite_range(array)
-    if low == high:
-        return np.zeros(array.shape, np.uint8)
-    if modality == "XRAY":
-        return _xray_grey(array, low, high)
-    if _are_grey_levels(low, high):
-        return _spread(array, 0, 255)
-    offset = 0
-    if low >= 0:
-        logger.info("a CT without negative values is taken as HU + %d", _HU_OFFSET)
-        offset = _HU_OFFSET
-    return _spread(array, window.low + offset, window.high + offset, padding=_PADDING_HU + offset)
+    return grey_mapping(values, modality, window).apply(_array_of(values))
+
+
+def lung_window_hu(grey: np.ndarray) -> np.ndarray:
+    """Hounsfield units, int16, back from grey of the lung window: however a CT is stored, within that window."""
+    window = WINDOW_PRESETS["lung"]
+    return (window.low + grey * np.float32(window.width / 255)).astype(np.int16)
 
 
 def _array_of(values: Volume | np.ndarray) -> np.ndarray:
@@ -149,11 +185,12 @@ def _finite_range(array: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _xray_grey(array: np.ndarray, low: float, high: float) -> np.ndarray:
+def _xray_range(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """What becomes black and white."""
     black, white = _robust_range(array, low, high)
     if _are_grey_levels(low, high) and white - black >= _GOOD_8_BIT_RANGE:
-        return _spread(array, 0, 255)
-    return _spread(array, black, white)
+        return 0, 255
+    return black, white
 
 
 def _robust_range(array: np.ndarray, low: float, high: float) -> tuple[float, float]:
@@ -166,7 +203,7 @@ def _robust_range(array: np.ndarray, low: float, high: float) -> tuple[float, fl
     return (black, white) if white > black else (low, high)
 
 
-def _spread(array: np.ndarray, black: float, white: float, padding: float = -np.inf) -> np.ndarray:
+def _spread(array: np.ndarray, black: float, white: float, padding: float) -> np.ndarray:
     """Uint8 of values spread linearly from `black` (0) to `white` (255); padding, NaN and what is below are 0."""
     grey = np.empty(array.shape, np.uint8)
     scale = np.float32(255 / (white - black))

@@ -12,9 +12,11 @@ from skimage.segmentation import watershed
 
 RIGHT_LUNG, LEFT_LUNG = 1, 2
 
+SMALLEST_ISLAND = 0.02
 LARGEST_HOLE_SHARE = 0.02
 
 AIR_HU = -1000
+AERATED_LUNG_HU = -820
 SMALLEST_POCKET_MM2 = 60.0
 RING_OF_A_BULLA = 0.6
 CENTRAL_SHARE = 0.5
@@ -60,7 +62,7 @@ def _cut_in_two(mask: np.ndarray) -> np.ndarray:
     return watershed(-distance, markers, mask=mask).astype(np.uint8)
 
 
-def clean_lungs(labelmap: np.ndarray, smallest_share: float = 0.02) -> np.ndarray:
+def clean_lungs(labelmap: np.ndarray, smallest_share: float = SMALLEST_ISLAND) -> np.ndarray:
     """Drop islands, give stray patches of one lung inside the other to their surroundings, fill holes.
 
     Args:
@@ -153,7 +155,9 @@ def without_airway(labelmap: np.ndarray, hu: np.ndarray, spacing_mm: tuple[float
     rows, columns = (np.flatnonzero(lung.any(axis=axes)) for axes in ((0, 2), (0, 1)))
     box = np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     result = labelmap.copy()
-    pockets = pure_air_pockets(hu[box], hu[box] < AIR_HU / 2, float(np.median(hu[lung])), spacing_mm)
+    # where most of it is consolidated, aerated lung must not look like airway
+    lung_hu = min(float(np.median(hu[lung])), AERATED_LUNG_HU)
+    pockets = pure_air_pockets(hu[box], hu[box] < AIR_HU / 2, lung_hu, spacing_mm)
     for pocket_hw, lung_hw, result_hw in zip(pockets, lung[box], result[box], strict=True):
         components, _ = ndimage.label(pocket_hw)
         for number, window in enumerate(ndimage.find_objects(components), start=1):

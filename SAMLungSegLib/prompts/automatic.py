@@ -10,12 +10,20 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, keep_large_components, pure_air_pockets, split_sides
+from SAMLungSegLib.postprocess import (
+    AIR_HU,
+    LEFT_LUNG,
+    RIGHT_LUNG,
+    keep_large_components,
+    pure_air_pockets,
+    split_sides,
+)
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
 
 AIR_BELOW_HU = -320
 SMALLEST_LUNG_ML = 100.0
 SMALLEST_SLICE_PART = 0.002
+LID_ROWS = 6
 
 
 def automatic_prompts(rough: np.ndarray) -> dict[int, PromptSet]:
@@ -86,6 +94,33 @@ def rough_lungs_ct(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np
     keep = _lung_components(components, voxel_ml, is_single_slice=hu.shape[0] == 1)
     lungs = _regrown(keep[components], parenchyma)
     return np.stack([split_sides(mask) for mask in lungs])
+
+
+def rough_lungs_ct_slice(hu: np.ndarray, spacing_hw_mm: tuple[float, float], *, ends_in_body: bool) -> np.ndarray:
+    """`rough_lungs_ct` for a single slice of any orientation with about square pixels.
+
+    Args:
+        hu: Hounsfield units (H, W), display orientation.
+        spacing_hw_mm: between rows and columns.
+        ends_in_body: whether the first and last row may lie in the body, as on coronal and sagittal slices, where lung
+            or bowel gas that reaches them would pass for the air outside.
+    Returns:
+        uint8 (H, W), 1 right lung, 2 left lung, told by position as in a frontal slice.
+    """
+    rows = LID_ROWS if ends_in_body else 0
+    rough = rough_lungs_ct(_with_lids(hu, rows)[None], (1.0, *spacing_hw_mm))[0]
+    return rough[rows : rows + len(hu)]
+
+
+def _with_lids(hu: np.ndarray, rows: int) -> np.ndarray:
+    """A slice (H, W) with tissue beyond its first and last row, as wide as the body is there."""
+    extended = np.pad(hu, ((rows, rows), (0, 0)), constant_values=AIR_HU)
+    tissue = keep_large_components(ndimage.binary_opening(hu > AIR_BELOW_HU, iterations=2), 0.3)
+    for edge, lid in ((tissue[0], extended[:rows]), (tissue[-1], extended[rows + len(hu) :])):
+        columns = np.flatnonzero(edge)
+        if columns.size:
+            lid[:, columns[0] : columns[-1] + 1] = 0
+    return extended
 
 
 def _air_in_body(hu: np.ndarray) -> np.ndarray:

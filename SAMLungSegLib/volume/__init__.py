@@ -3,6 +3,7 @@
 Arrays are (K, J, I), matrices take integer IJK (voxel centres) to RAS in mm. SimpleITK's LPS stays inside this package.
 """
 
+from SAMLungSegLib.volume.cut import SliceCut, cut_volume
 from SAMLungSegLib.volume.formats import IMAGE_EXTENSIONS, image_name, is_image_path
 from SAMLungSegLib.volume.geometry import SlicePlane, axial_plane
 from SAMLungSegLib.volume.reading import read_volume
@@ -14,9 +15,11 @@ __all__ = [
     "LABELMAP_EXTENSIONS",
     "SEGMENTS",
     "Segment",
+    "SliceCut",
     "SlicePlane",
     "Volume",
     "axial_plane",
+    "cut_volume",
     "image_name",
     "is_image_path",
     "read_volume",

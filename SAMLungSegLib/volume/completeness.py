@@ -1,4 +1,4 @@
-"""Files that are empty, truncated or without their data file.
+"""Files that are empty, truncated, or without their data file or spacing.
 
 ITK reads some of them without complaint, as noise or grey, and refuses others for a reason that is not theirs.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import struct
 import zlib
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, JPEG_EXTENSIONS, NIFTI_EXTENSIONS
 
 _JPEG_END = b"\xff\xd9"
@@ -24,6 +26,8 @@ _LARGEST_HEADER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 24
 _FIELD = re.compile(r"([\w ]+?)\s*(?:=|:(?!=))\s*(.*?)\s*")  # MetaImage 'name = value', NRRD 'name: value'
 _YES = ("true", "1")
+_NIFTI_HEAD_BYTES = 348
+_NIFTI_SPACINGS = ((348, 80, "3f"), (540, 112, "3d"))  # of version 1 and 2: bytes of the header, where, what
 
 Fields = dict[str, str]
 
@@ -62,6 +66,19 @@ def check_complete(path: Path, extension: str, reader: sitk.ImageFileReader) -> 
         complete = extension not in JPEG_EXTENSIONS or _JPEG_END in _last_bytes(path, _JPEG_TRAILER_BYTES)
     if not complete:
         raise VolumeError(f"{path} is truncated; copy or download it again.")
+
+
+def check_spacing(path: Path, extension: str, reader: sitk.ImageFileReader) -> None:
+    """Refuse a NIfTI file whose voxels have no size: ITK takes 1 mm for it.
+
+    Raises:
+        GeometryError: the spacing along an axis with several voxels is zero.
+    """
+    if extension not in NIFTI_EXTENSIONS:
+        return
+    for axis, (size, spacing) in enumerate(zip(reader.GetSize(), _nifti_spacings(path), strict=False)):
+        if size > 1 and spacing == 0:
+            raise GeometryError(f"{path} has a spacing of zero along its axis {axis}; repair the header (pixdim).")
 
 
 def _value_bytes(reader: sitk.ImageFileReader) -> int:
@@ -121,6 +138,18 @@ def _stored_bytes(fields: Fields, value_bytes: int) -> int:
 
 
 # ---- NIfTI and JPEG
+
+
+def _nifti_spacings(path: Path) -> tuple[float, ...]:
+    """The first three of pixdim as stored; none where the file is of neither version."""
+    with path.open("rb") as file:
+        is_packed = file.read(2) == _GZIP_START
+    with (gzip.open if is_packed else open)(path, "rb") as file:
+        head = file.read(_NIFTI_HEAD_BYTES)
+    for order, (header_bytes, place, numbers) in product("<>", _NIFTI_SPACINGS):
+        if struct.unpack_from(f"{order}i", head)[0] == header_bytes:
+            return struct.unpack_from(order + numbers, head, place)
+    return ()
 
 
 def _last_bytes(path: Path, count: int) -> bytes:

@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 _XRAY_MODALITIES = frozenset(("CR", "DX", "DR", "RG", "PX", "RF", "XA"))
 
-_MODALITY, _SERIES_DESCRIPTION = "0008|0060", "0008|103e"
+_MODALITY, _SERIES_DESCRIPTION, _SERIES_UID = "0008|0060", "0008|103e", "0020|000e"
 _POSITION, _ORIENTATION, _PATIENT_ORIENTATION = "0020|0032", "0020|0037", "0020|0020"
 _PHOTOMETRIC, _LUT_SHAPE, _ROWS, _COLUMNS = "0028|0004", "2050|0020", "0028|0010", "0028|0011"
 _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE = "0028|0101", "0028|0103", "0028|1052", "0028|1053"
 _SPACINGS = ("0028|0030", "0018|1164", "0018|2010")
 _KEYS = (
-    *(_MODALITY, _SERIES_DESCRIPTION, _POSITION, _ORIENTATION, _PATIENT_ORIENTATION, _PHOTOMETRIC, _LUT_SHAPE),
-    *(_ROWS, _COLUMNS, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE, *_SPACINGS),
+    *(_MODALITY, _SERIES_DESCRIPTION, _SERIES_UID, _POSITION, _ORIENTATION, _PATIENT_ORIENTATION, _PHOTOMETRIC),
+    *(_LUT_SHAPE, _ROWS, _COLUMNS, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE, *_SPACINGS),
 )
 
 _LPS_OF_CODE = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
@@ -58,16 +58,48 @@ def read_dicom_file(path: Path, name: str) -> Volume:
     return _volume(without_trailing_axes(image), _tags_of(reader), path, name)
 
 
-def read_dicom_folder(folder: Path, series: str | None = None) -> Volume:
+def read_dicom_folder(folder: Path, series: str | None = None, allow_gaps: bool = True) -> Volume:
     """Read the series of a folder, or the one of several whose UID is, starts or ends with `series`.
 
     Raises:
-        VolumeError: no series, several to choose from, or its files do not make one volume.
+        VolumeError: no series, several to choose from, its files do not make one volume, or slices are missing and
+            gaps are not allowed.
         GeometryError: its directions cannot be used.
     """
     paths = _chosen_files(folder, series)
     tags = [_read_tags(Path(path)) for path in paths]
-    _check_one_stack(folder, tags)
+    return _read_stack(paths, tags, folder, allow_gaps)
+
+
+def read_dicom_series(paths: Sequence[Path], folder: Path, allow_gaps: bool = True) -> Volume:
+    """Read the files of one series that lie in several folders below `folder`, which names the volume.
+
+    Raises:
+        VolumeError: a file is damaged or has no place, or as `read_dicom_folder`.
+        GeometryError: its directions cannot be used.
+    """
+    tags = [_read_tags(path) for path in paths]
+    if not _are_placed(tags):
+        raise VolumeError(f"{folder} holds a series in several folders without positions; put it into one folder.")
+    directions = _numbers(tags[0][_ORIENTATION])
+    normal = np.cross(directions[:3], directions[3:])
+    order = np.argsort([np.dot(_numbers(one[_POSITION]), normal) for one in tags], kind="stable")
+    return _read_stack([str(paths[index]) for index in order], [tags[index] for index in order], folder, allow_gaps)
+
+
+def series_of(path: Path) -> tuple[str, str | None]:
+    """Series instance UID of a DICOM image (empty where it has none), and 'CT', 'XRAY' or None.
+
+    Raises:
+        VolumeError: the file is damaged or holds no image.
+    """
+    tags = _read_tags(path)
+    return tags.get(_SERIES_UID, ""), modality_of_code(tags.get(_MODALITY))
+
+
+def _read_stack(paths: Sequence[str], tags: Sequence[Tags], folder: Path, allow_gaps: bool) -> Volume:
+    """The volume of files in their order."""
+    _check_one_stack(folder, tags, allow_gaps)
     with readable(folder):
         reader = sitk.ImageSeriesReader()
         reader.SetImageIO("GDCMImageIO")
@@ -126,7 +158,7 @@ def _described(uid: str, paths: Sequence[str]) -> str:
     return f"{uid or '(no UID)'} '{description}' ({len(paths)} file{'s' if len(paths) > 1 else ''})"
 
 
-def _check_one_stack(folder: Path, tags: Sequence[Tags]) -> None:
+def _check_one_stack(folder: Path, tags: Sequence[Tags], allow_gaps: bool) -> None:
     """Refuse files that do not make one volume; warn where their slices are not evenly stacked.
 
     Raises:
@@ -146,7 +178,7 @@ def _check_one_stack(folder: Path, tags: Sequence[Tags]) -> None:
     directions = np.array([_numbers(one[_ORIENTATION]) for one in tags])
     if np.abs(directions - directions[0]).max() > _DIRECTION_TOLERANCE:
         raise VolumeError(f"{folder} mixes slices of different directions in one series; keep one kind in the folder.")
-    _check_positions(folder, np.array([_numbers(one[_POSITION]) for one in tags]), directions[0])
+    _check_positions(folder, np.array([_numbers(one[_POSITION]) for one in tags]), directions[0], allow_gaps)
 
 
 def _are_placed(tags: Sequence[Tags]) -> bool:
@@ -154,7 +186,7 @@ def _are_placed(tags: Sequence[Tags]) -> bool:
     return len(tags) == 1 or all(_POSITION in one and _ORIENTATION in one for one in tags)
 
 
-def _check_positions(folder: Path, positions: np.ndarray, directions: np.ndarray) -> None:
+def _check_positions(folder: Path, positions: np.ndarray, directions: np.ndarray, allow_gaps: bool) -> None:
     normal = np.cross(directions[:3], directions[3:])
     gaps = np.abs(np.diff(positions @ normal))
     if gaps.min() < _SAME_PLACE_MM:
@@ -162,10 +194,10 @@ def _check_positions(folder: Path, positions: np.ndarray, directions: np.ndarray
             f"{folder} holds several images at the same place in one series (4D or repeated); keep one of each."
         )
     if np.ptp(gaps) > _GAP_TOLERANCE * np.median(gaps):
-        logger.warning(
-            "%s: slices are %.3g to %.3g mm apart, some may be missing; they are taken as evenly spaced.",
-            folder, gaps.min(), gaps.max(),
-        )  # fmt: skip
+        apart = f"slices are {gaps.min():.3g} to {gaps.max():.3g} mm apart, some may be missing"
+        if not allow_gaps:
+            raise VolumeError(f"{folder}: {apart}; copy the series again.")
+        logger.warning("%s: %s; they are taken as evenly spaced.", folder, apart)
     way = positions[-1] - positions[0]
     if np.linalg.norm(way - (way @ normal) * normal) > _TILT_TOLERANCE * np.linalg.norm(way):
         logger.warning("%s: the gantry was tilted; slices are taken as stacked at right angles.", folder)
@@ -194,15 +226,19 @@ def _has_physical_spacing(image: sitk.Image, tags: Tags) -> bool:
     return (rows_mm, columns_mm) != (1, 1) or [rows_mm, columns_mm] in stated
 
 
-def _modality_hint(tags: Tags, path: Path) -> str | None:
-    modality = tags.get(_MODALITY)
-    if modality == "CT":
-        return "CT"
-    if modality in _XRAY_MODALITIES:
+def modality_of_code(code: str | None) -> str | None:
+    """'CT' or 'XRAY' of a DICOM modality code such as DX; None for any other."""
+    if code in _XRAY_MODALITIES:
         return "XRAY"
-    if modality is not None:
-        logger.warning("%s: DICOM modality %s is neither CT nor X-ray.", path, modality)
-    return None
+    return "CT" if code == "CT" else None
+
+
+def _modality_hint(tags: Tags, path: Path) -> str | None:
+    code = tags.get(_MODALITY)
+    hint = modality_of_code(code)
+    if hint is None and code is not None:
+        logger.warning("%s: DICOM modality %s is neither CT nor X-ray.", path, code)
+    return hint
 
 
 def _with_right_polarity(array: np.ndarray, tags: Tags, modality: str | None) -> np.ndarray:

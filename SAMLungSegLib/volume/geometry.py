@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.volume.types import Volume
 
-_R, _A, _S = 0, 1, 2
+R, A, S = 0, 1, 2
 
 # What runs along (slices, rows, columns) for each axis of the patient that the slices are stacked along: (axis, sign).
-_DISPLAYS = {
-    _S: ((_S, +1), (_A, -1), (_R, -1)),  # axial: rows to posterior, columns to the left
-    _A: ((_A, +1), (_S, -1), (_R, -1)),  # coronal: rows to inferior, columns to the left
-    _R: ((_R, +1), (_S, -1), (_A, -1)),  # sagittal: rows to inferior, columns to posterior
+DISPLAYS = {
+    S: ((S, +1), (A, -1), (R, -1)),  # axial: rows to posterior, columns to the left
+    A: ((A, +1), (S, -1), (R, -1)),  # coronal: rows to inferior, columns to the left
+    R: ((R, +1), (S, -1), (A, -1)),  # sagittal: rows to inferior, columns to posterior
 }
 
 
@@ -132,8 +132,8 @@ def axial_plane(volume: Volume) -> SlicePlane:
     """
     directions = _directions(volume.ijk_to_ras)
     array_axis_of = _array_axes_along_ras(directions)
-    thin = [patient for patient in (_S, _A, _R) if volume.size_kji[array_axis_of[patient]] == 1]
-    display = _DISPLAYS[thin[0] if thin else _S]
+    thin = [patient for patient in (S, A, R) if volume.size_kji[array_axis_of[patient]] == 1]
+    display = DISPLAYS[thin[0] if thin else S]
     axes = tuple(array_axis_of[patient] for patient, _ in display)
     flips = tuple(bool(directions[patient, array_axis_of[patient]] * sign < 0) for patient, sign in display)
     return SlicePlane(volume.size_kji, volume.ijk_to_ras, axes, flips)

@@ -1,4 +1,4 @@
-"""From a SimpleITK image to one grey array (K, J, I)."""
+"""From stored voxels, of a SimpleITK image or elsewhere, to one grey array (K, J, I)."""
 
 from __future__ import annotations
 
@@ -37,21 +37,34 @@ def grey_array(image: sitk.Image, path: Path) -> np.ndarray:
         VolumeError: a colour or vector image.
     """
     array = sitk.GetArrayFromImage(image)
-    if array.ndim > image.GetDimension():
-        array = _grey_from_channels(array, path)
+    return grey_voxels(array, path, has_channels=array.ndim > image.GetDimension())
+
+
+def grey_voxels(array: np.ndarray, source: Path | str, *, has_channels: bool = False) -> np.ndarray:
+    """Array (K, J, I) of stored voxels, in the smallest of its natural types; a view where nothing had to change.
+
+    Args:
+        array: (J, I) or (K, J, I), and a last axis of channels where it `has_channels`.
+        source: what to call the image in an error.
+        has_channels: whether several values are stored in each voxel: grey saved in colour, with or without alpha.
+    Raises:
+        VolumeError: a colour or vector image.
+    """
+    if has_channels:
+        array = _grey_from_channels(array, source)
     return _narrowed(array[np.newaxis] if array.ndim == 2 else array)
 
 
-def _grey_from_channels(array: np.ndarray, path: Path) -> np.ndarray:
+def _grey_from_channels(array: np.ndarray, source: Path | str) -> np.ndarray:
     channels = array.shape[-1]
     if channels not in (1, 3, 4):
-        raise VolumeError(f"{path} holds {channels} values in each voxel; expected one grey value.")
+        raise VolumeError(f"{source} holds {channels} values in each voxel; expected one grey value.")
     tolerance = _CHANNEL_TOLERANCE if array.dtype == np.uint8 else 0
     first = array[..., 0]
     for channel in range(1, min(channels, 3)):
         other = array[..., channel]
         if np.any(np.maximum(first, other) - np.minimum(first, other) > tolerance):
-            raise VolumeError(f"{path} is a colour image; expected grey values, convert it first.")
+            raise VolumeError(f"{source} is a colour image; expected grey values, convert it first.")
     return np.ascontiguousarray(first)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.volume.completeness import check_complete, check_present
+from SAMLungSegLib.volume.completeness import check_complete, check_present, check_spacing
 from SAMLungSegLib.volume.dicom import read_dicom_file, read_dicom_folder
 from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, PICTURE_EXTENSIONS, image_extension, image_name
 from SAMLungSegLib.volume.itk import ijk_to_ras_of, readable
@@ -20,7 +20,7 @@ from SAMLungSegLib.volume.types import Volume
 logger = logging.getLogger(__name__)
 
 
-def read_volume(path: str | os.PathLike, *, series: str | None = None) -> Volume:
+def read_volume(path: str | os.PathLike, *, series: str | None = None, allow_gaps: bool = True) -> Volume:
     """Read an image with its place in the patient.
 
     A DICOM folder gives its one series, sorted along the slice normal; a DICOM file gives just this file. MONOCHROME1
@@ -30,12 +30,13 @@ def read_volume(path: str | os.PathLike, *, series: str | None = None) -> Volume
     Args:
         path: an image file (`IMAGE_EXTENSIONS`; any other name is tried as DICOM) or a folder of DICOM files.
         series: in a folder of several series, the series instance UID or a prefix or suffix that only it has.
+        allow_gaps: whether a DICOM series whose slices are unevenly spaced is read with a warning, or refused.
     Raises:
         VolumeError: the file is absent, damaged, of another kind, in colour, 4D, or the folder has several series.
         GeometryError: the directions or spacings of the file cannot be used.
     """
     path = Path(path)
-    volume = read_dicom_folder(path, series) if path.is_dir() else _read_file(path, series)
+    volume = read_dicom_folder(path, series, allow_gaps) if path.is_dir() else _read_file(path, series)
     _warn_of_values_that_are_not_finite(volume.array_kji, path)
     return volume
 
@@ -60,6 +61,7 @@ def _read_plain_file(path: Path, extension: str) -> Volume:
         reader.ReadImageInformation()
         check_dimensions(path, reader.GetSize())
         check_complete(path, extension, reader)
+        check_spacing(path, extension, reader)
         image = reader.Execute()
     is_picture = extension in PICTURE_EXTENSIONS
     if is_picture and image.GetDimension() > 2 and image.GetSize()[2] > 1:

@@ -35,7 +35,7 @@ class Volume:
     def __post_init__(self) -> None:
         _check_array(self.array_kji, self.name)
         matrix = np.array(self.ijk_to_ras, dtype=np.float64)
-        _check_matrix(matrix, self.name)
+        check_affine(matrix, self.name)
         matrix.setflags(write=False)
         object.__setattr__(self, "ijk_to_ras", matrix)
 
@@ -67,7 +67,12 @@ def _check_array(array: np.ndarray, name: str) -> None:
         raise VolumeError(f"Volume {name} holds no finite value (all NaN); check how the file was made.")
 
 
-def _check_matrix(matrix: np.ndarray, name: str) -> None:
+def check_affine(matrix: np.ndarray, name: str) -> None:
+    """Refuse what places no grid in the patient.
+
+    Raises:
+        GeometryError: `ijk_to_ras` of the volume `name` is not a finite, invertible affine (4, 4).
+    """
     if matrix.shape != (4, 4):
         raise GeometryError(f"Volume {name}: ijk_to_ras has shape {matrix.shape}; expected (4, 4).")
     if not np.isfinite(matrix).all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.volume.completeness import check_complete
+from SAMLungSegLib.volume.formats import NIFTI_EXTENSIONS
 from SAMLungSegLib.volume.itk import itk_reason, set_ijk_to_ras
 from SAMLungSegLib.volume.types import Volume
 
@@ -22,6 +24,7 @@ _ANATOMICAL_STRUCTURE = "SCT^123037004^Anatomical Structure"
 _LUNG = "SCT^39607008^Lung"
 _ANATOMIC_REGIONS = "Anatomic codes - DICOM master list"
 _NIFTI_SHEAR_TOLERANCE = 1e-4
+_WITH_METADATA = (".seg.nrrd", ".nrrd")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ SEGMENTS = (
 )
 
 
-def write_labelmap(labelmap_kji: np.ndarray, like: Volume, path: str | os.PathLike) -> None:
+def write_labelmap(
+    labelmap_kji: np.ndarray, like: Volume, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a labelmap as uint8 on the grid of `like`; the file appears complete or not at all.
 
     The extension chooses the format: .nii.gz, .nii, .nrrd, .mha; .seg.nrrd, a Slicer segmentation with the names,
@@ -64,6 +69,7 @@ def write_labelmap(labelmap_kji: np.ndarray, like: Volume, path: str | os.PathLi
         labelmap_kji: bool or integer (K, J, I), values 0 to 255.
         like: the image that was segmented.
         path: the file to write or replace; its folder exists.
+        metadata: texts by name to keep in a .seg.nrrd or .nrrd file; other formats have no place for them.
     Raises:
         VolumeError: unknown extension, values that do not fit, more than one slice as PNG, or a failure to write.
         GeometryError: another size than `like`, or a sheared grid as NIfTI.
@@ -76,6 +82,9 @@ def write_labelmap(labelmap_kji: np.ndarray, like: Volume, path: str | os.PathLi
         _check_not_sheared(like, path)
     if extension == ".seg.nrrd":
         _describe_segments(image, labelmap_kji)
+    if extension in _WITH_METADATA:
+        for name, text in (metadata or {}).items():
+            image.SetMetaData(name, text)
     _write_whole(image, path, extension)
 
 
@@ -148,8 +157,24 @@ def _write_whole(image: sitk.Image, path: Path, extension: str) -> None:
     temporary = path.with_name(f".{uuid.uuid4().hex}{extension}")
     try:
         sitk.WriteImage(image, str(temporary), useCompression=True)
+        _check_on_disk(temporary, extension)
         os.replace(temporary, path)
     except (RuntimeError, OSError) as error:
         raise VolumeError(f"{path} cannot be written: {itk_reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_on_disk(path: Path, extension: str) -> None:
+    """Have the system say now whether the bytes fit; ITK's NIfTI writer says nothing of a disk that is full."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    if extension not in NIFTI_EXTENSIONS:
+        return
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        check_complete(path, extension, reader)
+    except (RuntimeError, VolumeError) as error:
+        raise OSError("it was cut short; is the disk full?") from error

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from SAMLungSegLib.errors import IntensityError
-from SAMLungSegLib.intensity import WINDOW_PRESETS, Window, guess_modality, is_windowed, parse_window, to_grey
+from SAMLungSegLib.intensity import (
+    WINDOW_PRESETS,
+    Window,
+    grey_mapping,
+    guess_modality,
+    is_windowed,
+    lung_window_hu,
+    parse_window,
+    to_grey,
+)
 from SAMLungSegLib.volume import Volume, read_volume
 
 
@@ -128,6 +137,31 @@ def test_an_xray_of_two_values_is_black_and_white():
 
 def test_a_slice_keeps_its_shape():
     assert to_grey(np.array([[-1000, 0]]), "CT").shape == (1, 2)
+
+
+@pytest.mark.parametrize("modality", ["CT", "XRAY"])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        lambda hu: hu,
+        lambda hu: (hu + 1024).astype(np.uint16),
+        lambda hu: ((hu + 1024) // 8).astype(np.uint8),
+        lambda hu: np.where(hu > 900, np.nan, hu.astype(np.float32)),
+    ],
+)
+def test_a_part_of_an_image_gets_the_grey_of_the_whole_image(modality, stored):
+    volume = stored(np.random.default_rng(0).integers(-1024, 1000, (6, 40, 50), dtype=np.int16))
+    volume[2] = np.maximum(volume[2], volume[2, 0, 0])  # no slice alone has the range of the volume
+    whole, mapping = to_grey(volume, modality), grey_mapping(volume, modality)
+    assert np.array_equal(mapping.apply(volume[2]), whole[2])
+    assert np.array_equal(mapping.apply(volume[:, ::-1, 7]), whole[:, ::-1, 7])
+    assert np.array_equal(mapping.apply(volume[1:3]), whole[1:3])
+    assert mapping.lowest == np.nanmin(volume)
+
+
+def test_hounsfield_units_come_back_from_the_lung_window():
+    hu = np.arange(-1350, 151, 7, dtype=np.int16)[None]
+    assert np.abs(lung_window_hu(to_grey(hu, "CT")) - hu).max() <= 4  # half a grey level is 2.9 HU, cut to whole ones
 
 
 def test_an_unknown_modality_or_an_image_without_values_is_refused():

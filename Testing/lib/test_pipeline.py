@@ -266,3 +266,11 @@ def test_the_one_line_call_reads_segments_and_saves(tmp_path, volume, axial, mod
     sitk.WriteImage(image, str(tmp_path / "chest.nii.gz"))
     path = segment(tmp_path / "chest.nii.gz", model=model).save(tmp_path / "chest_lungs.nrrd")
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), axial.labelmap_kji)
+
+
+def test_thick_slices_seen_from_the_front_are_drawn_out_for_the_model():
+    """Axial slices of a coronal acquisition: rows 6 mm apart, columns 2 mm."""
+    fine = chest_ct(0, size_kji=(10, 120, 160), spacing_mm=(30.0, 2.5, 2.2))
+    coarse = Volume(fine.hu_kji[:, ::4], fine.ijk_to_ras @ np.diag([1, 4, 1, 1]))
+    found = segment_volume(coarse, load_model(device="cpu")).labelmap_kji
+    assert dice(fine.labelmap_kji[:, ::4] > 0, found > 0) > 0.93

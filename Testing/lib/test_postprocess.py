@@ -109,3 +109,10 @@ def test_a_bulla_inside_a_lung_or_at_its_outside_stays():
 def test_no_lung_has_no_airway():
     empty = np.zeros((2, 8, 8), np.uint8)
     assert not without_airway(empty, np.full(empty.shape, -1000, np.int16), (1.0, 1.0, 1.0)).any()
+
+
+def test_beside_consolidation_aerated_lung_is_not_taken_for_airway():
+    labelmap, hu = chest_with_pocket(slice(60, 72))
+    hu[:, 10:70, 5:50] = hu[:, 10:70, 90:135] = -100
+    hu[:, 30:42, 60:72] = -850
+    assert np.array_equal(without_airway(labelmap, hu, (5.0, 1.0, 1.0)), labelmap)

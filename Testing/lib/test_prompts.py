@@ -10,7 +10,7 @@ from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
-from SAMLungSegLib.prompts.automatic import rough_lungs_ct
+from SAMLungSegLib.prompts.automatic import rough_lungs_ct, rough_lungs_ct_slice
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
 from SAMLungSegLib.volume import axial_plane, read_volume
 
@@ -55,6 +55,21 @@ def test_a_bool_mask_becomes_saturated_logits():
 @pytest.fixture(scope="module")
 def phantom():
     return chest_ct(seed=3, size_kji=(40, 128, 128), spacing_mm=(8.0, 3.0, 3.0))
+
+
+def test_lung_that_the_end_of_a_coronal_slice_cuts_is_not_taken_for_the_air_outside():
+    hu = np.full((60, 100), -1000, np.int16)
+    hu[:, 10:90] = 0  # the body, from the first row to the last
+    hu[:45, 20:45], hu[:45, 55:80] = -850, -850
+    hu[:, 95] = 100  # the table
+    assert not rough_lungs_ct_slice(hu, (1.5, 1.5), ends_in_body=False).any()
+    rough = rough_lungs_ct_slice(hu, (1.5, 1.5), ends_in_body=True)
+    assert rough.shape == hu.shape
+    for side in (RIGHT_LUNG, LEFT_LUNG):
+        columns = slice(20, 45) if side == RIGHT_LUNG else slice(55, 80)
+        truth = np.zeros(hu.shape, bool)
+        truth[:45, columns] = True
+        assert dice(rough == side, truth) > 0.95
 
 
 def test_aerated_lung_of_a_ct_is_found_side_by_side_without_gas(phantom):

@@ -1,0 +1,261 @@
+"""One slice along any plane in, right and left lung of that slice out: previews that follow the prompts.
+
+The lungs are those that `segment_volume` finds in the slice, but for what only the neighbouring slices tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+
+import numpy as np
+from scipy import ndimage
+
+from SAMLungSegLib.errors import GeometryError, ModelError
+from SAMLungSegLib.intensity import (
+    WINDOW_PRESETS,
+    GreyMapping,
+    Modality,
+    Window,
+    grey_mapping,
+    guess_modality,
+    lung_window_hu,
+)
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.pipeline.options import LUNGS, CancelledError, Options, VolumeBox, VolumePoint, box_prompt, voxel_of
+from SAMLungSegLib.pipeline.square import SquarePixels
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, SMALLEST_ISLAND, clean_lungs, without_airway
+from SAMLungSegLib.predictor import Question, answer_slice, automatic_questions, prompted_questions
+from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
+from SAMLungSegLib.prompts.automatic import rough_lungs_ct_slice
+from SAMLungSegLib.volume import SliceCut, Volume
+
+KEPT_VIEWS = 16
+KEPT_MAPPINGS = 4
+SMALLEST_SPECK = 0.001  # of the largest part; what is larger may be the tip of a lung, which one slice cannot tell
+
+
+@dataclass(frozen=True, eq=False)
+class SliceSegmentation:
+    """Lungs on one cut through a volume.
+
+    Attributes:
+        cut: where.
+        modality: 'CT' or 'XRAY'.
+        labels_hw: uint8 (H, W), 1 = patient's right lung, 2 = left lung; `cut.put` writes them into a labelmap.
+        grey_hw: uint8 (H, W), the slice in the window.
+        score: predicted IoU; NaN where nothing was asked.
+        embedding: of the slice, to be given back for the same cut, modality and window; None where nothing was asked.
+    """
+
+    cut: SliceCut
+    modality: Modality
+    labels_hw: np.ndarray
+    grey_hw: np.ndarray
+    score: float
+    embedding: Embedding | None
+
+
+def segment_slice(
+    volume: Volume,
+    cut: SliceCut,
+    model: PromptableModel,
+    options: Options | None = None,
+    *,
+    embedding: Embedding | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> SliceSegmentation:
+    """Right and left lung on one cut through a CT or X-ray; for more than one cut or prompt use `SliceSegmenter`.
+
+    Args:
+        volume: the image.
+        cut: from `volume.cut_volume`, on the grid of `volume`.
+        model: any model of the registry.
+        options: as for `segment_volume`; only prompts on the cut count.
+        embedding: of an earlier answer for the same cut, modality and window: the slice is not encoded again.
+        cancelled: polled before the slice is encoded and before it is asked about.
+    Raises:
+        GeometryError: the cut is of another volume, or a mere line.
+        ModelError: the embedding is of another slice.
+        PromptError: a prompt is outside the volume or not one that the model accepts.
+        CancelledError: `cancelled` returned true.
+    """
+    return SliceSegmenter(volume, model).segment(cut, options, embedding=embedding, cancelled=cancelled)
+
+
+class SliceSegmenter:
+    """Answers prompts on many cuts through one volume.
+
+    What the whole volume decides about grey values is found once, and the latest cuts stay encoded, so that a moved
+    prompt costs no more than its answer. Meant for one thread at a time.
+
+    Example:
+        >>> segmenter = SliceSegmenter(volume, model)
+        >>> cut = cut_volume(volume.size_kji, volume.ijk_to_ras, normal_ras=(0, 1, 0), point_ras=(0, -20, 0))
+        >>> segmenter.segment(cut, Options(points=(VolumePoint((140, 210, 55)),))).labels_hw
+    """
+
+    def __init__(self, volume: Volume, model: PromptableModel) -> None:
+        """Prepare nothing yet: the first answer takes longer."""
+        self.volume = volume
+        self.model = model
+        self._mapping = lru_cache(KEPT_MAPPINGS)(partial(grey_mapping, volume))
+        self._views: dict[tuple, _View] = {}
+
+    def segment(
+        self,
+        cut: SliceCut,
+        options: Options | None = None,
+        *,
+        embedding: Embedding | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> SliceSegmentation:
+        """Right and left lung on one cut; arguments and errors as of `segment_slice`.
+
+        On axial and coronal cuts the sides are told as in `segment_volume`. On a sagittal cut everything is one lung:
+        the one on whose side of the volume's middle it lies.
+        """
+        options = options or Options()
+        modality = options.modality or self._guessed_modality
+        view = self._view(cut, modality, options.window)
+        points, boxes = _points_on(cut, options.points, self.volume), _boxes_on(cut, options.boxes, self.volume)
+        is_outside_every_box = bool(options.boxes) and not (points or boxes)
+        questions = [] if is_outside_every_box else self._questions(cut, view, points, boxes)
+        labels_hw, score = np.zeros(cut.size_hw, np.uint8), float("nan")
+        if questions:
+            embedding = self._encoded(view, embedding, cancelled)
+            drawn = view.square.draw_questions(questions)
+            answer = answer_slice(self.model, embedding, drawn, options.threshold)
+            labels_hw, score = _finished(view.square.undraw(answer.labels_hw), cut, view, points), answer.score
+        labels_hw[~np.isin(labels_hw, LUNGS[options.lungs])] = 0
+        return SliceSegmentation(cut, modality, labels_hw, view.grey_hw, score, view.embedding)
+
+    @cached_property
+    def _guessed_modality(self) -> Modality:
+        return guess_modality(self.volume)
+
+    @cached_property
+    def _guide(self) -> SliceSegmenter:
+        """Shows models that need prompts where the lungs are."""
+        return SliceSegmenter(self.volume, load_model())
+
+    def _view(self, cut: SliceCut, modality: Modality, window: Window) -> _View:
+        if min(cut.size_hw) == 1:
+            height, width = cut.size_hw
+            raise GeometryError(
+                f"The slice view meets {self.volume.name} in a line of {width} x {height} pixels; move or turn it, so "
+                "that it shows a slice of the image."
+            )
+        mapping = self._mapping(modality, window)
+        key = (cut.key, modality, mapping)
+        view = self._views.pop(key, None) or self._new_view(cut, modality, mapping)
+        self._views[key] = view  # the latest at the end
+        if len(self._views) > KEPT_VIEWS:
+            del self._views[next(iter(self._views))]
+        return view
+
+    def _new_view(self, cut: SliceCut, modality: Modality, mapping: GreyMapping) -> _View:
+        values = cut.sample(self.volume.array_kji, outside=mapping.lowest)
+        hu_hw = None
+        if modality == "CT":
+            hu_hw = lung_window_hu(self._mapping(modality, WINDOW_PRESETS["lung"]).apply(values))
+        return _View(mapping.apply(values), hu_hw, SquarePixels.of(cut.size_hw, cut.spacing_hw_mm))
+
+    def _questions(
+        self, cut: SliceCut, view: _View, points: Sequence[PointPrompt], boxes: Sequence[BoxPrompt]
+    ) -> list[Question]:
+        questions = prompted_questions(self.model, points, boxes)
+        questions = questions or automatic_questions(self.model, self._rough_lungs(cut, view))
+        for question in questions:
+            self.model.check_prompts(question.prompts, cut.size_hw)
+        return questions
+
+    def _rough_lungs(self, cut: SliceCut, view: _View) -> np.ndarray:
+        """Where automatic prompts point: found by thresholds, or by lung-compact where these do not serve."""
+        if view.hu_hw is None:
+            return self._guide.segment(cut, Options(modality="XRAY")).labels_hw
+        square, is_axial = view.square, cut.orientation == "axial"
+        spacing_mm = np.divide(cut.spacing_hw_mm, square.times_hw).tolist()
+        drawn = rough_lungs_ct_slice(square.draw(view.hu_hw), spacing_mm, ends_in_body=not is_axial)
+        if not (is_axial or drawn.any()):
+            return self._guide.segment(cut, Options(modality="CT")).labels_hw
+        return _as_one_lung_if_sagittal(square.undraw(drawn), cut)
+
+    def _encoded(self, view: _View, given: Embedding | None, cancelled: Callable[[], bool]) -> Embedding:
+        if given is not None and tuple(given.size_hw) != view.square.drawn_hw:
+            raise ModelError(f"The embedding is of a slice of {given.size_hw} pixels; expected {view.square.drawn_hw}.")
+        view.embedding = given or view.embedding
+        if view.embedding is None:
+            self._stop_if(cancelled)
+            view.embedding = self.model.encode([view.square.draw(view.grey_hw)])[0]
+        self._stop_if(cancelled)
+        return view.embedding
+
+    def _stop_if(self, cancelled: Callable[[], bool]) -> None:
+        if cancelled():
+            raise CancelledError(f"Stopped before the slice of {self.volume.name} was segmented; nothing was written.")
+
+
+@dataclass(eq=False)
+class _View:
+    """A cut as people and models see it.
+
+    Attributes:
+        grey_hw: uint8 (H, W).
+        hu_hw: int16 (H, W), Hounsfield units within the lung window; None of an X-ray.
+        square: how it is drawn for the model.
+        embedding: once it has been encoded.
+    """
+
+    grey_hw: np.ndarray
+    hu_hw: np.ndarray | None
+    square: SquarePixels
+    embedding: Embedding | None = None
+
+
+def _points_on(cut: SliceCut, points: Sequence[VolumePoint], volume: Volume) -> list[PointPrompt]:
+    """The points whose voxels the cut has, in its pixels; at a slanting border they are moved to the nearest pixel."""
+    voxels = [(voxel_of(point.ijk, volume), point.positive) for point in points]
+    shown = [(cut.ijk_to_xy(ijk), positive) for ijk, positive in voxels if cut.contains(ijk)]
+    limit = np.array(cut.size_hw[::-1]) - 0.5
+    return [PointPrompt(tuple(np.clip(xy, -0.5, limit).tolist()), positive) for xy, positive in shown]
+
+
+def _boxes_on(cut: SliceCut, boxes: Sequence[VolumeBox], volume: Volume) -> list[BoxPrompt]:
+    """What the cut shows of the boxes that it meets."""
+    corners = [(voxel_of(box.first_ijk, volume), voxel_of(box.last_ijk, volume)) for box in boxes]
+    shown = [(box, cut.box_xyxy(*voxels)) for box, voxels in zip(boxes, corners, strict=True)]
+    return [box_prompt(xyxy, box) for box, xyxy in shown if xyxy is not None]
+
+
+def _finished(raw: np.ndarray, cut: SliceCut, view: _View, points: Sequence[PointPrompt]) -> np.ndarray:
+    """The model's labels (H, W) without airway, specks and holes, except where the user clicked."""
+    labels = raw
+    is_whole_volume = cut.plane.size_nhw[0] == 1
+    if view.hu_hw is not None and (cut.orientation == "axial" or is_whole_volume):
+        labels = without_airway(labels[None], view.hu_hw[None], (1.0, *cut.spacing_hw_mm))[0]
+    labels = clean_lungs(labels[None], SMALLEST_ISLAND if is_whole_volume else SMALLEST_SPECK)[0]
+    labels = _as_clicked(raw, labels, points)
+    labels[~cut.inside_hw] = 0
+    return _as_one_lung_if_sagittal(labels, cut)
+
+
+def _as_clicked(raw: np.ndarray, cleaned: np.ndarray, points: Sequence[PointPrompt]) -> np.ndarray:
+    """Where a click lies in what cleaning took away or filled, the model's answer stands."""
+    regions, _ = ndimage.label(raw != cleaned, np.ones((3, 3)))
+    last = np.array(raw.shape[::-1]) - 1
+    clicked = [regions[y, x] for x, y in (np.clip(np.rint(point.xy), 0, last).astype(int) for point in points)]
+    return np.where(np.isin(regions, [number for number in clicked if number]), raw, cleaned)
+
+
+def _as_one_lung_if_sagittal(labels_hw: np.ndarray, cut: SliceCut) -> np.ndarray:
+    """All lung of a sagittal slice of several is of one side: that of its centre, seen from the volume's middle."""
+    lung = labels_hw > 0
+    size_kji = np.array(cut.plane.size_kji)
+    if cut.orientation != "sagittal" or cut.plane.size_nhw[0] == 1 or not lung.any():
+        return labels_hw
+    centre_ijk = cut.xy_to_ijk(np.argwhere(lung)[:, ::-1]).mean(axis=0)
+    to_right = cut.plane.ijk_to_ras[0, :3] @ (centre_ijk - (size_kji[::-1] - 1) / 2)
+    return np.where(lung, RIGHT_LUNG if to_right > 0 else LEFT_LUNG, 0).astype(np.uint8)

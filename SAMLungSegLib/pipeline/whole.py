@@ -1,0 +1,202 @@
+"""A volume in, right and left lung out.
+
+Slices are taken in radiological display orientation, so that every storage order gives the same lungs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.intensity import Modality, guess_modality, lung_window_hu, to_grey
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.pipeline.options import (
+    LUNGS,
+    CancelledError,
+    Options,
+    Progress,
+    VolumeBox,
+    VolumePoint,
+    box_prompt,
+    voxel_of,
+)
+from SAMLungSegLib.pipeline.square import SquarePixels
+from SAMLungSegLib.postprocess import clean_lungs, without_airway
+from SAMLungSegLib.predictor import Question, answer_slice, automatic_questions, prompted_questions
+from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
+from SAMLungSegLib.prompts.automatic import rough_lungs_ct
+from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane, read_volume, write_labelmap
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Lungs of one volume.
+
+    Attributes:
+        volume: the input.
+        labelmap_kji: uint8 on the input's grid, 1 = patient's right lung, 2 = left lung.
+        grey_nhw: uint8 (N, H, W), what the model saw, in display orientation.
+        scores: float32 (N,), predicted IoU per displayed slice; NaN where nothing was asked.
+    """
+
+    volume: Volume
+    modality: Modality
+    plane: SlicePlane
+    labelmap_kji: np.ndarray
+    grey_nhw: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def labelmap_nhw(self) -> np.ndarray:
+        """The labelmap in display orientation."""
+        return self.plane.to_display(self.labelmap_kji)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the labelmap; the format follows the extension (see `volume.write_labelmap`)."""
+        write_labelmap(self.labelmap_kji, self.volume, Path(path))
+        return Path(path)
+
+
+def segment_volume(
+    volume: Volume,
+    model: PromptableModel,
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Segmentation:
+    """Right and left lung of a CT or X-ray.
+
+    Args:
+        volume: the image.
+        model: any model of the registry.
+        options: modality, window, prompts, threshold.
+        progress: called with (slices done, slices in all).
+        cancelled: polled between slices.
+    Raises:
+        PromptError: a prompt is outside the volume or not one that the model accepts.
+        CancelledError: `cancelled` returned true.
+    """
+    options = options or Options()
+    modality = options.modality or guess_modality(volume)
+    plane = axial_plane(volume)
+    grey = plane.to_display(to_grey(volume, modality, options.window))
+    prompts = _PromptPlan(volume, plane, modality, model, options)
+    square = SquarePixels.of(plane.size_nhw[1:], plane.spacing_hw_mm)
+    labelmap = np.zeros(grey.shape, np.uint8)
+    scores = np.full(len(grey), np.nan, np.float32)
+    for index in range(len(grey)):
+        if cancelled():
+            raise CancelledError(f"Stopped after {index} of {len(grey)} slices of {volume.name}; nothing was written.")
+        questions = prompts.of_slice(index)
+        if questions:
+            embedding = model.encode([square.draw(grey[index])])[0]
+            answer = answer_slice(model, embedding, square.draw_questions(questions), options.threshold)
+            labelmap[index], scores[index] = square.undraw(answer.labels_hw), answer.score
+        if progress:
+            progress(index + 1, len(grey))
+    if modality == "CT":
+        labelmap = without_airway(labelmap, *_hu_and_spacing(volume, plane))
+    labelmap = clean_lungs(labelmap)
+    labelmap[~np.isin(labelmap, LUNGS[options.lungs])] = 0
+    return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores)
+
+
+class _PromptPlan:
+    """Which questions each slice is asked: the user's, or automatic ones where the user gave none."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        plane: SlicePlane,
+        modality: Modality,
+        model: PromptableModel,
+        options: Options,
+    ) -> None:
+        self.model = model
+        self.points = _points_by_slice(options.points, plane, volume)
+        self.boxes = _boxes_by_slice(options.boxes, plane, volume)
+        self.rough = None
+        if not model.answers_without_prompt and not self.boxes:
+            self.rough = _rough_lungs(volume, plane, modality)
+        for index in {*self.points, *self.boxes}:
+            for question in self.of_slice(index):
+                model.check_prompts(question.prompts, plane.size_nhw[1:])
+
+    def of_slice(self, index: int) -> list[Question]:
+        points, boxes = self.points.get(index, []), self.boxes.get(index, [])
+        if self.boxes and not (points or boxes):
+            return []
+        prompted = prompted_questions(self.model, points, boxes)
+        return prompted or automatic_questions(self.model, self.rough[index])
+
+
+def _rough_lungs(volume: Volume, plane: SlicePlane, modality: Modality) -> np.ndarray:
+    """Where automatic prompts point: lung-compact's answer on X-rays, thresholds and components on CT."""
+    if modality == "XRAY":
+        return segment_volume(volume, load_model(), Options(modality="XRAY")).labelmap_nhw
+    return rough_lungs_ct(*_hu_and_spacing(volume, plane))
+
+
+def _hu_and_spacing(volume: Volume, plane: SlicePlane) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Hounsfield units (N, H, W) of a CT within the lung window, however it is stored, and the spacing in mm."""
+    hu = lung_window_hu(plane.to_display(to_grey(volume, "CT")))
+    return hu, (plane.slice_spacing_mm, *plane.spacing_hw_mm)
+
+
+def _points_by_slice(points: Sequence[VolumePoint], plane: SlicePlane, volume: Volume) -> dict[int, list[PointPrompt]]:
+    by_slice: dict[int, list[PointPrompt]] = {}
+    for point in points:
+        index, x, y = plane.ijk_to_nxy(voxel_of(point.ijk, volume))
+        by_slice.setdefault(round(index), []).append(PointPrompt((float(x), float(y)), point.positive))
+    return by_slice
+
+
+def _boxes_by_slice(boxes: Sequence[VolumeBox], plane: SlicePlane, volume: Volume) -> dict[int, list[BoxPrompt]]:
+    by_slice: dict[int, list[BoxPrompt]] = {}
+    for box in boxes:
+        corners = plane.ijk_to_nxy([voxel_of(corner, volume) for corner in (box.first_ijk, box.last_ijk)])
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        flat = box_prompt((*low[1:].tolist(), *high[1:].tolist()), box)
+        for index in range(round(low[0]), round(high[0]) + 1):
+            by_slice.setdefault(index, []).append(flat)
+    return by_slice
+
+
+def segment(
+    image: Volume | Path | str,
+    *,
+    model: str | PromptableModel = "lung-compact",
+    weights: Path | str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    **options: object,
+) -> Segmentation:
+    """Lungs of one image, the one-line way.
+
+    Example:
+        >>> from SAMLungSegLib import segment
+        >>> segment("chest.nii.gz").save("chest_lungs.seg.nrrd")
+
+    Args:
+        image: a volume, or the path of a file or DICOM folder.
+        model: a name of the registry or a loaded model.
+        weights: a checkpoint of the user's for that model.
+        device: 'auto', 'cpu', 'cuda', 'mps'.
+        progress: called with (slices done, slices in all).
+        cancelled: polled between slices.
+        **options: fields of `Options`.
+    Raises:
+        SAMLungSegError: its kinds say what was wrong with the image, the prompts or the model.
+    """
+    if not isinstance(image, Volume | Path | str):
+        raise VolumeError(f"An image of type {type(image).__name__} cannot be segmented; give a Volume or a path.")
+    volume = image if isinstance(image, Volume) else read_volume(image)
+    loaded = model if isinstance(model, PromptableModel) else load_model(model, weights=weights, device=device)
+    return segment_volume(volume, loaded, Options(**options), progress=progress, cancelled=cancelled)
