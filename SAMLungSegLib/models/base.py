@@ -60,6 +60,7 @@ class PromptableModel(ABC):
     accepts_points: bool = True
     accepts_masks: bool = True
     encodes_slowly: bool = True
+    slices_at_once: int = 1  # that threads may ask about with gain; each uses one core
 
     @property
     def fingerprint(self) -> str:

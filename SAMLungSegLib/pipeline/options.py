@@ -59,6 +59,8 @@ class Options:
         points, boxes: prompts in voxels of the volume; without any the model or classical means find the lungs.
         threshold: probability above which a pixel is lung, in (0, 1).
         lungs: 'both', 'right' or 'left'.
+        every: only each `every`-th slice of a volume, and those with prompts, is shown to the model; the slices
+            between get their outlines by interpolation.
     """
 
     modality: Modality | None = None
@@ -67,12 +69,15 @@ class Options:
     boxes: tuple[VolumeBox, ...] = ()
     threshold: float = 0.5
     lungs: str = "both"
+    every: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.threshold, int | float) or not 0 < self.threshold < 1:
             raise PromptError(f"Threshold {self.threshold!r} is not a number between 0 and 1; 0.5 is usual.")
         if self.lungs not in LUNGS:
             raise PromptError(f"Lungs '{self.lungs}' is not one of {', '.join(LUNGS)}.")
+        if not isinstance(self.every, int) or self.every < 1:
+            raise PromptError(f"Every {self.every!r}-th slice is not possible; give a whole number from 1 on.")
         if self.modality is not None:
             object.__setattr__(self, "modality", self.modality.upper())
         if isinstance(self.window, str):

@@ -5,7 +5,9 @@ Slices are taken in radiological display orientation, so that every storage orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import Modality, guess_modality, lung_window_hu, to_grey
+from SAMLungSegLib.interpolate import fill_between
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline.options import (
@@ -27,7 +30,7 @@ from SAMLungSegLib.pipeline.options import (
 )
 from SAMLungSegLib.pipeline.square import SquarePixels
 from SAMLungSegLib.postprocess import clean_lungs, without_airway
-from SAMLungSegLib.predictor import Question, answer_slice, automatic_questions, prompted_questions
+from SAMLungSegLib.predictor import Question, SliceAnswer, answer_slice, automatic_questions, prompted_questions
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane, read_volume, write_labelmap
@@ -41,7 +44,7 @@ class Segmentation:
         volume: the input.
         labelmap_kji: uint8 on the input's grid, 1 = patient's right lung, 2 = left lung.
         grey_nhw: uint8 (N, H, W), what the model saw, in display orientation.
-        scores: float32 (N,), predicted IoU per displayed slice; NaN where nothing was asked.
+        scores: float32 (N,), predicted IoU per displayed slice; NaN where the model was not asked.
     """
 
     volume: Volume
@@ -90,21 +93,46 @@ def segment_volume(
     square = SquarePixels.of(plane.size_nhw[1:], plane.spacing_hw_mm)
     labelmap = np.zeros(grey.shape, np.uint8)
     scores = np.full(len(grey), np.nan, np.float32)
-    for index in range(len(grey)):
-        if cancelled():
-            raise CancelledError(f"Stopped after {index} of {len(grey)} slices of {volume.name}; nothing was written.")
+    seen = prompts.slices_to_see(options.every)
+
+    def ask(index: int) -> SliceAnswer | None:
         questions = prompts.of_slice(index)
-        if questions:
-            embedding = model.encode([square.draw(grey[index])])[0]
-            answer = answer_slice(model, embedding, square.draw_questions(questions), options.threshold)
+        if not questions:
+            return None
+        embedding = model.encode([square.draw(grey[index])])[0]
+        return answer_slice(model, embedding, square.draw_questions(questions), options.threshold)
+
+    for done, (index, answer) in enumerate(zip(seen, _in_order(ask, seen, model.slices_at_once), strict=True)):
+        if cancelled():
+            raise CancelledError(f"Stopped after {done} of {len(seen)} slices of {volume.name}; nothing was written.")
+        if answer:
             labelmap[index], scores[index] = square.undraw(answer.labels_hw), answer.score
         if progress:
-            progress(index + 1, len(grey))
+            progress(done + 1, len(seen))
+    labelmap = fill_between(labelmap, seen)
     if modality == "CT":
         labelmap = without_airway(labelmap, *_hu_and_spacing(volume, plane))
     labelmap = clean_lungs(labelmap)
     labelmap[~np.isin(labelmap, LUNGS[options.lungs])] = 0
     return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores)
+
+
+def _in_order(ask: Callable[[int], SliceAnswer | None], seen: Sequence[int], threads: int) -> Iterator:
+    """What `ask` says about each number, by several threads that run a few slices ahead."""
+    if threads == 1:
+        yield from map(ask, seen)
+        return
+    pool = ThreadPoolExecutor(threads, "slices")
+    try:
+        waiting: deque[Future] = deque()
+        for index in seen:
+            waiting.append(pool.submit(ask, index))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        for future in waiting:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _PromptPlan:
@@ -119,6 +147,7 @@ class _PromptPlan:
         options: Options,
     ) -> None:
         self.model = model
+        self.slices = plane.size_nhw[0]
         self.points = _points_by_slice(options.points, plane, volume)
         self.boxes = _boxes_by_slice(options.boxes, plane, volume)
         self.rough = None
@@ -127,6 +156,10 @@ class _PromptPlan:
         for index in {*self.points, *self.boxes}:
             for question in self.of_slice(index):
                 model.check_prompts(question.prompts, plane.size_nhw[1:])
+
+    def slices_to_see(self, every: int) -> list[int]:
+        """Numbers of the slices that the model is shown: each `every`-th, the last one, and those with prompts."""
+        return sorted({*range(0, self.slices, every), self.slices - 1, *self.points, *self.boxes})
 
     def of_slice(self, index: int) -> list[Question]:
         points, boxes = self.points.get(index, []), self.boxes.get(index, [])
