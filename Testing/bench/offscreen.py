@@ -1,0 +1,32 @@
+"""VTK render windows that draw into memory, and their pictures as Qt images."""
+
+from __future__ import annotations
+
+import numpy as np
+import qt
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+
+def render_window(width: int, height: int) -> vtk.vtkRenderWindow:
+    """A window that is never shown."""
+    window = vtk.vtkRenderWindow()
+    window.SetOffScreenRendering(1)
+    window.SetMultiSamples(0)
+    window.SetSize(width, height)
+    return window
+
+
+def picture(window: vtk.vtkRenderWindow) -> qt.QImage:
+    """Renders the window; an RGB image of its size."""
+    window.Render()
+    grab = vtk.vtkWindowToImageFilter()
+    grab.SetInput(window)
+    grab.ReadFrontBufferOff()
+    grab.SetInputBufferTypeToRGB()
+    grab.Update()
+    image = grab.GetOutput()
+    columns, rows, _ = image.GetDimensions()
+    pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(rows, columns, 3)
+    flipped = np.ascontiguousarray(pixels[::-1])
+    return qt.QImage(flipped.data, columns, rows, 3 * columns, qt.QImage.Format_RGB888).copy()

@@ -1,0 +1,106 @@
+"""Pictures of the module for a person to look at: ``python -m bench.screenshots FOLDER``.
+
+Needs ``Testing`` and ``SAMLungSeg`` on the path (PYTHONPATH). The pictures are the test bench's, not Slicer's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import bench
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 300
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Draws every picture into a folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the pictures are written")
+    folder = parser.parse_args(arguments).folder
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    application = bench.start()
+    for story in (ct_story, xray_story):
+        application.reset()
+        story(folder)
+
+
+def ct_story(folder: Path) -> None:
+    """A CT: opened, segmented, compared with the truth, corrected by a point."""
+    volume, truth = _phantom("loadPhantomCT")
+    window = _open()
+    _grab(window, folder / "1-ct-opened.png")
+    window.click(window.ui.segmentVolumeButton)
+    _wait(window)
+    _grab(window, folder / "2-ct-segmented.png")
+    window.choose(window.ui.referenceSelector, truth)
+    window.click(window.ui.evaluateButton)
+    _wait(window)
+    _grab(window, folder / "3-ct-evaluated.png")
+    lung_ras = _centre(truth, volume, 1)
+    window.jump(lung_ras)
+    window.click(window.ui.positiveButton)
+    window.click_in_view("Red", lung_ras)
+    _wait(window)
+    _grab(window, folder / "4-ct-point-preview.png")
+    window.close()
+
+
+def xray_story(folder: Path) -> None:
+    """A chest X-ray: opened and segmented."""
+    _phantom("loadPhantomXray")
+    window = _open()
+    window.click(window.ui.segmentVolumeButton)
+    _wait(window)
+    _grab(window, folder / "5-xray-segmented.png")
+    window.close()
+
+
+def _phantom(loader: str) -> tuple[Any, Any]:
+    import slicer
+
+    sampledata = importlib.import_module("SAMLungSegSlicer.sampledata")
+    volume, truth = getattr(sampledata, loader)()
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    return volume, truth
+
+
+def _open() -> Any:
+    from bench.window import ModuleWindow
+
+    module = importlib.import_module("SAMLungSeg")
+    return ModuleWindow(module.SAMLungSegWidget, module.__file__, size=(1280, 960))
+
+
+def _wait(window: Any) -> None:
+    window.wait(0.2)  # a preview starts a little after the prompt
+    window.wait_until(lambda: not window.widget.worker.isBusy(), PATIENCE_S)
+
+
+def _centre(segmentation: Any, volume: Any, label: int) -> np.ndarray:
+    """A position (mm, RAS) in the middle of one lung's largest slice."""
+    import slicer
+    import vtk
+
+    bridge = importlib.import_module("SAMLungSegSlicer.bridge")
+    lung_kji = bridge.labelmapFromNode(segmentation, volume).array_kji == label
+    k = int(lung_kji.sum(axis=(1, 2)).argmax())
+    j, i = np.argwhere(lung_kji[k]).mean(axis=0)
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return (slicer.util.arrayFromVTKMatrix(matrix) @ [i, j, k, 1])[:3]
+
+
+def _grab(window: Any, path: Path) -> None:
+    logger.info("%s", window.grab(path))
+
+
+if __name__ == "__main__":
+    main()
