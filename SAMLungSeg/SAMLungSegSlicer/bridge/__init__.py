@@ -1,0 +1,35 @@
+"""The only place where MRML nodes become the library's types and back. Main thread only."""
+
+from SAMLungSegSlicer.bridge.markups import PointCounts, boxesFromRois, countPoints, pointsFromMarkups
+from SAMLungSegSlicer.bridge.planes import cutFromSliceNode
+from SAMLungSegSlicer.bridge.segmentations import (
+    ensureLungSegments,
+    ensureSegmentation,
+    findLungSegments,
+    labelmapFromNode,
+    writeCut,
+    writeLabelmap,
+)
+from SAMLungSegSlicer.bridge.tables import plotFromTable, tableFromDataFrame
+from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix
+from SAMLungSegSlicer.bridge.views import jumpTo
+from SAMLungSegSlicer.bridge.volumes import volumeFromNode
+
+__all__ = [
+    "PointCounts",
+    "boxesFromRois",
+    "countPoints",
+    "cutFromSliceNode",
+    "ensureLungSegments",
+    "ensureSegmentation",
+    "findLungSegments",
+    "ijkToWorldMatrix",
+    "jumpTo",
+    "labelmapFromNode",
+    "plotFromTable",
+    "pointsFromMarkups",
+    "tableFromDataFrame",
+    "volumeFromNode",
+    "writeCut",
+    "writeLabelmap",
+]

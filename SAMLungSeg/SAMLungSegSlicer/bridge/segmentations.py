@@ -1,0 +1,260 @@
+"""Right and left lung as segments: found or made, written, read."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import slicer
+import vtk
+
+from SAMLungSegLib.errors import GeometryError, PromptError, VolumeError
+from SAMLungSegSlicer.bridge.grids import GEOMETRY, Grid, gridOf, referenceGrid
+from SAMLungSegSlicer.bridge.layers import (
+    WholeGrid,
+    announce,
+    checkedSegmentation,
+    clearSegment,
+    readSegment,
+    setVoxels,
+    withLabelmaps,
+)
+from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, nodeToWorldMatrix
+from SAMLungSegSlicer.bridge.volumes import volumeFromNode
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.volume import Volume
+    from SAMLungSegLib.volume.cut import SliceCut
+
+logger = logging.getLogger(__name__)
+
+_RIGHT, _LEFT = 1, 2
+_LABELS_OF = {"both": (_RIGHT, _LEFT), "right": (_RIGHT,), "left": (_LEFT,)}
+
+_LUNG_CODES = {("SCT", "39607008"), ("SRT", "T-28000")}
+_SIDE_CODES = {
+    _RIGHT: {("SCT", "24028007"), ("SRT", "G-A100")},
+    _LEFT: {("SCT", "7771000"), ("SRT", "G-A101")},
+}
+_ONE_LUNG_CODES = {_RIGHT: {("SCT", "3341006"), ("SRT", "T-28100")}, _LEFT: {("SCT", "44029006"), ("SRT", "T-28500")}}
+_LUNG_WORDS = {"lung", "lungs"}
+_SIDE_WORDS = {_RIGHT: {"right", "r", "rt"}, _LEFT: {"left", "l", "lt"}}
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+def ensureSegmentation(
+    volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None = None
+) -> slicer.vtkMRMLSegmentationNode:
+    """A segmentation that lungs of a volume can be written to.
+
+    Args:
+        volumeNode: what is segmented.
+        segmentationNode: taken as it is where given; it gets the volume's geometry only where it has none. None makes
+            a new one on the volume's geometry and under the volume's parent transform.
+    Raises:
+        VolumeError: the segmentation is kept as surfaces or contours, or the volume has no voxels.
+        GeometryError: a non-linear transform.
+    """
+    if segmentationNode is None:
+        gridOf(volumeNode, volumeNode)  # refuses the volume before a node is made
+        name = slicer.mrmlScene.GenerateUniqueName(f"{volumeNode.GetName()} lungs")
+        segmentationNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    gridOf(volumeNode, segmentationNode)
+    segmentation = checkedSegmentation(segmentationNode)
+    if not segmentation.GetConversionParameter(GEOMETRY):
+        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    if segmentationNode.GetDisplayNode() is None:
+        segmentationNode.CreateDefaultDisplayNodes()
+    return segmentationNode
+
+
+def ensureLungSegments(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[int, str]:
+    """Segment IDs by label (1 right, 2 left).
+
+    Lungs that are there already are found by terminology, else by name, and stay as they look. Missing ones are added,
+    empty, with the standard names, colours and terminology.
+
+    Raises:
+        VolumeError: the segmentation is kept as surfaces or contours.
+    """
+    from SAMLungSegLib.volume import SEGMENTS
+
+    segmentation = checkedSegmentation(segmentationNode)
+    ids = findLungSegments(segmentationNode)
+    for lung in SEGMENTS:
+        if lung.label not in ids:
+            colour = [value / 255 for value in lung.colour]
+            ids[lung.label] = segmentation.AddEmptySegment(lung.name.replace(" ", "_"), lung.name, colour)
+            segment = segmentation.GetSegment(ids[lung.label])
+            segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), lung.terminology)
+    return {label: ids[label] for label in sorted(ids)}
+
+
+def findLungSegments(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[int, str]:
+    """Segment IDs by label of the lungs that are there, found by terminology, else by name.
+
+    Names are 'lung' with a side, in any case, order and spelling: 'Right lung', 'lung_left', 'LungR', 'L lung'.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    found: dict[int, str] = {}
+    for sideOf in (_sideByTerminology, _sideByName):
+        for segmentId in segmentation.GetSegmentIDs():
+            label = sideOf(segmentation.GetSegment(segmentId))
+            if label is not None and segmentId not in found.values():
+                found.setdefault(label, segmentId)
+    return found
+
+
+def writeLabelmap(
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+    labelmap_kji: np.ndarray,
+    volumeNode: slicer.vtkMRMLVolumeNode,
+    lungs: str = "both",
+) -> None:
+    """Replace the lungs of a segmentation; all other segments keep every voxel, overlapping ones too.
+
+    Args:
+        segmentationNode: under any linear transform.
+        labelmap_kji: integer, on the grid of the volume; 1 right, 2 left. A lung without a voxel stays as an empty
+            segment.
+        volumeNode: what was segmented.
+        lungs: 'both', 'right' or 'left'; the other lung stays as it is.
+    Raises:
+        GeometryError: the labelmap has another size than the volume, or a non-linear transform.
+        VolumeError: the segmentation is kept as surfaces or contours.
+        PromptError: `lungs` is something else.
+    """
+    labels = lungLabels(lungs)
+    grid = gridOf(volumeNode, segmentationNode)
+    if labelmap_kji.shape != grid.size_kji:
+        raise GeometryError(
+            f"The labelmap has shape {labelmap_kji.shape}; expected {grid.size_kji} as volume {volumeNode.GetName()}."
+        )
+    segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
+    for label in labels:
+        clearSegment(segmentation, ids[label])
+    setVoxels(segmentation, {ids[label]: labelmap_kji == label for label in labels}, WholeGrid(), grid)
+    announce(segmentationNode, [ids[label] for label in labels])
+
+
+def writeCut(
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+    labels_hw: np.ndarray,
+    cut: SliceCut,
+    volumeNode: slicer.vtkMRMLVolumeNode,
+    lungs: str = "both",
+    insideMask_hw: np.ndarray | None = None,
+) -> None:
+    """Replace the lungs in one slice; no voxel of another slice, another segment or another lung changes.
+
+    A lung that is kept on another grid than the volume's is brought onto it first, by nearest neighbour.
+
+    Args:
+        segmentationNode: under any linear transform.
+        labels_hw: integer (H, W), pixels of the cut; 1 right, 2 left.
+        cut: of the volume.
+        volumeNode: what was segmented.
+        lungs: 'both', 'right' or 'left'.
+        insideMask_hw: bool (H, W), the pixels that may change; None for all.
+    Raises:
+        GeometryError: the pixels do not fit the cut or the cut the volume, or a non-linear transform.
+        VolumeError: the segmentation is kept as surfaces or contours.
+        PromptError: `lungs` is something else.
+    """
+    labels = lungLabels(lungs)
+    grid = gridOf(volumeNode, segmentationNode)
+    inside = _changeable(labels_hw, cut, insideMask_hw, grid)
+    segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
+    wanted = {ids[label]: labels_hw == label for label in labels}
+    announce(segmentationNode, setVoxels(segmentation, wanted, cut, grid, inside))
+
+
+def labelmapFromNode(
+    node: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLVolumeNode,
+    volumeNode: slicer.vtkMRMLVolumeNode | None = None,
+) -> Volume:
+    """A segmentation or a labelmap volume as a labelmap; 1 right, 2 left lung.
+
+    Args:
+        node: a segmentation, whose lungs are found by terminology or name, comes as uint8; a voxel in both lungs is
+            right. A labelmap volume, or a volume of whole numbers, comes with its own grid, values and type.
+        volumeNode: the grid for a segmentation; None for the segmentation's own reference geometry.
+    Raises:
+        VolumeError: the segmentation has no lung segment, no voxels, or there is no node.
+        GeometryError: a non-linear transform.
+    """
+    from SAMLungSegLib.volume import Volume
+
+    if node is None:
+        raise VolumeError("No labelmap is given; choose a segmentation or a labelmap volume.")
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        return volumeFromNode(node)
+    ids = findLungSegments(node)
+    if not ids:
+        raise VolumeError(_withoutLungs(node))
+    grid = referenceGrid(node) if volumeNode is None else gridOf(volumeNode, node)
+    segmentation = withLabelmaps(node.GetSegmentation(), grid)
+    labelmap = np.zeros(grid.size_kji, np.uint8)
+    for label in sorted(ids, reverse=True):
+        np.putmask(labelmap, readSegment(segmentation, ids[label], grid), label)
+    toWorld = nodeToWorldMatrix(node) @ grid.ijkToSegmentation if volumeNode is None else ijkToWorldMatrix(volumeNode)
+    return Volume(labelmap, toWorld, node.GetName())
+
+
+def lungLabels(lungs: str) -> tuple[int, ...]:
+    """Label values that 'both', 'right' or 'left' stands for.
+
+    Raises:
+        PromptError: it is something else.
+    """
+    if lungs not in _LABELS_OF:
+        raise PromptError(f"Lungs '{lungs}' is not one of {', '.join(_LABELS_OF)}.")
+    return _LABELS_OF[lungs]
+
+
+def _changeable(labels_hw: np.ndarray, cut: SliceCut, insideMask_hw: np.ndarray | None, grid: Grid) -> np.ndarray:
+    """Bool (H, W): the pixels that have a voxel and may change."""
+    for name, pixels in (("labels", labels_hw), ("mask", insideMask_hw)):
+        if pixels is not None and pixels.shape != cut.size_hw:
+            raise GeometryError(f"The slice's {name} have shape {pixels.shape}; expected (H, W) {cut.size_hw}.")
+    if cut.plane.size_kji != grid.size_kji:
+        raise GeometryError(f"The slice is of a volume of {cut.plane.size_kji} voxels, this one has {grid.size_kji}.")
+    return cut.inside_hw if insideMask_hw is None else cut.inside_hw & insideMask_hw
+
+
+def _sideByTerminology(segment: slicer.vtkSegment) -> int | None:
+    """By an entry 'context~category~type~modifier~...', whose parts are 'scheme^code^meaning'."""
+    name = slicer.vtkSegment.GetTerminologyEntryTagName()
+    entry = vtk.reference("") if segment.HasTag(name) else None
+    if entry is None:
+        return None
+    segment.GetTag(name, entry)
+    kind, modifier = (_code(part) for part in [*str(entry).split("~"), "", "", "", ""][2:4])
+    for label in (_RIGHT, _LEFT):
+        if kind in _ONE_LUNG_CODES[label] or (kind in _LUNG_CODES and modifier in _SIDE_CODES[label]):
+            return label
+    return None
+
+
+def _code(part: str) -> tuple[str, ...]:
+    return tuple(part.split("^")[:2])
+
+
+def _sideByName(segment: slicer.vtkSegment) -> int | None:
+    words = [word.lower() for word in _WORD.findall(segment.GetName() or "")]
+    if len(words) != 2 or not _LUNG_WORDS.intersection(words):
+        return None
+    return next((label for label, sides in _SIDE_WORDS.items() if sides.intersection(words)), None)
+
+
+def _withoutLungs(node: slicer.vtkMRMLSegmentationNode) -> str:
+    segmentation = node.GetSegmentation()
+    names = [segmentation.GetSegment(one).GetName() for one in segmentation.GetSegmentIDs()]
+    found = f"only {', '.join(names)}" if names else "no segment at all"
+    return (
+        f"Segmentation {node.GetName()} has {found}; expected segments named 'right lung' and 'left lung' "
+        "(or with that terminology), rename them."
+    )
