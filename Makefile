@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo-output
 
-.PHONY: demo test lint clean
+.PHONY: demo test screenshots bench lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,12 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed lint
 	$(BIN)/python -m pytest
+
+screenshots: $(VENV)/installed
+	PYTHONPATH=Testing:SAMLungSeg $(BIN)/python -m bench.screenshots $(OUTPUT)
+
+bench: $(VENV)/installed
+	$(BIN)/python Testing/benchmarks
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from SAMLungSegLib.cli import cache, demo, evaluate, models, segment, train
+from SAMLungSegLib.cli import batch, cache, demo, evaluate, models, segment, train
 from SAMLungSegLib.errors import SAMLungSegError
 
-COMMANDS = (segment, evaluate, models, cache, demo, train)
+COMMANDS = (segment, batch, evaluate, models, cache, demo, train)
 BAD_INPUT, INTERRUPTED = 2, 130
 
 

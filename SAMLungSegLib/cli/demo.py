@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SAMLungSegLib.cli.folders import check_writable, writable_folder
-from SAMLungSegLib.cli.results import default_format, describe, draw_overlay, segment_with_bar
+from SAMLungSegLib.cli.results import describe, draw_overlay, segment_with_bar
+from SAMLungSegLib.results import check_writable, default_format, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.evaluation import Evaluation

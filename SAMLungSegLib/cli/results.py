@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.results import lung_volumes_ml
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.models.base import PromptableModel
@@ -15,23 +15,6 @@ if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported 
     from SAMLungSegLib.volume import Volume
 
 MODALITY_TITLES = {"CT": "CT", "XRAY": "X-ray"}
-
-
-def default_format(path: Path) -> str:
-    """PNG for flat pictures, otherwise Slicer's segmentation."""
-    from SAMLungSegLib.volume.formats import PICTURE_EXTENSIONS
-
-    return "png" if path.suffix.lower() in PICTURE_EXTENSIONS and not path.is_dir() else "seg.nrrd"
-
-
-def check_format(volume: Volume, extension: str) -> None:
-    """Refuse a format that cannot hold the result, before the work is done.
-
-    Raises:
-        VolumeError: PNG for more than one slice.
-    """
-    if extension == "png" and 1 not in volume.size_kji:
-        raise VolumeError(f"PNG holds one slice and {volume.name} has several; use --format seg.nrrd, nrrd or nii.gz.")
 
 
 def segment_with_bar(volume: Volume, model: PromptableModel, options: Options) -> Segmentation:
@@ -70,10 +53,10 @@ def describe(segmentation: Segmentation) -> str:
     from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
 
     title = MODALITY_TITLES[segmentation.modality]
-    sizes = [int(np.sum(segmentation.labelmap_kji == label)) for label in (RIGHT_LUNG, LEFT_LUNG)]
+    sizes, unit = [int(np.sum(segmentation.labelmap_kji == label)) for label in (RIGHT_LUNG, LEFT_LUNG)], "pixels"
     if not any(sizes):
         return f"{title}, no lung found"
-    volume, unit = segmentation.volume, "pixels"
-    if volume.has_physical_spacing and 1 not in volume.size_kji:
-        sizes, unit = [round(size * volume.voxel_ml) for size in sizes], "ml"
+    volumes_ml = lung_volumes_ml(segmentation.labelmap_kji, segmentation.volume)
+    if volumes_ml is not None:
+        sizes, unit = [round(volume_ml) for volume_ml in volumes_ml], "ml"
     return f"{title}, right lung {sizes[0]} {unit}, left lung {sizes[1]} {unit}"

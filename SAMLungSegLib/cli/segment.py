@@ -5,35 +5,45 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SAMLungSegLib.cli.folders import check_writable, writable_folder
-from SAMLungSegLib.cli.results import (
-    check_format,
-    default_format,
-    describe,
-    draw_overlay,
-    overlay_path,
-    segment_with_bar,
-)
+from SAMLungSegLib.cli.results import describe, draw_overlay, overlay_path, segment_with_bar
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.results import FORMATS, check_format, check_writable, default_format, result_path, writable_folder
 
 if TYPE_CHECKING:
-    from SAMLungSegLib.models.base import PromptableModel
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
+    from SAMLungSegLib.replay import ModelChoice, Recipe
 
-FORMATS = ("seg.nrrd", "nrrd", "nii.gz", "png")
+# What a recipe decides, and what these are where they are not given.
+_OF_A_RECIPE = {
+    "modality": "auto",
+    "window": "lung",
+    "lungs": "both",
+    "points": [],
+    "boxes": [],
+    "threshold": 0.5,
+    "model": "lung-compact",
+    "no_cache": False,
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "segment",
         help="write right and left lung of CT volumes and chest X-rays",
-        description="For each INPUT writes <name>_lungs.<format> on the input's own grid: 1 = right, 2 = left lung.",
+        description="For each INPUT writes <name>_lungs.<format> on the input's own grid: 1 = right, 2 = left lung, "
+        "and <name>_lungs.json, which says how it was made.",
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or DICOM folder")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="image file or DICOM folder")
+    parser.add_argument(
+        "--replay",
+        type=Path,
+        metavar="FILE",
+        help="make a result again from its .seg.nrrd or .json; INPUT and --weights where these have moved",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--format", choices=FORMATS, help="default: png for PNG, JPEG and TIFF input, else seg.nrrd")
     parser.add_argument("--series", help="DICOM series UID, where a folder holds several")
@@ -68,7 +78,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.pipeline import Options
+    from SAMLungSegLib.replay import ModelChoice
 
+    if arguments.replay is not None:
+        return _replay(arguments)
+    if not arguments.inputs:
+        raise VolumeError("No INPUT was given; give an image file or a DICOM folder, or --replay FILE.")
     options = Options(
         modality=None if arguments.modality == "auto" else arguments.modality,
         window=arguments.window,
@@ -79,37 +94,60 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if len(arguments.inputs) > 1 and (options.points or options.boxes):
         raise PromptError("Points and boxes are voxels of one image; give one INPUT with them.")
+    choice = ModelChoice(arguments.model, arguments.weights, not arguments.no_cache)
     targets = _targets(arguments)
     check_writable(arguments.output)
     failures = 0
     for path, target in targets.items():
         try:
-            _segment_one(path, target, options, arguments)
+            _segment_one(path, target, options, choice, arguments)
         except SAMLungSegError as error:
             failures += 1
             print(f"samlungseg: {error}", file=sys.stderr)
     return 2 if failures else 0
 
 
-@cache
-def _model(name: str, weights: Path | None, device: str, keeps_embeddings: bool) -> PromptableModel:
-    """Loaded once, after the first image was read, so that bad input is told at once."""
-    from SAMLungSegLib.embedding import cached
-    from SAMLungSegLib.models import load_model
+def _replay(arguments: argparse.Namespace) -> int:
+    """Make a result again, of the same image with the same weights."""
+    from SAMLungSegLib.replay import read_recipe
 
-    model = load_model(name, weights=weights, device=device)
-    return cached(model) if keeps_embeddings else model
+    recipe = read_recipe(arguments.replay)
+    given = [name for name, usual in _OF_A_RECIPE.items() if getattr(arguments, name) != usual]
+    if given:
+        raise PromptError(f"{arguments.replay} says itself how it was made; leave out {', '.join(given)}.")
+    if len(arguments.inputs) > 1:
+        raise PromptError(f"--replay makes one result again, and {len(arguments.inputs)} INPUTs were given; give one.")
+    choice = replace(recipe.model, weights=arguments.weights or recipe.model.weights)
+    recipe.check_model(choice)
+    arguments.inputs = arguments.inputs or [Path(recipe.image)]
+    arguments.series = arguments.series or recipe.series
+    ((path, target),) = _targets(arguments).items()
+    check_writable(arguments.output)
+    _segment_one(path, target, recipe.options, choice, arguments, recipe)
+    return 0
 
 
-def _segment_one(path: Path, target: Path, options: Options, arguments: argparse.Namespace) -> None:
+def _segment_one(
+    path: Path,
+    target: Path,
+    options: Options,
+    choice: ModelChoice,
+    arguments: argparse.Namespace,
+    made_by: Recipe | None = None,
+) -> None:
+    from SAMLungSegLib.replay import recipe_of, save
     from SAMLungSegLib.volume import read_volume
 
-    volume = read_volume(path, series=arguments.series)
+    series = arguments.series
+    volume = read_volume(path, series=series)
+    if made_by is not None:
+        made_by.check_image(volume)
     check_format(volume, arguments.format or default_format(path))
-    model = _model(arguments.model, arguments.weights, arguments.device, not arguments.no_cache)
+    model = choice.load(arguments.device)
     segmentation = segment_with_bar(volume, model, options)
+    recipe = recipe_of(segmentation, options, choice, str(model.device), image=path, series=series)
     writable_folder(target.parent)
-    segmentation.save(target)
+    save(segmentation, target, recipe)
     print(f"{target}  {describe(segmentation)}")
     if arguments.overlay:
         print(draw_overlay(segmentation, target.parent))
@@ -121,14 +159,15 @@ def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
     Raises:
         VolumeError: two outputs would be one file, or an output would replace an input or a file that is there.
     """
+    from SAMLungSegLib.replay import recipe_path
     from SAMLungSegLib.volume import image_name
 
     targets: dict[Path, Path] = {}
     owners: dict[Path, Path] = {}
     for path in dict.fromkeys(arguments.inputs):
-        name = image_name(path)
-        target = arguments.output / f"{name}_lungs.{arguments.format or default_format(path)}"
-        for file in (target, overlay_path(arguments.output, name)) if arguments.overlay else (target,):
+        target = result_path(path, arguments.output, arguments.format)
+        overlay = [overlay_path(arguments.output, image_name(path))] if arguments.overlay else []
+        for file in (target, *overlay, recipe_path(target)):
             if file in owners:
                 raise VolumeError(f"{owners[file]} and {path} would both be written to {file}; use two folders.")
             owners[file] = path

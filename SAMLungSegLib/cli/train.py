@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from SAMLungSegLib.cli.folders import writable_folder
+from SAMLungSegLib.results import writable_folder
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet
-from SAMLungSegLib.evaluation.files import replacing
+from SAMLungSegLib.evaluation.files import write_csv, write_text
 from SAMLungSegLib.evaluation.images import Images, with_images
 from SAMLungSegLib.evaluation.measure import WORST_KEPT, ComparedSlice, Evaluation, lowest_slices, with_distinct_names
 from SAMLungSegLib.evaluation.tables import (
@@ -60,11 +60,11 @@ def write_report(
     per_slice, per_volume = joined_tables(evaluations)
     summary = summarise_tables(per_slice, per_volume)
     written = [
-        _write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_csv(table, folder / f"{name}.csv")
         for name, table in (("per_slice", per_slice), ("per_volume", per_volume), ("summary", summary))
     ]
     worst_first = lowest_slices(evaluations, worst)
-    written.append(_write_text(folder / "summary.md", _markdown(evaluations, summary, per_volume, worst_first)))
+    written.append(write_text(_markdown(evaluations, summary, per_volume, worst_first), folder / "summary.md"))
     box_plot(folder / "box_plot.png", per_slice, title=f"Agreement per slice ({_sizes(evaluations)})")
     written.append(folder / "box_plot.png")
     sheet = folder / "worst_slices.png"
@@ -134,9 +134,3 @@ def _sizes(evaluations: Sequence[Evaluation]) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _write_text(path: Path, text: str) -> Path:
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-    return path

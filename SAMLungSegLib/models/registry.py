@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import platformdirs
-
 from SAMLungSegLib.errors import ModelError
 
 Family = Literal["sam", "medsam", "compact"]
@@ -82,6 +80,8 @@ def model_spec(name: str) -> ModelSpec:
 
 def cache_folder() -> Path:
     """What can be had again lies here: $SAMLUNGSEG_CACHE, or the user's cache folder of this program."""
+    import platformdirs  # Slicer comes without it, and lists the models before anything is installed
+
     root = os.environ.get(CACHE_VARIABLE)
     return Path(root).expanduser() if root else platformdirs.user_cache_path("SAMLungSeg", appauthor=False)
 

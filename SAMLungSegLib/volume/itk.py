@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -19,6 +21,29 @@ _NO_READER_WORDS = ("cannot read requested file", "unable to determine imageio")
 _REASON_LENGTH = 160
 
 
+class _Quiet:
+    """Keeps ITK's warnings, which are of the whole process, off while any thread wants that."""
+
+    def __init__(self) -> None:
+        self._lock, self._count, self._shown = Lock(), 0, True
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._count == 0:
+                self._shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+                sitk.ProcessObject.SetGlobalWarningDisplay(False)
+            self._count += 1
+
+    def end(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._count == 0:
+                sitk.ProcessObject.SetGlobalWarningDisplay(self._shown)
+
+
+_quiet = _Quiet()
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Keep ITK's warnings off the terminal and turn its exceptions into one-line errors about `path`.
@@ -27,8 +52,8 @@ def readable(path: Path) -> Iterator[None]:
         GeometryError: the file's directions or spacings cannot be used.
         VolumeError: anything else that ITK refuses.
     """
-    shows_warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    check_name(path)
+    _quiet.begin()
     try:
         yield
     except RuntimeError as error:
@@ -39,7 +64,20 @@ def readable(path: Path) -> Iterator[None]:
     except OSError as error:
         raise VolumeError(f"{path} cannot be read: {error.strerror or error}.") from error
     finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shows_warnings)
+        _quiet.end()
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that is no text: SimpleITK ends the whole process on it.
+
+    Raises:
+        VolumeError: with the name as far as it is text.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        name = os.fsencode(path).decode(errors="replace")
+        raise VolumeError(f"{name} has a name that is no UTF-8 text; rename it.") from error
 
 
 def _refusal(path: Path, reason: str) -> str:

@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.volume.completeness import check_complete
 from SAMLungSegLib.volume.formats import NIFTI_EXTENSIONS
-from SAMLungSegLib.volume.itk import itk_reason, set_ijk_to_ras
+from SAMLungSegLib.volume.itk import check_name, itk_reason, set_ijk_to_ras
 from SAMLungSegLib.volume.types import Volume
 
 LABELMAP_EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
@@ -152,6 +152,7 @@ def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, segments: Se
 
 
 def _write_whole(image: sitk.Image, path: Path, extension: str) -> None:
+    check_name(path)
     if not path.parent.is_dir():
         raise VolumeError(f"{path} cannot be written: its folder does not exist, create it first.")
     temporary = path.with_name(f".{uuid.uuid4().hex}{extension}")

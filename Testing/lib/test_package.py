@@ -15,12 +15,16 @@ SOURCES = sorted(LIBRARY.rglob("*.py"))
 LAYERS = (  # a module may import from its own row and from rows above it
     ("errors",),
     ("volume",),
-    ("intensity", "postprocess", "metrics", "phantom"),
+    ("intensity", "interpolate", "postprocess", "metrics", "phantom"),
+    ("results",),
     ("prompts",),
     ("models",),
+    ("predictor",),
     ("embedding",),
     ("pipeline", "evaluation"),
+    ("replay",),
     ("training",),
+    ("batch",),
     ("cli",),
 )
 WITHOUT_TORCH = tuple(name for row in LAYERS for name in row if name != "training")

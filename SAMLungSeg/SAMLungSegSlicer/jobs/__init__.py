@@ -1,0 +1,25 @@
+"""What the module does, each job in three parts.
+
+The constructor reads the scene, `run` computes on plain data on any thread, `finish` writes into the scene. Constructor
+and `finish` belong to the main thread. A job that is cancelled or fails has changed nothing.
+"""
+
+from SAMLungSegSlicer.jobs.cohorts import Case, FolderJob
+from SAMLungSegSlicer.jobs.downloading import DownloadJob
+from SAMLungSegSlicer.jobs.evaluating import EvaluateJob, EvaluationNodes, WorstSlice
+from SAMLungSegSlicer.jobs.memory import releaseMemory
+from SAMLungSegSlicer.jobs.segmenting import SegmentSliceJob, SegmentVolumeJob
+from SAMLungSegSlicer.jobs.settings import Settings
+
+__all__ = [
+    "Case",
+    "DownloadJob",
+    "EvaluateJob",
+    "EvaluationNodes",
+    "FolderJob",
+    "SegmentSliceJob",
+    "SegmentVolumeJob",
+    "Settings",
+    "WorstSlice",
+    "releaseMemory",
+]

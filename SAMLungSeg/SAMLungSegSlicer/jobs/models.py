@@ -1,0 +1,63 @@
+"""Models stay in memory between jobs."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SAMLungSegSlicer.imports import keepTritonApart
+from SAMLungSegSlicer.jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.models.base import PromptableModel
+
+
+class ModelCache:
+    """The models used last, each loaded once; any thread may ask.
+
+    As in the command line, models that encode slowly keep their embeddings on disk.
+    """
+
+    def __init__(self, capacity: int = 2) -> None:
+        self._capacity = capacity
+        self._models: OrderedDict[tuple, PromptableModel] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, settings: Settings) -> PromptableModel:
+        """The model of `settings`; weights that have changed on disk are loaded again.
+
+        Raises:
+            ModelError: the model is unknown, or its weights are absent or do not fit.
+        """
+        keepTritonApart()
+        from SAMLungSegLib import load_model
+        from SAMLungSegLib.embedding import cached
+
+        key = (settings.model, _stamp(settings.weights), settings.device or "auto")
+        with self._lock:
+            if key not in self._models:
+                model = load_model(settings.model, weights=settings.weights or None, device=settings.device or "auto")
+                self._models[key] = cached(model)
+            self._models.move_to_end(key)
+            while len(self._models) > self._capacity:
+                self._models.popitem(last=False)
+            return self._models[key]
+
+    def clear(self) -> None:
+        """Drop all models."""
+        with self._lock:
+            self._models.clear()
+
+
+def _stamp(weights: Path | str | None) -> tuple | None:
+    """What changes when a file is replaced; a file that is absent is left to the library to explain."""
+    path = Path(weights) if weights else None
+    if path is None or not path.is_file():
+        return weights and (str(weights),)
+    status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
+
+
+models = ModelCache()

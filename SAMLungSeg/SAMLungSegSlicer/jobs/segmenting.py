@@ -1,0 +1,149 @@
+"""Lungs of a whole volume, and of the slice that a view shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import slicer
+
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.jobs.images import imageOf
+from SAMLungSegSlicer.jobs.models import models
+from SAMLungSegSlicer.jobs.segmenters import segmenters
+from SAMLungSegSlicer.jobs.settings import Settings
+from SAMLungSegSlicer.jobs.targets import Target
+
+if TYPE_CHECKING:
+    from SAMLungSegLib import Segmentation, VolumeBox, VolumePoint
+    from SAMLungSegLib.pipeline import SliceSegmentation
+
+
+class _SegmentJob:
+    """What both jobs remember of the scene.
+
+    Attributes:
+        target: the nodes; after `finish` its `discarded` says why a result was not written.
+    """
+
+    def __init__(
+        self,
+        volumeNode: slicer.vtkMRMLVolumeNode | None,
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None,
+        settings: Settings,
+        points: Sequence[VolumePoint],
+        boxes: Sequence[VolumeBox],
+    ) -> None:
+        self.target = Target(volumeNode, segmentationNode)
+        self._image = imageOf(volumeNode)
+        self._settings, self._points, self._boxes = settings, tuple(points), tuple(boxes)
+
+
+class SegmentVolumeJob(_SegmentJob):
+    """Right and left lung of a volume: prepared and finished on the main thread, run on any.
+
+    Example:
+        >>> job = SegmentVolumeJob(volumeNode, None, Settings(lungs="right"))
+        >>> segmentationNode = job.finish(job.run())
+    """
+
+    def __init__(
+        self,
+        volumeNode: slicer.vtkMRMLVolumeNode | None,
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None,
+        settings: Settings,
+        *,
+        points: Sequence[VolumePoint] = (),
+        boxes: Sequence[VolumeBox] = (),
+    ) -> None:
+        """Copy the voxels.
+
+        Args:
+            volumeNode: CT or X-ray.
+            segmentationNode: where the lungs go; None makes a new one in the end.
+            settings: modality, window, model, which lungs.
+            points, boxes: prompts in voxels of the volume (`bridge.pointsFromMarkups`, `bridge.boxesFromRois`).
+        Raises:
+            SAMLungSegError: no volume, one without voxels or in colour, or a non-linear transform.
+        """
+        super().__init__(volumeNode, segmentationNode, settings, points, boxes)
+
+    def run(
+        self, progress: Callable[[int, int], None] | None = None, cancelled: Callable[[], bool] = lambda: False
+    ) -> Segmentation:
+        """Find the lungs, on any thread; progress is in slices.
+
+        Raises:
+            CancelledError: `cancelled` said so.
+            SAMLungSegError: wrong settings or prompts, or the model cannot be loaded.
+        """
+        from SAMLungSegLib import segment_volume
+
+        options = self._settings.options(self._points, self._boxes)
+        model = models.get(self._settings)
+        return segment_volume(self._image.volume, model, options, progress=progress, cancelled=cancelled)
+
+    def finish(self, result: Segmentation) -> slicer.vtkMRMLSegmentationNode | None:
+        """Write the lungs into the segmentation, as one step that can be undone.
+
+        Returns:
+            The segmentation; None, with nothing changed, when the volume or the segmentation is not what it was when
+            the job began: `target.discarded` says why.
+        """
+        target, lungs = self.target, self._settings.lungs
+        return target.write(lambda node: bridge.writeLabelmap(node, result.labelmap_kji, target.volumeNode, lungs))
+
+
+class SegmentSliceJob(_SegmentJob):
+    """Right and left lung of the slice that a view shows; one that was looked at lately is not encoded again.
+
+    Example:
+        >>> job = SegmentSliceJob(volumeNode, slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed"), None, Settings())
+        >>> segmentationNode = job.finish(job.run())
+    """
+
+    def __init__(
+        self,
+        volumeNode: slicer.vtkMRMLVolumeNode | None,
+        sliceNode: slicer.vtkMRMLSliceNode,
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None,
+        settings: Settings,
+        *,
+        points: Sequence[VolumePoint] = (),
+        boxes: Sequence[VolumeBox] = (),
+    ) -> None:
+        """Copy the voxels, unless they are as they were for the last job, and remember the view's plane.
+
+        Args:
+            volumeNode: CT or X-ray.
+            sliceNode: of the view; any orientation.
+            segmentationNode: where the lungs go; None makes a new one in the end.
+            settings: modality, window, model, which lungs.
+            points, boxes: prompts in voxels of the volume; those that are not in the slice are left out.
+        Raises:
+            SAMLungSegError: as of `SegmentVolumeJob`, or the view shows no part of the volume.
+        """
+        super().__init__(volumeNode, segmentationNode, settings, points, boxes)
+        self._cut = bridge.cutFromSliceNode(sliceNode, volumeNode)
+
+    def run(
+        self, progress: Callable[[int, int], None] | None = None, cancelled: Callable[[], bool] = lambda: False
+    ) -> SliceSegmentation:
+        """Find the lungs in the slice, on any thread.
+
+        Raises:
+            CancelledError: `cancelled` said so.
+            SAMLungSegError: wrong settings or prompts, or the model cannot be loaded.
+        """
+        options = self._settings.options(self._points, self._boxes)
+        return segmenters.segment(self._image, self._cut, self._settings, options, cancelled)
+
+    def finish(self, result: SliceSegmentation) -> slicer.vtkMRMLSegmentationNode | None:
+        """Write the lungs into the slice's voxels, as one step that can be undone; nothing else changes.
+
+        Returns:
+            The segmentation; None, with nothing changed, when the volume or the segmentation is not what it was when
+            the job began: `target.discarded` says why.
+        """
+        target, lungs = self.target, self._settings.lungs
+        return target.write(lambda node: bridge.writeCut(node, result.labels_hw, result.cut, target.volumeNode, lungs))

@@ -1,0 +1,157 @@
+"""`samlungseg batch`: a cohort in, labelmaps and one table out; it goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SAMLungSegLib.results import FORMATS
+
+if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
+    from SAMLungSegLib.batch import BatchResult, Settings
+
+SOME_FAILED = 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "batch",
+        help="segment a cohort: resumable, with one table and a report over all",
+        description="Segments all images of each INPUT into DIR, with table.csv and summary.html over all. Give the "
+        "same command again to go on after it was stopped, or to add new images.",
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="folder (with all below it), list (.csv, .json), 'pattern' or file"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="labelmaps, named as the images, to measure by")
+    parser.add_argument("--format", choices=FORMATS, help="default: png for PNG, JPEG and TIFF input, else seg.nrrd")
+    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto")
+    parser.add_argument("--window", default="lung", help="CT window, as for 'segment'")
+    parser.add_argument("--lungs", choices=("both", "right", "left"), default="both")
+    parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is lung")
+    parser.add_argument("--model", default="lung-compact", help="see 'samlungseg models list'")
+    parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--no-cache", action="store_true", help="keep no embeddings on disk")
+    parser.add_argument("--no-overlay", action="store_true", help="draw no pictures")
+    parser.add_argument("--retry-failed", action="store_true", help="try cases again that failed before")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (Dask)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and how long it may take")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run or preview; 2 when a case failed."""
+    from SAMLungSegLib import batch
+
+    if arguments.dry_run:
+        return _preview(arguments)
+    with _bar() as progress, _stopped_by_sigterm():
+        result = batch.run(
+            arguments.inputs,
+            arguments.output,
+            _settings(arguments),
+            reference=arguments.reference,
+            retry_failed=arguments.retry_failed,
+            workers=arguments.workers,
+            scheduler=arguments.scheduler,
+            progress=progress,
+        )
+    _show(result)
+    return SOME_FAILED if result.failed else 0
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    from SAMLungSegLib.batch import Settings
+    from SAMLungSegLib.pipeline import Options
+    from SAMLungSegLib.replay import ModelChoice
+
+    return Settings(
+        Options(
+            modality=None if arguments.modality == "auto" else arguments.modality,
+            window=arguments.window,
+            threshold=arguments.threshold,
+            lungs=arguments.lungs,
+        ),
+        ModelChoice(arguments.model, arguments.weights, not arguments.no_cache),
+        arguments.device,
+        arguments.format,
+        not arguments.no_overlay,
+    )
+
+
+def _preview(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.batch import estimate, preview
+    from SAMLungSegLib.batch.journal import read_history
+
+    plan = preview(
+        arguments.inputs,
+        arguments.output,
+        _settings(arguments),
+        reference=arguments.reference,
+        retry_failed=arguments.retry_failed,
+    )
+    print(f"{len(plan.tasks)} cases to do, {len(plan.kept)} done already, {len(plan.failed)} failed before.")
+    if plan.touched:
+        print(f"{plan.touched} of them have files of another time; they are done again only where the image changed.")
+    if plan.tasks:
+        guess = estimate(plan.tasks, read_history(arguments.output).entries.values())
+        seconds = guess.seconds(arguments.workers)
+        if seconds is not None:
+            how = "earlier cases took" if guess.is_from_journal else "a first try took"
+            print(f"{guess.slices} slices, about {_readable(seconds)}: {how} {guess.seconds_per_slice:.3g} s a slice.")
+    return 0
+
+
+def _readable(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _show(result: BatchResult) -> None:
+    rest = result.cases - len(result.rows)
+    print(
+        f"{result.cases} cases: {result.done} done, {len(result.failed)} failed"
+        + (f", {rest} to do" if rest else "")
+        + f"; {result.processed} of them in this run."
+    )
+    for path in result.files:
+        print(path)
+
+
+@contextmanager
+def _bar() -> Iterator[object]:
+    """A progress bar over cases that shows rate and remaining time, and lets warnings through above it."""
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    with logging_redirect_tqdm(), tqdm(desc="cases", unit="case", disable=None, file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            if bar.total is None:  # what was done before does not count in the rate
+                bar.total, bar.initial, bar.n = total, done - 1, done - 1
+            bar.update(done - bar.n)
+
+        yield show
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """A cluster's request to stop ends the run as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
