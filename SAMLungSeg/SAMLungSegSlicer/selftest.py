@@ -1,0 +1,137 @@
+"""The self-test that a user runs in Slicer with one click: the module's jobs on a generated chest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import slicer
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
+
+from SAMLungSegSlicer import bridge, dependencies, sampledata
+from SAMLungSegSlicer.logic import SAMLungSegLogic
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LEAST_DICE = 0.9
+LUNGS = {1: "right lung", 2: "left lung"}
+
+
+class SAMLungSegTest(ScriptedLoadableModuleTest):
+    """The panel, segmenting, prompting, measuring, saving and cancelling; closes the scene that is open.
+
+    Run it by *Reload and Test* in developer mode, by the module *Self Tests*, or in the Python console::
+
+        slicer.selfTests["SAMLungSeg"]()
+    """
+
+    def setUp(self) -> None:
+        """An empty scene with the phantom's CT and its true lungs."""
+        if not dependencies.ensure("batch"):
+            self.skipTest("the Python packages were not installed")
+        slicer.mrmlScene.Clear()
+        self.logic = SAMLungSegLogic()
+        self.volumeNode, self.truthNode = sampledata.loadPhantomCT()
+
+    def tearDown(self) -> None:
+        """An empty scene."""
+        slicer.mrmlScene.Clear()
+
+    def test_panelOpens(self) -> None:
+        """The panel is built, and a chosen volume is all that the main button needs."""
+        if slicer.util.mainWindow() is None:
+            self.skipTest("Slicer runs without its window")
+        self.delayDisplay("Opening the module")
+        slicer.util.selectModule("SAMLungSeg")
+        self.logic.getParameterNode().inputVolume = self.volumeNode
+        slicer.app.processEvents()
+        button = slicer.util.getModuleWidget("SAMLungSeg").ui.segmentVolumeButton
+        self.assertTrue(button.enabled, button.toolTip)
+
+    def test_volumeIsSegmentedAndMeasured(self) -> None:
+        """Both lungs of the CT without a prompt, as segments with the standard names, and how well they agree."""
+        self.delayDisplay("Segmenting the phantom's CT; this takes half a minute on a laptop")
+        segmentationNode = self.logic.segmentVolume(self.volumeNode)
+        segmentation = segmentationNode.GetSegmentation()
+        names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
+        self.assertEqual(names, list(LUNGS.values()))
+        self.delayDisplay("Measuring against the true lungs")
+        nodes = self.logic.evaluate(segmentationNode, self.truthNode, self.volumeNode)
+        measured = slicer.util.arrayFromTableColumn(nodes.summaryTable, "dice")
+        found, truth = self._labels(segmentationNode), self._labels(self.truthNode)
+        for row, (label, name) in enumerate(LUNGS.items()):
+            counted = dice(found == label, truth == label)
+            self.assertGreater(counted, LEAST_DICE, name)
+            self.assertAlmostEqual(measured[row], counted, msg=name)
+
+    def test_pointSegmentsOneSlice(self) -> None:
+        """A point in the right lung gives the right lung in the slice of the red view, and nothing anywhere else."""
+        self.delayDisplay("Segmenting one slice by a point")
+        truth = self._labels(self.truthNode)
+        k, j, i = self._middleOfTheRightLung(truth)
+        ras = (bridge.ijkToWorldMatrix(self.volumeNode) @ (i, j, k, 1))[:3]
+        sliceNode = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+        sliceNode.SetOrientation("Axial")
+        sliceNode.JumpSliceByOffsetting(*ras)
+        segmentationNode = self.logic.segmentSlice(self.volumeNode, sliceNode, points=[ras], lungs="right")
+        found = self._labels(segmentationNode)
+        self.assertEqual(found[k, j, i], 1)
+        self.assertGreater(dice(found[k] == 1, truth[k] == 1), LEAST_DICE)
+        self.assertEqual((found > 0).sum(), (found[k] == 1).sum())
+
+    def test_sceneComesBack(self) -> None:
+        """Segments, points and settings, saved in a bundle and opened again."""
+        self.delayDisplay("Saving the scene and opening it again")
+        names, before = (self.volumeNode.GetName(), self.truthNode.GetName()), self._labels(self.truthNode)
+        points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Right lung points")
+        points.AddControlPoint(1, 2, 3)
+        parameters = self.logic.getParameterNode()
+        parameters.positivePoints, parameters.lungs = points, "right"
+        self._saveAndReopen()
+        parameters = SAMLungSegLogic().getParameterNode()
+        self.assertEqual(parameters.lungs, "right")
+        self.assertEqual(tuple(parameters.positivePoints.GetNthControlPointPosition(0)), (1, 2, 3))
+        self.volumeNode, self.truthNode = map(slicer.util.getNode, names)
+        self.assertTrue((self._labels(self.truthNode) == before).all())
+
+    def test_cancellingChangesNothing(self) -> None:
+        """A job that is stopped after some slices leaves the segmentation as it was."""
+        from SAMLungSegLib.pipeline import CancelledError
+
+        self.delayDisplay("Cancelling")
+        before = self._labels(self.truthNode)
+        slices: list[int] = []
+        with self.assertRaises(CancelledError):
+            self.logic.segmentVolume(
+                self.volumeNode,
+                self.truthNode,
+                progress=lambda done, total: slices.append(done),
+                cancelled=lambda: len(slices) >= 3,
+            )
+        self.assertTrue((self._labels(self.truthNode) == before).all())
+
+    def _labels(self, segmentationNode: slicer.vtkMRMLSegmentationNode) -> np.ndarray:
+        return bridge.labelmapFromNode(segmentationNode, self.volumeNode).array_kji
+
+    def _middleOfTheRightLung(self, labelmap_kji: np.ndarray) -> tuple[int, int, int]:
+        """The voxel of its largest slice that is nearest to that slice's centre of mass."""
+        right = labelmap_kji == 1
+        k = int(right.sum(axis=(1, 2)).argmax())
+        j, i = right[k].nonzero()
+        nearest = ((j - j.mean()) ** 2 + (i - i.mean()) ** 2).argmin()
+        return k, int(j[nearest]), int(i[nearest])
+
+    def _saveAndReopen(self) -> None:
+        bundle = Path(slicer.app.temporaryPath) / "SAMLungSegTest.mrb"
+        try:
+            self.assertTrue(slicer.util.saveScene(str(bundle)))
+            slicer.mrmlScene.Clear()
+            slicer.util.loadScene(str(bundle))
+        finally:
+            bundle.unlink(missing_ok=True)
+
+
+def dice(mask: np.ndarray, other: np.ndarray) -> float:
+    """Overlap of two masks, counted here so that the test does not lean on what it tests."""
+    return 2 * (mask & other).sum() / (mask.sum() + other.sum())
