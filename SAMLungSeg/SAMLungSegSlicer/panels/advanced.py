@@ -1,0 +1,46 @@
+"""Settings that most users leave alone."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+from SAMLungSegSlicer.panels.context import Context, entitle
+from SAMLungSegSlicer.parameters import DEVICES, LUNGS, MODALITIES, VIEWS, WINDOWS
+
+
+class AdvancedPanel:
+    """Words for the choices, the custom window, the path of the user's own weights."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        context.ui.weightsPathLineEdit.connect("currentPathChanged(QString)", self._onWeights)
+
+    def refresh(self) -> None:
+        """Show what the parameters say."""
+        parameters, ui = self._context.parameters, self._context.ui
+        entitle(ui.lungsSelector, LUNGS, {"both": _("both"), "right": _("right"), "left": _("left")})
+        entitle(ui.modalitySelector, MODALITIES, {"auto": _("automatic"), "XRAY": _("X-ray")})
+        entitle(ui.deviceSelector, DEVICES, {"auto": _("automatic"), "cpu": "CPU", "cuda": "CUDA", "mps": "Apple MPS"})
+        entitle(ui.windowSelector, WINDOWS, _windowTitles())
+        entitle(ui.viewSelector, VIEWS, {"Red": _("Red"), "Green": _("Green"), "Yellow": _("Yellow")})
+        if parameters is None:
+            return
+        isCustom = parameters.window == "custom"
+        ui.customWindow.visible = ui.customWindowLabel.visible = isCustom
+        ui.windowSelector.enabled = parameters.modality != "XRAY"
+        if ui.weightsPathLineEdit.currentPath != parameters.customWeights:
+            ui.weightsPathLineEdit.currentPath = parameters.customWeights
+
+    def _onWeights(self, path: str) -> None:
+        if self._context.parameters is not None:
+            self._context.parameters.customWeights = path.strip()
+
+
+def _windowTitles() -> dict[str, str]:
+    return {
+        "lung": _("lung (1500 / -600 HU)"),
+        "lung-zero-shot": _("lung of the zero-shot study (1500 / -650 HU)"),
+        "mediastinum": _("mediastinum (400 / 40 HU)"),
+        "bone": _("bone (1800 / 400 HU)"),
+        "custom": _("custom"),
+    }

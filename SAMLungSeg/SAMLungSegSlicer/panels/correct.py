@@ -1,0 +1,64 @@
+"""Accept or discard the preview; undo and redo of what was written."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+from SAMLungSegSlicer.history import SegmentationHistory, historyOf
+from SAMLungSegSlicer.panels.context import Context, able
+from SAMLungSegSlicer.preview import PreviewController
+
+
+class CorrectPanel:
+    """Four buttons below the prompts."""
+
+    def __init__(self, context: Context, preview: PreviewController) -> None:
+        self._context = context
+        self._preview = preview
+        ui = context.ui
+        ui.acceptButton.connect("clicked(bool)", self.onAccept)
+        ui.discardButton.connect("clicked(bool)", self.onDiscard)
+        ui.undoButton.connect("clicked(bool)", self.onUndo)
+        ui.redoButton.connect("clicked(bool)", self.onRedo)
+
+    def refresh(self) -> None:
+        """Which buttons can work."""
+        ui, history = self._context.ui, self._history()
+        reason = "" if self._preview.answer else _("There is no preview; place a point or a box.")
+        able(ui.acceptButton, reason, _("Write the preview into the segmentation; only this slice changes."))
+        able(ui.discardButton, reason, _("Hide the preview; the segmentation stays as it is."))
+        canUndo, canRedo = history is not None and history.canUndo(), history is not None and history.canRedo()
+        able(ui.undoButton, "" if canUndo else _("There is nothing to undo."), _("Take the last change back."))
+        able(ui.redoButton, "" if canRedo else _("There is nothing to redo."), _("Do the change again."))
+
+    def onAccept(self) -> None:
+        """Write the preview."""
+        with self._context.guarded():
+            self._preview.accept()
+            self._context.say(_("The slice is written."))
+        self._context.changed()
+
+    def onDiscard(self) -> None:
+        """Hide the preview."""
+        with self._context.guarded():
+            self._preview.discard()
+        self._context.changed()
+
+    def onUndo(self) -> None:
+        """Take the last change of the segmentation back."""
+        with self._context.guarded():
+            self._history().undo()
+            self._preview.reopen()
+        self._context.changed()
+
+    def onRedo(self) -> None:
+        """Do an undone change again."""
+        with self._context.guarded():
+            self._history().redo()
+        self._context.changed()
+
+    def _history(self) -> SegmentationHistory | None:
+        parameters = self._context.parameters
+        if parameters is None or parameters.outputSegmentation is None:
+            return None
+        return historyOf(parameters.outputSegmentation)

@@ -1,0 +1,145 @@
+"""The segmentation compared with a reference: table, plot, CSV, and the slices to look at first."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SAMLungSegSlicer import bridge, dependencies
+from SAMLungSegSlicer.jobs import EvaluateJob, EvaluationNodes
+from SAMLungSegSlicer.panels.context import EVALUATING, Context, able
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.evaluation import Evaluation
+
+CHANNEL = "evaluate"
+HIDDEN_COLUMNS = (
+    "volume",
+    "slices",
+    "reference_voxels",
+    "prediction_voxels",
+    "reference_ml",
+    "prediction_ml",
+    "empty",
+)
+
+
+class EvaluatePanel:
+    """Results show only when there are some."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._evaluation: Evaluation | None = None
+        self._nodes: EvaluationNodes | None = None
+        ui = context.ui
+        ui.evaluateButton.connect("clicked(bool)", self.onEvaluate)
+        ui.saveCsvButton.connect("clicked(bool)", self.onSaveCsv)
+        ui.worstList.connect("currentRowChanged(int)", self.onWorstSlice)
+        ui.summaryTable.verticalHeader().hide()
+
+    def refresh(self) -> None:
+        """Which buttons can work."""
+        ui = self._context.ui
+        able(
+            ui.evaluateButton, self._reasonAgainst(), _("Dice, Jaccard and surface distances of each lung, and a plot.")
+        )
+        able(ui.saveCsvButton, "" if self._nodes else _("Evaluate first."), _("Save the values of all slices."))
+        ui.resultsWidget.visible = self._nodes is not None
+
+    def forget(self) -> None:
+        """Show no results, as when the scene closes."""
+        self._evaluation = self._nodes = None
+        self._context.ui.summaryTable.setMRMLTableNode(None)
+        self._context.ui.worstList.clear()
+
+    def onEvaluate(self) -> None:
+        """Compare the output segmentation with the reference."""
+        context = self._context
+        with context.guarded():
+            if not dependencies.ensure("evaluate"):
+                return
+            context.say(_("Comparing..."))
+            context.afterImport(EVALUATING, CHANNEL, self._submit)
+        context.changed()
+
+    def onSaveCsv(self) -> None:
+        """Ask for a file and write the values of all slices into it."""
+        suggestion = f"{self._nodes.sliceTable.GetName()}.csv"
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Save the values of all slices"), suggestion, "CSV (*.csv)"
+        )
+        if not path:
+            return
+        with self._context.guarded():
+            from SAMLungSegLib.evaluation.files import write_csv
+
+            write_csv(self._evaluation.per_slice, Path(path))
+            self._context.say(_("Saved {path}.").format(path=path))
+
+    def onWorstSlice(self, row: int) -> None:
+        """Show the slice of a row of the list in all views."""
+        if self._nodes is not None and 0 <= row < len(self._nodes.worst):
+            bridge.jumpTo(self._nodes.worst[row].worldRas)
+
+    def _reasonAgainst(self) -> str:
+        parameters = self._context.parameters
+        if parameters is None or parameters.outputSegmentation is None:
+            return _("Segment first, or choose a segmentation.")
+        if parameters.reference is None:
+            return _("Choose a reference first.")
+        if parameters.reference is parameters.outputSegmentation:
+            return _("This is the segmentation itself; choose another reference.")
+        return _("A comparison is running.") if self._context.worker.isBusy(CHANNEL) else ""
+
+    def _submit(self) -> None:
+        parameters = self._context.parameters
+        if parameters is None:
+            return
+        job = EvaluateJob(
+            parameters.outputSegmentation,
+            parameters.reference,
+            parameters.inputVolume,
+            toleranceMm=parameters.toleranceMm,
+        )
+        self._context.worker.submit(
+            job.run,
+            channel=CHANNEL,
+            done=partial(self._finish, job),
+            failed=self._context.show,
+            cancelled=self._context.changed,
+        )
+
+    def _finish(self, job: EvaluateJob, result: Evaluation) -> None:
+        with self._context.guarded():
+            nodes = job.finish(result)
+            if nodes is None:
+                self._context.say(_("What was compared has been removed meanwhile."))
+            else:
+                self._evaluation, self._nodes = result, nodes
+                self._show(nodes)
+        self._context.changed()
+
+    def _show(self, nodes: EvaluationNodes) -> None:
+        ui = self._context.ui
+        _showTable(ui.summaryTable, nodes.summaryTable)
+        ui.worstList.clear()
+        for worst in nodes.worst:
+            ui.worstList.addItem(worst.label)
+        self._context.say(" ".join(nodes.notes) or _("Compared."))
+        plots = getattr(slicer.modules, "plots", None)
+        if plots is not None:
+            plots.logic().ShowChartInLayout(nodes.plotChart)
+
+
+def _showTable(view: Any, table: slicer.vtkMRMLTableNode) -> None:
+    """The measurements first: a person has one volume in mind, and looks for Dice rather than for voxel counts."""
+    table.SetUseColumnTitleAsColumnHeader(True)
+    view.setMRMLTableNode(table)
+    for column in range(table.GetNumberOfColumns()):
+        view.setColumnHidden(column, table.GetColumnName(column) in HIDDEN_COLUMNS)
+    view.resizeColumnsToContents()

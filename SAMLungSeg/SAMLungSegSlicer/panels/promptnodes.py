@@ -1,0 +1,110 @@
+"""The markups that hold a user's prompts: made when they are first needed, kept with the scene."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, addBoxNode, boxNodes
+
+if TYPE_CHECKING:
+    from SAMLungSegLib import VolumeBox, VolumePoint
+
+GREEN = (0.17, 0.63, 0.17)
+RED = (0.84, 0.15, 0.16)
+AMBER = (0.88, 0.63, 0.0)
+
+PROMPT_EVENTS = (
+    slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
+    slicer.vtkMRMLMarkupsNode.PointModifiedEvent,
+    slicer.vtkMRMLMarkupsNode.PointRemovedEvent,
+    vtk.vtkCommand.ModifiedEvent,
+)
+
+
+def ensurePoints(parameters: SAMLungSegParameterNode, positive: bool) -> slicer.vtkMRMLMarkupsFiducialNode:
+    """The node of the positive or of the negative points; a new one if there is none yet."""
+    role = "positivePoints" if positive else "negativePoints"
+    node = getattr(parameters, role)
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLMarkupsFiducialNode", _("Lung +") if positive else _("Lung -")
+        )
+        node.CreateDefaultDisplayNodes()
+        _paint(node, GREEN if positive else RED)
+        setattr(parameters, role, node)
+    return node
+
+
+def newBox(parameters: SAMLungSegParameterNode) -> slicer.vtkMRMLMarkupsROINode:
+    """One more box, to be placed."""
+    name = slicer.mrmlScene.GenerateUniqueName(_("Lung box"))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", name)
+    node.CreateDefaultDisplayNodes()
+    _paint(node, AMBER)
+    display = node.GetDisplayNode()
+    display.SetFillOpacity(0.05)
+    display.SetHandlesInteractive(True)
+    display.SetRotationHandleVisibility(False)  # a prompt follows the voxels
+    addBoxNode(parameters, node)
+    return node
+
+
+def isPlaced(boxNode: slicer.vtkMRMLMarkupsROINode) -> bool:
+    """Whether a box has its corners, rather than waiting for clicks; it may be flat."""
+    return boxNode.GetControlPointPlacementComplete() and sum(size > 0 for size in boxNode.GetSize()) >= 2
+
+
+def countPoints(node: slicer.vtkMRMLMarkupsFiducialNode | None) -> int:
+    """How many points are placed."""
+    return node.GetNumberOfDefinedControlPoints() if node is not None else 0
+
+
+def hasPrompts(parameters: SAMLungSegParameterNode) -> bool:
+    """Whether there is any point or box."""
+    points = countPoints(parameters.positivePoints) + countPoints(parameters.negativePoints)
+    return points > 0 or any(isPlaced(node) for node in boxNodes(parameters))
+
+
+def promptsIn(
+    parameters: SAMLungSegParameterNode, volumeNode: slicer.vtkMRMLVolumeNode
+) -> tuple[tuple[VolumePoint, ...], tuple[VolumeBox, ...]]:
+    """The points and boxes that lie in a volume, in its voxels.
+
+    Raises:
+        SAMLungSegError: the volume has no voxels, or is under a non-linear transform.
+    """
+    points = (
+        *bridge.pointsFromMarkups(parameters.positivePoints, volumeNode, True),
+        *bridge.pointsFromMarkups(parameters.negativePoints, volumeNode, False),
+    )
+    return points, bridge.boxesFromRois(boxNodes(parameters), volumeNode)
+
+
+def removeUnplacedBoxes(parameters: SAMLungSegParameterNode) -> None:
+    """Remove the boxes whose placing was given up."""
+    for node in boxNodes(parameters):
+        if not isPlaced(node):
+            slicer.mrmlScene.RemoveNode(node)
+
+
+def clearPrompts(parameters: SAMLungSegParameterNode) -> None:
+    """Remove all points and boxes; the points' nodes stay."""
+    for node in (parameters.positivePoints, parameters.negativePoints):
+        if node is not None:
+            node.RemoveAllControlPoints()
+    for node in boxNodes(parameters):
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def _paint(node: slicer.vtkMRMLMarkupsNode, color: tuple[float, float, float]) -> None:
+    display = node.GetDisplayNode()
+    display.SetColor(color)
+    display.SetSelectedColor(color)
+    display.SetActiveColor(*(0.5 + 0.5 * part for part in color))
+    display.SetPointLabelsVisibility(False)
+    display.SetPropertiesLabelVisibility(False)

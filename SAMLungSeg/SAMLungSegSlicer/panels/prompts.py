@@ -1,0 +1,178 @@
+"""Placing points and boxes, how many there are, clearing them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from SAMLungSegLib.models.registry import MODELS
+from SAMLungSegSlicer.panels.context import Context, able
+from SAMLungSegSlicer.panels.promptnodes import (
+    PROMPT_EVENTS,
+    clearPrompts,
+    countPoints,
+    ensurePoints,
+    isPlaced,
+    newBox,
+    removeUnplacedBoxes,
+)
+from SAMLungSegSlicer.parameters import VIEWS, boxNodes
+
+
+class PromptsPanel(VTKObservationMixin):
+    """Three rows: positive points, negative points, boxes. Their nodes do not exist before they are needed."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+        self._observed: list[Any] = []
+        ui = context.ui
+        ui.positiveButton.connect("clicked(bool)", self.onPlacePositive)
+        ui.negativeButton.connect("clicked(bool)", self.onPlaceNegative)
+        ui.boxButton.connect("clicked(bool)", self.onPlaceBox)
+        ui.clearButton.connect("clicked(bool)", self.onClear)
+        ui.positiveLastButton.connect("clicked(bool)", self.onRemovePositive)
+        ui.negativeLastButton.connect("clicked(bool)", self.onRemoveNegative)
+        ui.boxLastButton.connect("clicked(bool)", self.onRemoveBox)
+        ui.placeWidgets.visible = False  # they do the placing; their buttons work only once there is a node
+        kind = slicer.qSlicerMarkupsPlaceWidget
+        ui.positivePlaceWidget.placeMultipleMarkups = kind.ForcePlaceMultipleMarkups
+        ui.negativePlaceWidget.placeMultipleMarkups = kind.ForcePlaceMultipleMarkups
+        ui.boxPlaceWidget.placeMultipleMarkups = kind.ForcePlaceSingleMarkup
+        ui.positivePlaceWidget.connect("activeMarkupsPlaceModeChanged(bool)", self._onPlacingPositive)
+        ui.negativePlaceWidget.connect("activeMarkupsPlaceModeChanged(bool)", self._onPlacingNegative)
+        ui.boxPlaceWidget.connect("activeMarkupsPlaceModeChanged(bool)", self._onPlacingBox)
+
+    def exit(self) -> None:
+        """Stop placing and watching."""
+        for placeWidget in self._placeWidgets():
+            if placeWidget.placeModeEnabled:
+                placeWidget.setPlaceModeEnabled(False)
+        self.removeObservers()
+        self._observed = []
+
+    def refresh(self) -> None:
+        """Counts and buttons; follows nodes that are new or gone."""
+        parameters, ui = self._context.parameters, self._context.ui
+        if parameters is None:
+            self._watch([])
+            for placeWidget in self._placeWidgets():
+                placeWidget.setCurrentNode(None)
+            return
+        self._watch([parameters.positivePoints, parameters.negativePoints, *boxNodes(parameters)])
+        _show(ui.positivePlaceWidget, parameters.positivePoints)
+        _show(ui.negativePlaceWidget, parameters.negativePoints)
+        self._count()
+        noBox = "" if parameters.inputVolume else _("Choose a volume first.")
+        noPoint = noBox
+        if MODELS[parameters.model].family == "medsam":
+            noPoint = noBox or _("This model answers boxes only; choose another one to place points.")
+        able(ui.positiveButton, noPoint, _("Click on lung that is missing; Esc or this button ends it."))
+        able(ui.negativeButton, noPoint, _("Click on what is wrongly taken for lung; Esc or this button ends it."))
+        able(ui.boxButton, noBox, _("Click two corners of a box around one lung; it can be dragged later."))
+
+    def onPlacePositive(self, isWanted: bool = True) -> None:
+        """Start or stop placing points in lung."""
+        self._place(self._context.ui.positivePlaceWidget, isWanted, positive=True)
+
+    def onPlaceNegative(self, isWanted: bool = True) -> None:
+        """Start or stop placing points in what is not lung."""
+        self._place(self._context.ui.negativePlaceWidget, isWanted, positive=False)
+
+    def onPlaceBox(self, isWanted: bool = True) -> None:
+        """Start placing one more box, or give it up."""
+        with self._context.guarded():
+            placeWidget = self._context.ui.boxPlaceWidget
+            if isWanted:
+                placeWidget.setCurrentNode(newBox(self._context.parameters))
+            placeWidget.setPlaceModeEnabled(isWanted)
+
+    def onRemovePositive(self) -> None:
+        """Remove the positive point that was placed last."""
+        self._context.ui.positivePlaceWidget.deleteLastPoint()
+
+    def onRemoveNegative(self) -> None:
+        """Remove the negative point that was placed last."""
+        self._context.ui.negativePlaceWidget.deleteLastPoint()
+
+    def onRemoveBox(self) -> None:
+        """Remove the box that was added last."""
+        with self._context.guarded():
+            slicer.mrmlScene.RemoveNode(boxNodes(self._context.parameters)[-1])
+
+    def onClear(self) -> None:
+        """Remove all prompts."""
+        with self._context.guarded():
+            clearPrompts(self._context.parameters)
+        self._context.changed()
+
+    def _place(self, placeWidget: Any, isWanted: bool, positive: bool) -> None:
+        with self._context.guarded():
+            if isWanted:
+                placeWidget.setCurrentNode(ensurePoints(self._context.parameters, positive))
+            placeWidget.setPlaceModeEnabled(isWanted)
+
+    def _onPlacingPositive(self, isOn: bool) -> None:
+        self._context.ui.positiveButton.checked = isOn
+
+    def _onPlacingNegative(self, isOn: bool) -> None:
+        self._context.ui.negativeButton.checked = isOn
+
+    def _onPlacingBox(self, isOn: bool) -> None:
+        self._context.ui.boxButton.checked = isOn
+        if not isOn:
+            qt.QTimer.singleShot(0, self._afterPlacingBox)  # the view still works on the node that may go
+
+    def _afterPlacingBox(self) -> None:
+        placeWidget = self._context.ui.boxPlaceWidget
+        if self._context.parameters is None or placeWidget.placeModeEnabled:
+            return
+        placeWidget.setCurrentNode(None)
+        removeUnplacedBoxes(self._context.parameters)
+        self._context.changed()
+
+    def _watch(self, nodes: list[Any]) -> None:
+        wanted = [node for node in nodes if node is not None]
+        if wanted == self._observed:
+            return
+        self.removeObservers()
+        self._observed = wanted
+        for node in wanted:
+            for event in PROMPT_EVENTS:
+                self.addObserver(node, event, self._onPrompt)
+
+    def _onPrompt(self, node: Any, _event: object) -> None:
+        parameters = self._context.parameters
+        view = node.GetAttribute(slicer.vtkMRMLMarkupsDisplayNode.GetMovingInSliceViewAttributeName())
+        if parameters is not None and view in VIEWS and view != parameters.sliceView:
+            parameters.sliceView = view
+        self._count()
+
+    def _count(self) -> None:
+        parameters, ui = self._context.parameters, self._context.ui
+        if parameters is None:
+            return
+        counts = [countPoints(parameters.positivePoints), countPoints(parameters.negativePoints)]
+        boxes = sum(isPlaced(node) for node in boxNodes(parameters))
+        for label, count in zip((ui.positiveCountLabel, ui.negativeCountLabel), counts, strict=True):
+            label.text = _("1 point") if count == 1 else _("{count} points").format(count=count)
+        ui.boxCountLabel.text = _("1 box") if boxes == 1 else _("{count} boxes").format(count=boxes)
+        nothing = _("There is none.")
+        for button, count in zip((ui.positiveLastButton, ui.negativeLastButton), counts, strict=True):
+            able(button, "" if count else nothing, _("Remove the point that was placed last."))
+        able(ui.boxLastButton, "" if boxes else nothing, _("Remove the box that was added last."))
+        reason = "" if any(counts) or boxes else _("There are no prompts.")
+        able(ui.clearButton, reason, _("Remove all points and boxes; the segmentation stays as it is."))
+
+    def _placeWidgets(self) -> tuple[Any, Any, Any]:
+        ui = self._context.ui
+        return ui.positivePlaceWidget, ui.negativePlaceWidget, ui.boxPlaceWidget
+
+
+def _show(placeWidget: Any, node: slicer.vtkMRMLMarkupsFiducialNode | None) -> None:
+    if placeWidget.currentNode() is not node:
+        placeWidget.setCurrentNode(node)

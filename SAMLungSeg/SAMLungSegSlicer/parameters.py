@@ -1,0 +1,120 @@
+"""What the user chose: typed, kept in a node of the scene, so that saving and reopening a scene brings it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Union
+
+import slicer
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from SAMLungSegLib.models.registry import MODELS as _REGISTRY
+from SAMLungSegSlicer.jobs.settings import Settings
+
+MODALITIES = ("auto", "CT", "XRAY")
+WINDOWS = ("lung", "lung-zero-shot", "mediastinum", "bone", "custom")
+LUNGS = ("both", "right", "left")
+VIEWS = ("Red", "Green", "Yellow")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+MODELS = tuple(_REGISTRY)  # the bundled one is the first
+
+BOXES_ROLE = "boxes"
+
+
+@parameterNodeWrapper
+class SAMLungSegParameterNode:
+    """The parameters of the module.
+
+    Attributes:
+        inputVolume: CT or X-ray.
+        outputSegmentation: where the lungs go; None makes a new one.
+        model: a name of the registry.
+        lungs: which lungs are written.
+        positivePoints, negativePoints: the user's points; None until the first one is placed.
+        sliceView: layout name of the view whose slice is segmented and previewed.
+        livePreview: whether a changed prompt is answered at once.
+        reference: what the lungs are compared with.
+        toleranceMm: distance within which a surface counts as the same.
+        modality: 'auto' asks the image.
+        window: preset of the CT window, or 'custom' for windowWidth and windowLevel (HU).
+        threshold: probability above which a pixel is lung.
+        customWeights: path of a checkpoint of the user's; empty for the model's own.
+        device: 'auto' takes the fastest there is.
+    """
+
+    inputVolume: slicer.vtkMRMLScalarVolumeNode
+    outputSegmentation: slicer.vtkMRMLSegmentationNode
+    model: Annotated[str, Choice(MODELS)] = MODELS[0]
+    lungs: Annotated[str, Choice(LUNGS)] = LUNGS[0]
+    positivePoints: slicer.vtkMRMLMarkupsFiducialNode
+    negativePoints: slicer.vtkMRMLMarkupsFiducialNode
+    sliceView: Annotated[str, Choice(VIEWS)] = VIEWS[0]
+    livePreview: bool = True
+    reference: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+    toleranceMm: Annotated[float, WithinRange(0.1, 20)] = 2.0
+    modality: Annotated[str, Choice(MODALITIES)] = MODALITIES[0]
+    window: Annotated[str, Choice(WINDOWS)] = WINDOWS[0]
+    windowWidth: Annotated[float, WithinRange(1, 10_000)] = 1500.0
+    windowLevel: Annotated[float, WithinRange(-5_000, 5_000)] = -600.0
+    threshold: Annotated[float, WithinRange(0.05, 0.95)] = 0.5
+    customWeights: str = ""
+    device: Annotated[str, Choice(DEVICES)] = DEVICES[0]
+
+
+_CHOICES = {
+    "model": MODELS,
+    "lungs": LUNGS,
+    "sliceView": VIEWS,
+    "modality": MODALITIES,
+    "window": WINDOWS,
+    "device": DEVICES,
+}
+
+
+def forgetUnknownChoices(parameters: SAMLungSegParameterNode) -> None:
+    """Put defaults where a scene of another version of the module holds a choice that this one does not have."""
+    for name, choices in _CHOICES.items():
+        if getattr(parameters, name) not in choices:
+            setattr(parameters, name, choices[0])
+
+
+def settingsOf(parameters: SAMLungSegParameterNode) -> Settings:
+    """The choices as jobs take them."""
+    window = parameters.window
+    if window == "custom":
+        window = f"{parameters.windowWidth:g}/{parameters.windowLevel:g}"
+    return Settings(
+        modality=None if parameters.modality == "auto" else parameters.modality,
+        window=window,
+        model=parameters.model,
+        weights=Path(parameters.customWeights) if parameters.customWeights else None,
+        device=None if parameters.device == "auto" else parameters.device,
+        lungs=parameters.lungs,
+        threshold=parameters.threshold,
+    )
+
+
+def sliceNodeOf(parameters: SAMLungSegParameterNode) -> slicer.vtkMRMLSliceNode | None:
+    """The slice view that is segmented and previewed; None where the layout has never had it."""
+    return slicer.mrmlScene.GetSingletonNode(parameters.sliceView, "vtkMRMLSliceNode")
+
+
+def boxNodes(parameters: SAMLungSegParameterNode) -> list[slicer.vtkMRMLMarkupsROINode]:
+    """The box prompts that are in the scene."""
+    raw = parameters.parameterNode
+    count = raw.GetNumberOfNodeReferences(BOXES_ROLE)
+    nodes = [raw.GetNthNodeReference(BOXES_ROLE, index) for index in range(count)]
+    return [node for node in nodes if node is not None]
+
+
+def addBoxNode(parameters: SAMLungSegParameterNode, node: slicer.vtkMRMLMarkupsROINode) -> None:
+    """Take `node` as one more box prompt."""
+    parameters.parameterNode.AddNodeReferenceID(BOXES_ROLE, node.GetID())
+
+
+def removeBoxNode(parameters: SAMLungSegParameterNode, node: slicer.vtkMRMLMarkupsROINode) -> None:
+    """Take `node` no longer as a box prompt; the node stays in the scene."""
+    left = [box.GetID() for box in boxNodes(parameters) if box is not node]
+    parameters.parameterNode.RemoveNodeReferenceIDs(BOXES_ROLE)
+    for nodeId in left:
+        parameters.parameterNode.AddNodeReferenceID(BOXES_ROLE, nodeId)

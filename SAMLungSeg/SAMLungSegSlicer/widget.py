@@ -1,0 +1,163 @@
+"""The module's panel: puts its parts together and follows the scene's life."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+from SAMLungSegSlicer import forgetImports
+from SAMLungSegSlicer.history import forgetHistories
+from SAMLungSegSlicer.jobs import releaseMemory
+from SAMLungSegSlicer.logic import SAMLungSegLogic
+from SAMLungSegSlicer.panels.advanced import AdvancedPanel
+from SAMLungSegSlicer.panels.context import Context
+from SAMLungSegSlicer.panels.correct import CorrectPanel
+from SAMLungSegSlicer.panels.evaluate import EvaluatePanel
+from SAMLungSegSlicer.panels.model import ModelPanel
+from SAMLungSegSlicer.panels.prompts import PromptsPanel
+from SAMLungSegSlicer.panels.segment import SegmentPanel
+from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, forgetUnknownChoices
+from SAMLungSegSlicer.preview import PreviewController
+from SAMLungSegSlicer.worker import InferenceWorker
+
+
+class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """What the user sees. The sections of the panel are in `panels`, the settings in `parameters`."""
+
+    def __init__(self, parent: Any = None) -> None:
+        """Nothing is loaded here: Slicer calls `setup` when the module is opened."""
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: SAMLungSegLogic | None = None
+        self.worker: InferenceWorker | None = None
+        self.preview: PreviewController | None = None
+        self._context: Context | None = None
+        self._guiTag: int | None = None
+        self._isRefreshing = False
+
+    def setup(self) -> None:
+        """Build the panel; called once, when the module is opened for the first time."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/SAMLungSeg.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+
+        self.logic = SAMLungSegLogic()
+        self.worker = InferenceWorker()
+        self._context = Context(self.ui, self.logic, self.worker, self.refresh)
+        self._context.say()
+        self._model = ModelPanel(self._context)
+        self.preview = PreviewController(self._context, self._model.reasonAgainst)
+        self._prompts = PromptsPanel(self._context)
+        self._evaluate = EvaluatePanel(self._context)
+        segment = SegmentPanel(self._context, self._model, self.preview)
+        correct = CorrectPanel(self._context, self.preview)
+        self._panels = (AdvancedPanel(self._context), self._model, self._prompts, segment, correct, self._evaluate)
+
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneEndImport)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
+        self.initializeParameterNode()
+
+    def enter(self) -> None:
+        """Called each time the user opens the module."""
+        self.initializeParameterNode()
+        self._model.enter()
+        self.preview.enter()
+        self.refresh()
+
+    def exit(self) -> None:
+        """Called each time the user opens another module; what runs goes on."""
+        self.setParameterNode(None)
+
+    def cleanup(self) -> None:
+        """Called when the application closes or the module is reloaded."""
+        if self._context is None:
+            return
+        self.setParameterNode(None)
+        self.worker.stop()
+        self.removeObservers()
+        forgetHistories()
+        releaseMemory()
+
+    def onReload(self) -> None:
+        """The developer's Reload button: the module's packages are read from their files again as well."""
+        forgetImports()
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def initializeParameterNode(self) -> None:
+        """Take the scene's parameters, and the volume that is shown where none is chosen yet."""
+        parameters = self.logic.getParameterNode()
+        forgetUnknownChoices(parameters)
+        if parameters.inputVolume is None:
+            parameters.inputVolume = shownVolume()
+        self.setParameterNode(parameters)
+
+    def setParameterNode(self, parameters: SAMLungSegParameterNode | None) -> None:
+        """Show and follow other parameters; None shows and follows nothing."""
+        old = self._context.parameters
+        if old is not None:
+            old.disconnectGui(self._guiTag)
+            self.removeObserver(old.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        self._context.parameters = parameters
+        if parameters is None:
+            self._prompts.exit()
+            self.preview.exit()
+        else:
+            self._guiTag = parameters.connectGui(self.ui)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Let every part show how things are."""
+        if self._isRefreshing:
+            return
+        self._isRefreshing = True
+        try:
+            for panel in self._panels:
+                panel.refresh()
+            self.preview.refresh()
+        finally:
+            self._isRefreshing = False
+
+    def _onParameters(self, _node: Any, _event: object) -> None:
+        self.refresh()
+
+    def _onNodeRemoved(self, _scene: Any, _event: object) -> None:
+        if self._context.parameters is not None and not slicer.mrmlScene.IsClosing():
+            self.refresh()
+
+    def _onSceneStartClose(self, _scene: Any, _event: object) -> None:
+        self.worker.cancel()
+        self.setParameterNode(None)
+        self._evaluate.forget()
+        self._context.say()
+        forgetHistories()
+        releaseMemory()
+
+    def _onSceneEndClose(self, _scene: Any, _event: object) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def _onSceneEndImport(self, _scene: Any, _event: object) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+
+def shownVolume() -> slicer.vtkMRMLScalarVolumeNode | None:
+    """The volume in the background of the slice views, else the first one of the scene; never a labelmap."""
+    scene = slicer.mrmlScene
+    shown = [
+        scene.GetNodeByID(node.GetBackgroundVolumeID() or "")
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    ]
+    volumes = [*shown, *slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+    suitable = (node for node in volumes if node is not None and not node.IsA("vtkMRMLLabelMapVolumeNode"))
+    return next((node for node in suitable if node.IsA("vtkMRMLScalarVolumeNode")), None)
