@@ -23,6 +23,7 @@ def picture(window: vtk.vtkRenderWindow) -> qt.QImage:
     grab = vtk.vtkWindowToImageFilter()
     grab.SetInput(window)
     grab.ReadFrontBufferOff()
+    grab.ShouldRerenderOff()
     grab.SetInputBufferTypeToRGB()
     grab.Update()
     image = grab.GetOutput()
