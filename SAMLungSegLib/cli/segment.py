@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
     from SAMLungSegLib.replay import ModelChoice, Recipe
 
+logger = logging.getLogger(__name__)
+
 # What a recipe decides, and what these are where they are not given.
 _OF_A_RECIPE = {
     "modality": "auto",
     "window": "lung",
     "lungs": "both",
-    "points": [],
-    "boxes": [],
+    "point": [],
+    "box": [],
     "threshold": 0.5,
+    "every": 1,
     "model": "lung-compact",
     "no_cache": False,
 }
@@ -52,7 +56,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--lungs", choices=("both", "right", "left"), default="both")
     parser.add_argument(
         "--point",
-        dest="points",
         action="append",
         default=[],
         metavar="I,J[,K],+|-",
@@ -60,13 +63,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--box",
-        dest="boxes",
         action="append",
         default=[],
         metavar="I0,J0[,K0],I1,J1[,K1]",
         help="box between two voxels; may be repeated, one per lung",
     )
     parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is lung")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="K", help="show the model each K-th slice only, interpolate between"
+    )
     parser.add_argument("--model", default="lung-compact", help="see 'samlungseg models list'")
     parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
@@ -87,10 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
     options = Options(
         modality=None if arguments.modality == "auto" else arguments.modality,
         window=arguments.window,
-        points=tuple(parse_point(text) for text in arguments.points),
-        boxes=tuple(parse_box(text) for text in arguments.boxes),
+        points=tuple(parse_point(text) for text in arguments.point),
+        boxes=tuple(parse_box(text) for text in arguments.box),
         threshold=arguments.threshold,
         lungs=arguments.lungs,
+        every=arguments.every,
     )
     if len(arguments.inputs) > 1 and (options.points or options.boxes):
         raise PromptError("Points and boxes are voxels of one image; give one INPUT with them.")
@@ -114,7 +120,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(arguments.replay)
     given = [name for name, usual in _OF_A_RECIPE.items() if getattr(arguments, name) != usual]
     if given:
-        raise PromptError(f"{arguments.replay} says itself how it was made; leave out {', '.join(given)}.")
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise PromptError(f"{arguments.replay} says itself how it was made; leave out {options}.")
     if len(arguments.inputs) > 1:
         raise PromptError(f"--replay makes one result again, and {len(arguments.inputs)} INPUTs were given; give one.")
     choice = replace(recipe.model, weights=arguments.weights or recipe.model.weights)
@@ -144,6 +151,8 @@ def _segment_one(
         made_by.check_image(volume)
     check_format(volume, arguments.format or default_format(path))
     model = choice.load(arguments.device)
+    if made_by is not None and made_by.device != model.device.type:
+        logger.warning("Made on %s, replayed on %s: single voxels may differ.", made_by.device, model.device.type)
     segmentation = segment_with_bar(volume, model, options)
     recipe = recipe_of(segmentation, options, choice, str(model.device), image=path, series=series)
     writable_folder(target.parent)

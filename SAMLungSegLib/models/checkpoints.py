@@ -37,6 +37,7 @@ __all__ = [
     "apply_weights",
     "checkpoint_path",
     "fetch",
+    "file_sha256",
     "load_state_dict",
     "verify",
 ]
@@ -70,7 +71,7 @@ def verify(spec: ModelSpec, *, folder: Path | None = None) -> Status:
         return "absent"
     recorded = {} if spec.is_bundled else _read_receipt(path)
     unchanged = recorded.get("stamp") == _stamp(path)
-    got = recorded["sha256"] if unchanged else _sha256(path)
+    got = recorded["sha256"] if unchanged else file_sha256(path)
     if got != (spec.sha256 or recorded.get("sha256", got)):
         return "wrong hash"
     if not unchanged and not spec.is_bundled:
@@ -185,7 +186,8 @@ def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) 
 # ---- files
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, lower-case hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -231,7 +233,7 @@ def _bundled(spec: ModelSpec, status: Status) -> Path:
 
 
 def _accept(spec: ModelSpec, part: Path, path: Path) -> Path:
-    got = _sha256(part)
+    got = file_sha256(part)
     if spec.sha256 not in (None, got):
         aside = _set_aside(part, path)
         raise ModelError(

@@ -104,7 +104,7 @@ def test_a_download_arrives_verified_and_reports_progress(spec, server, tmp_path
 
 def test_a_file_that_is_here_and_right_is_neither_downloaded_nor_read_again(spec, server, tmp_path, monkeypatch):
     fetch(spec, folder=tmp_path)
-    monkeypatch.setattr(checkpoints, "_sha256", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr(checkpoints, "file_sha256", lambda path: pytest.fail("read again"))
     assert fetch(spec, folder=tmp_path) == tmp_path / "toy.pth"
     assert len(server.seen) == 1
 

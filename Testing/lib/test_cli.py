@@ -45,7 +45,8 @@ def run(*arguments: object) -> int:
 
 def test_a_ct_and_an_xray_are_segmented_in_one_call(images, tmp_path, capsys):
     assert run("segment", images / "chest.nii.gz", images / "frontal.png", "-o", tmp_path) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["chest_lungs.seg.nrrd", "frontal_lungs.png"]
+    results = {"chest_lungs.seg.nrrd", "chest_lungs.json", "frontal_lungs.png", "frontal_lungs.json"}
+    assert {path.name for path in tmp_path.iterdir()} == results
     printed = capsys.readouterr().out
     assert "right lung" in printed and " ml" in printed and "pixels" in printed
     segmentation = sitk.ReadImage(str(tmp_path / "chest_lungs.seg.nrrd"))

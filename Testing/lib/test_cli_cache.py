@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from SAMLungSegLib import models
-from SAMLungSegLib.cli import main, segment
+from SAMLungSegLib import models, replay
+from SAMLungSegLib.cli import main
 from SAMLungSegLib.embedding import EmbeddingCache
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.phantom import chest_ct
@@ -20,9 +20,9 @@ def cache(tmp_path, monkeypatch) -> EmbeddingCache:
     slow = load_model(device="cpu")
     slow.encodes_slowly = True
     monkeypatch.setattr(models, "load_model", lambda *arguments, **options: slow)
-    segment._model.cache_clear()
+    replay._loaded.cache_clear()
     yield EmbeddingCache()
-    segment._model.cache_clear()
+    replay._loaded.cache_clear()
 
 
 @pytest.fixture

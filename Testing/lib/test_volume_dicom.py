@@ -10,6 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.volume import axial_plane, read_volume
+from SAMLungSegLib.volume.dicom import read_dicom_series, series_of
 
 PIXELS = np.array([[0, 10, 20], [30, 40, 100]], np.uint16)
 CT_IMAGE, DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1.1"
@@ -284,3 +285,29 @@ def test_a_series_without_uid_and_one_without_modality_are_read(shared_data):
     assert (len(pair.array_kji), pair.modality_hint) == (2, None)
     alone = read_volume(shared_data / "ct_chest_slices_dicom" / "1.dcm")
     assert np.array_equal(alone.array_kji[0], pair.array_kji[1])
+
+
+def test_a_series_with_a_gap_is_refused_on_request(tmp_path):
+    folder = write_ct(tmp_path / "ct", [0, 2, 4, 8])
+    assert read_volume(folder).size_kji[0] == 4
+    with pytest.raises(VolumeError, match=r"2 to 4 mm apart, some may be missing; copy the series again"):
+        read_volume(folder, allow_gaps=False)
+    assert read_volume(write_ct(tmp_path / "even", [0, 2, 4]), allow_gaps=False).size_kji[0] == 3
+
+
+def test_a_series_in_several_folders_is_put_in_order_by_position(tmp_path):
+    write_ct(tmp_path / "a", [6, 2])
+    write_ct(tmp_path / "b", [4, 0], name="other")
+    paths = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert displayed(read_dicom_series(paths, tmp_path))[:, 0, 0].tolist() == [1, 1, 0, 0]  # at 0, 2, 4, 6 mm
+    write_ct(tmp_path / "c", [2])
+    with pytest.raises(VolumeError, match="at the same place"):
+        read_dicom_series([*paths, tmp_path / "c" / "slice0"], tmp_path)
+
+
+def test_the_series_and_kind_of_a_file_are_told_without_reading_it(tmp_path):
+    assert series_of(write_dicom(tmp_path / "x.dcm", PIXELS)) == ("1.2.3", "XRAY")
+    assert series_of(write_dicom(tmp_path / "m.dcm", PIXELS, Modality="MR", SeriesInstanceUID="")) == ("", None)
+    (tmp_path / "text.dcm").write_text("no image")
+    with pytest.raises(VolumeError):
+        series_of(tmp_path / "text.dcm")

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,3 +262,27 @@ def test_a_small_ct_and_an_xray_are_read(shared_data):
     xray = read_volume(next(iter(sorted((shared_data / "cxr_montgomery" / "images").glob("*.png")))))
     assert xray.size_kji == (1, 512, 512)
     assert axial_plane(xray).flips == (False, False, False)
+
+
+@pytest.mark.parametrize(("pack", "name"), [(bytes, "scan.nii"), (gzip.compress, "scan.nii.gz")])
+def test_a_nifti_file_without_spacing_is_refused_not_taken_as_1_mm(tmp_path, pack, name):
+    content = bytearray(save(tmp_path / "sound.nii", ARRAY, Spacing=(0.5, 0.75, 2.0)).read_bytes())
+    content[84:88] = struct.pack("<f", 0)
+    (tmp_path / name).write_bytes(pack(bytes(content)))
+    assert "spacing of zero along its axis 1" in refusal(tmp_path / name, GeometryError)
+
+
+def test_the_missing_third_spacing_of_a_flat_nifti_file_is_no_fault(tmp_path):
+    content = bytearray(save(tmp_path / "flat.nii", ARRAY[:1]).read_bytes())
+    content[88:92] = struct.pack("<f", 0)
+    (tmp_path / "flat.nii").write_bytes(content)
+    assert read_volume(tmp_path / "flat.nii").size_kji == (1, 3, 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text on other systems")
+@pytest.mark.parametrize("extension", [".nii", ".dcm", ""])
+def test_a_name_that_is_no_text_is_refused(tmp_path, extension):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9" + extension.encode()))
+    path.write_bytes(b"anything") if extension else path.mkdir()
+    with pytest.raises(VolumeError, match="no UTF-8 text; rename it"):
+        read_volume(path)

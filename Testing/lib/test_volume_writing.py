@@ -137,3 +137,28 @@ def test_a_label_without_a_name_is_refused_as_segmentation(tmp_path):
 def test_segments_are_distinct():
     assert [segment.label for segment in SEGMENTS] == [1, 2]
     assert len({segment.colour for segment in SEGMENTS}) == len(SEGMENTS)
+
+
+@pytest.mark.parametrize("extension", [".seg.nrrd", ".nrrd"])
+def test_texts_are_kept_in_nrrd(tmp_path, extension):
+    text = '{"a": "line\\n", "long": "' + "x" * 5000 + '"}'
+    write_labelmap(LABELMAP, volume_with(), tmp_path / f"lungs{extension}", metadata={"Said": text})
+    assert sitk.ReadImage(str(tmp_path / f"lungs{extension}")).GetMetaData("Said") == text
+
+
+@pytest.mark.parametrize("extension", LABELMAP_EXTENSIONS)
+@pytest.mark.parametrize("room_bytes", [100, 20_000])
+def test_a_disk_that_fills_up_leaves_the_earlier_file_whole(tmp_path, extension, room_bytes):
+    resource = pytest.importorskip("resource", reason="file sizes cannot be limited on this system")
+    path = tmp_path / f"lungs{extension}"
+    path.write_bytes(b"earlier")
+    labelmap = np.random.default_rng(0).integers(0, 3, (1, 600, 600)).astype(np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, limits[1]))
+    try:
+        with pytest.raises(VolumeError, match="cannot be written"):
+            write_labelmap(labelmap, volume_with(size_kji=labelmap.shape), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"earlier"

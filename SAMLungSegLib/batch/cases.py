@@ -1,0 +1,51 @@
+"""One image of a cohort."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from SAMLungSegLib.pipeline import VolumeBox, VolumePoint
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image to segment.
+
+    Attributes:
+        id: name of its results, unique in the cohort and safe as a file name; made of its path in the cohort.
+        path: image file or DICOM folder.
+        series: which one of a DICOM folder with several.
+        parts: DICOM files of a series that lies in several folders below `path`.
+        reference: labelmap to measure the result by.
+        points, boxes: prompts in voxels.
+        stamp: changes when the files of the image do.
+        slices: how many there are, where finding the case has told.
+        problem: why it cannot be used, where that is known before it is read.
+    """
+
+    id: str
+    path: Path
+    series: str | None = None
+    parts: tuple[Path, ...] = ()
+    reference: Path | None = None
+    points: tuple[VolumePoint, ...] = ()
+    boxes: tuple[VolumeBox, ...] = ()
+    stamp: str = ""
+    slices: int | None = None
+    problem: str | None = None
+
+
+def stamp_of(files: Iterable[Path]) -> str:
+    """What changes when one of `files` does: a digest of their names, sizes and times.
+
+    Raises:
+        OSError: one cannot be looked at.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,125 @@
+"""Cases through several processes, on this machine or a cluster, by Dask; the journal stays with the caller."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from SAMLungSegLib.batch.journal import Entry, Journal
+from SAMLungSegLib.batch.one import Task, failed, load, segment, store
+from SAMLungSegLib.batch.settings import BatchError
+from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.pipeline import CancelledError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+logger = logging.getLogger(__name__)
+
+_THREADS = 2  # of each worker: one case is read or written while the model answers the other
+_POLL_SECONDS = 0.05
+_CONNECT_SECONDS = 30
+_one_at_a_time = Lock()  # in each worker: the model has the whole device
+
+
+def process_distributed(
+    tasks: Sequence[Task], journal: Journal, workers: int, scheduler: str | None, cancelled: Callable[[], bool]
+) -> Iterator[Entry]:
+    """Process tasks on Dask workers and enter each into the journal; yields an entry when it is there.
+
+    The cases of a worker that is lost go to the others. Workers need the same files under the same paths.
+
+    Args:
+        tasks: to process.
+        journal: of the run; only this process writes to it.
+        workers: how many to start here, where there is no `scheduler`.
+        scheduler: address of a running one, such as tcp://node1:8786.
+        cancelled: polled while waiting.
+    Raises:
+        BatchError: Dask is missing, the scheduler does not answer, or the run cannot go on.
+        ModelError, CancelledError: the run has to stop.
+    """
+    with ExitStack() as stack:
+        client = _client(stack, workers, scheduler)
+        task_of = dict(zip(client.map(_process_here, tasks, pure=False, batch_size=1000), tasks, strict=True))
+        stack.callback(client.cancel, list(task_of))
+        for future in _completed(task_of, cancelled):
+            task = task_of.pop(future)
+            entry = _entry(future, task)
+            future.release()
+            journal.finish(task.case.id, entry)
+            yield entry
+
+
+def _client(stack: ExitStack, workers: int, scheduler: str | None) -> Client:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise BatchError("Several processes take Dask; install it: pip install 'SAMLungSegLib[cluster]'.") from error
+    try:
+        if scheduler is None:
+            share = str(max(1, (os.cpu_count() or 1) // workers))
+            scheduler = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=_THREADS,
+                    memory_limit=0,
+                    dashboard_address=None,
+                    env={"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share},  # Dask says 1
+                )
+            )
+        return stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
+    except (OSError, ValueError) as error:
+        raise BatchError(f"The Dask scheduler {scheduler} does not answer ({error}); give host:port of it.") from error
+
+
+def _completed(futures: dict[Future, Task], cancelled: Callable[[], bool]) -> Iterator[Future]:
+    from distributed import as_completed
+
+    waiting = as_completed(list(futures))
+    while not waiting.is_empty():
+        if cancelled():
+            raise CancelledError("Stopped; what is finished stays.")
+        yield from waiting.next_batch(block=False)
+        time.sleep(_POLL_SECONDS)
+
+
+def _entry(future: Future, task: Task) -> Entry:
+    """What a worker returned; a case that ends its workers fails, anything else stops the run."""
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker:
+        return failed(task, f"{task.case.path} ended every worker that took it, perhaps for want of memory.")
+    except SAMLungSegError:
+        raise
+    except Exception as error:
+        raise BatchError(f"The workers cannot go on ({type(error).__name__}: {error}); see their logs.") from error
+
+
+def _process_here(task: Task) -> Entry:
+    """All steps of a case, on a worker."""
+    task = replace(task, settings=replace(task.settings, device=_own_device(task.settings.device)))
+    loaded = load(task)
+    with _one_at_a_time:
+        segmented = segment(task, loaded)
+    return store(task, segmented)
+
+
+def _own_device(device: str) -> str:
+    """One graphics card for each worker of a machine with several."""
+    import torch
+    from distributed import get_worker
+
+    if device != "auto" or torch.cuda.device_count() < 2:
+        return device
+    number = re.findall(r"\d+", str(get_worker().name)) or ["0"]
+    return f"cuda:{int(number[-1]) % torch.cuda.device_count()}"

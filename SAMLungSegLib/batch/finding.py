@@ -1,0 +1,126 @@
+"""The images of a cohort, broken ones among them, with names that stay the same."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from SAMLungSegLib.batch.cases import Case
+from SAMLungSegLib.batch.folders import case_of_file, cases_below
+from SAMLungSegLib.batch.manifest import MANIFEST_EXTENSIONS, cases_of_manifest
+from SAMLungSegLib.batch.settings import BatchError
+from SAMLungSegLib.evaluation.pairs import case_name
+from SAMLungSegLib.volume import is_image_path
+
+_MAGIC = re.compile(r"[*?\[]")
+_UNSAFE = re.compile(r"[^\w.+-]+")
+_LONGEST_ID_BYTES = 150
+_MARK_LENGTH = 6
+
+
+def find_cases(
+    inputs: Sequence[str | Path], *, reference: Path | None = None, without: Iterable[Path] = ()
+) -> list[Case]:
+    """The cases of folders (with all below them), manifests (.csv, .json), patterns (with * or ?) and files.
+
+    Args:
+        inputs: any number of each.
+        reference: folder with labelmaps, or one labelmap; a case is compared with the one of its name.
+        without: folders to leave out.
+    Returns:
+        In the order of their ids.
+    Raises:
+        BatchError: there is no case, a manifest cannot be used, or no reference is named like a case.
+    """
+    if reference is not None and not reference.exists():
+        raise BatchError(f"{reference} does not exist; give a folder of labelmaps, or one labelmap.")
+    left_out = frozenset(path.resolve() for path in (*without, *([reference] if reference else [])))
+    found = {_identity(case): case for one in inputs for case in _of_input(os.path.abspath(one), left_out)}
+    if not found:
+        raise BatchError(f"{' and '.join(map(str, inputs))} holds no image; give a folder, a list or a pattern.")
+    cases = sorted(_with_safe_ids(list(found.values())), key=lambda case: case.id)
+    return _with_references(cases, reference.absolute()) if reference else cases
+
+
+def _identity(case: Case) -> tuple[object, ...]:
+    """What two cases have in common that are one; an image may be asked twice with other prompts."""
+    return case.path, case.series, case.points, case.boxes
+
+
+def _of_input(text: str, left_out: frozenset[Path]) -> Iterator[Case]:
+    path = Path(text)
+    if path.is_dir():
+        yield from cases_below(path, left_out)
+    elif path.suffix.lower() in MANIFEST_EXTENSIONS and path.is_file():
+        yield from cases_of_manifest(path)
+    elif os.path.lexists(path):
+        yield case_of_file(path, path.name)
+    elif _MAGIC.search(text):
+        yield from _of_pattern(text, left_out)
+    else:
+        raise BatchError(f"{path} does not exist; give a folder, a list of images, a pattern or an image.")
+
+
+def _of_pattern(pattern: str, left_out: frozenset[Path]) -> Iterator[Case]:
+    parts = Path(pattern).parts
+    base = Path(*parts[: next(index for index, part in enumerate(parts) if _MAGIC.search(part))])
+    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
+    for path in matches:
+        if path.is_dir():
+            yield from cases_below(path, left_out, base)
+        elif is_image_path(path):
+            yield case_of_file(path, path.relative_to(base).as_posix())
+
+
+def _with_safe_ids(cases: Sequence[Case]) -> Iterator[Case]:
+    """Ids as file names; those that would be equal, also where upper and lower case are one, get a mark each."""
+    names = [_safe(case.id) for case in cases]
+    count = Counter(name.casefold() for name in names)
+    for case, name in zip(cases, names, strict=True):
+        is_alone = count[name.casefold()] == 1
+        yield replace(case, id=name if is_alone else f"{name}-{_mark(str(_identity(case)))}")
+
+
+def _safe(name: str) -> str:
+    safe = _UNSAFE.sub("_", name.replace("/", "__")).strip("._") or "image"
+    if len(safe.encode()) <= _LONGEST_ID_BYTES:
+        return safe
+    return f"{safe.encode()[:_LONGEST_ID_BYTES].decode(errors='ignore')}-{_mark(name)}"
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_MARK_LENGTH]
+
+
+def _with_references(cases: Sequence[Case], reference: Path) -> list[Case]:
+    """Cases with the labelmap of their name: the name in the cohort, or else the file's if only one has it."""
+    files = sorted(path for path in reference.rglob("*") if is_image_path(path)) if reference.is_dir() else [reference]
+    by_id = {_safe(_place_and_name(path.relative_to(reference))): path for path in files if path != reference}
+    by_name: dict[str, list[Path]] = {}
+    for path in files:
+        by_name.setdefault(case_name(path), []).append(path)
+    paired = [_with_reference(case, by_id, by_name, len(cases) == len(files) == 1) for case in cases]
+    if not any(case.reference for case in paired):
+        raise BatchError(f"{reference} holds no labelmap named like a case, such as {cases[0].id}.")
+    return paired
+
+
+def _place_and_name(relative: Path) -> str:
+    """A relative path without extension and without endings that say what kind of file it is."""
+    return (relative.parent / case_name(relative)).as_posix()
+
+
+def _with_reference(case: Case, by_id: dict[str, Path], by_name: dict[str, list[Path]], is_only_pair: bool) -> Case:
+    if case.reference is not None:
+        return case
+    alike = by_name.get(case_name(case.path), [])
+    if is_only_pair:
+        alike = next(iter(by_name.values()))
+    found = by_id.get(case.id) or (alike[0] if len(alike) == 1 else None)
+    return replace(case, reference=found)

@@ -1,0 +1,179 @@
+"""What a run has done so far, one line of JSON for each event, so that the next run goes on from there.
+
+Lines are only ever added, and those that finish a case are on the disk before the next case counts. A line that was cut
+short, because the machine stopped in the middle of it, is as good as not written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any
+
+import filelock
+
+from SAMLungSegLib.batch.settings import BatchError
+
+logger = logging.getLogger(__name__)
+
+JOURNAL_NAME = "journal.jsonl"
+_LOCK_NAME = ".journal.lock"
+
+RUN, READING, SEGMENTING, DONE, FAILED = "run", "reading", "segmenting", "done", "failed"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a case ended last.
+
+    Attributes:
+        state: 'done' or 'failed'.
+        fingerprint: of the settings, see `Settings.fingerprint`.
+        stamp: of the image's files.
+        image: SHA-256 and matrix of the image, where it was read.
+        files: results by kind, relative to the output folder.
+        row: of the table.
+    """
+
+    state: str
+    fingerprint: str
+    stamp: str
+    image: dict[str, Any] | None
+    files: dict[str, str]
+    row: dict[str, Any]
+
+
+_ENTRY_FIELDS = {field.name for field in fields(Entry)} - {"state"}
+
+
+@dataclass(frozen=True)
+class History:
+    """What a journal tells.
+
+    Attributes:
+        entries: how each case ended last, by id.
+        unfinished: cases that were begun and did not end.
+    """
+
+    entries: dict[str, Entry]
+    unfinished: set[str]
+
+
+def read_history(folder: Path) -> History:
+    """What the journal of an output folder tells; nothing where there is none.
+
+    Raises:
+        BatchError: it cannot be read.
+    """
+    history = History({}, set())
+    for event in _events(folder / JOURNAL_NAME):
+        kind, case = event.pop("event", None), event.pop("id", None)
+        if kind in (READING, SEGMENTING):
+            history.unfinished.add(case)
+        elif kind in (DONE, FAILED) and event.keys() >= _ENTRY_FIELDS:
+            history.unfinished.discard(case)
+            history.entries[case] = Entry(kind, **{name: event[name] for name in _ENTRY_FIELDS})
+    return history
+
+
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = [line for line in path.read_bytes().splitlines() if line] if path.exists() else []
+    except OSError as error:
+        raise BatchError(f"{path} cannot be read ({error.strerror}); give another output folder.") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            logger.info("%s: line %d was cut short and does not count", path, number)
+
+
+class Journal:
+    """The journal of an output folder, open for one run at a time.
+
+    Attributes:
+        folder: of the run.
+        history: what it tells of this run and earlier ones.
+        finished: cases that ended in this run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder, which exists.
+
+        Raises:
+            BatchError: another run writes to it, or the journal cannot be written.
+        """
+        self.folder = folder
+        self._lock = filelock.FileLock(folder / _LOCK_NAME)
+        self._turn = Lock()
+        try:
+            self._lock.acquire(timeout=0)
+            self._file = (folder / JOURNAL_NAME).open("ab")
+            self.history = read_history(folder)
+        except filelock.Timeout as error:
+            raise BatchError(
+                f"Another run is writing to {folder}; wait for it, or give another output folder."
+            ) from error
+        except (OSError, BatchError) as error:
+            self._lock.release()
+            reason = getattr(error, "strerror", error)
+            raise BatchError(f"{folder} cannot be used for results ({reason}); give another folder.") from error
+        self.finished: set[str] = set()
+        if self._file.tell():
+            self._file.write(b"\n")  # ends a line that was cut short; empty lines do not count
+
+    def finish(self, case: str, entry: Entry) -> None:
+        """Add how a case ended; when this returns, it is on the disk.
+
+        Raises:
+            BatchError: as `append`.
+        """
+        about = asdict(entry)
+        self.append(about.pop("state"), case, safely=True, **about)
+        self.history.entries[case] = entry
+        self.finished.add(case)
+
+    def append(self, event: str, case: str | None = None, *, safely: bool = False, **about: Any) -> None:
+        """Add one line.
+
+        Args:
+            event: what happened.
+            case: id of the case that it happened to.
+            safely: whether to return only when the line is on the disk.
+            about: more about it.
+        Raises:
+            BatchError: the disk is full or gone.
+        """
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        line = json.dumps({"event": event, "id": case, "at": now, **about}, allow_nan=False)
+        try:
+            with self._turn:
+                self._file.write(line.encode() + b"\n")
+                self._file.flush()
+                if safely:
+                    os.fsync(self._file.fileno())
+        except OSError as error:
+            raise BatchError(
+                f"The journal in {self.folder} cannot be written ({error.strerror}); make room, and give the same "
+                "command again to go on."
+            ) from error
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError:  # what could not be written was told when it was
+            logger.debug("the journal could not be flushed", exc_info=True)
+        finally:
+            self._lock.release()

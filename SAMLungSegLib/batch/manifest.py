@@ -1,0 +1,78 @@
+"""A list of images: a table (.csv) or a list of objects (.json)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from SAMLungSegLib.batch.cases import Case
+from SAMLungSegLib.batch.folders import case_of_file
+from SAMLungSegLib.batch.settings import BatchError
+from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.pipeline import VolumeBox, VolumePoint
+from SAMLungSegLib.replay import prompts_from
+
+MANIFEST_EXTENSIONS = (".csv", ".json")
+
+
+def cases_of_manifest(path: Path) -> Iterator[Case]:
+    """A case for each row: `image`, and where given `id`, `series`, `reference` and `prompts`.
+
+    Paths are relative to the manifest. Prompts are a JSON object {"points": [{"ijk": [...], "positive": true}],
+    "boxes": [{"first_ijk": [...], "last_ijk": [...]}]}, or the path of a file with one, such as the recipe of an
+    earlier result. Other columns are left alone.
+
+    Raises:
+        BatchError: the file cannot be read, or has no images.
+    """
+    rows = _rows(path)
+    if not rows or not all(isinstance(row, Mapping) and row.get("image") for row in rows):
+        raise BatchError(f"{path} is no list of images; give a table with a column 'image', or such a JSON list.")
+    twice = [name for name, count in Counter(str(row["id"]) for row in rows if row.get("id")).items() if count > 1]
+    if twice:
+        raise BatchError(f"{path} has the id '{twice[0]}' more than once; give each image one of its own.")
+    for row in rows:
+        yield _case(row, path.parent)
+
+
+def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        is_table = path.suffix.lower() == ".csv"
+        content = list(csv.DictReader(io.StringIO(text))) if is_table else json.loads(text)
+    except (OSError, ValueError, csv.Error) as error:
+        raise BatchError(f"{path} cannot be read as a list of images: {error}.") from error
+    return content if isinstance(content, list) else []
+
+
+def _case(row: Mapping[str, Any], folder: Path) -> Case:
+    path = folder / str(row["image"])
+    name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    case = case_of_file(path, name)
+    case = replace(
+        case,
+        id=str(row.get("id") or case.id),
+        series=str(row["series"]) if row.get("series") else None,
+        reference=folder / str(row["reference"]) if row.get("reference") else None,
+    )
+    try:
+        points, boxes = _prompts(row.get("prompts"), folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SAMLungSegError) as error:
+        return replace(case, problem=f"The prompts of {path} cannot be used ({error}); see docs/cohorts.md.")
+    return replace(case, points=points, boxes=boxes)
+
+
+def _prompts(given: Any, folder: Path) -> tuple[tuple[VolumePoint, ...], tuple[VolumeBox, ...]]:
+    """Points and boxes of an object, of its text, or of a file with one."""
+    if not given:
+        return (), ()
+    if isinstance(given, str) and not given.lstrip().startswith("{"):
+        given = (folder / given).read_text(encoding="utf-8")
+    fields = json.loads(given) if isinstance(given, str) else given
+    return prompts_from(fields.get("options", fields))

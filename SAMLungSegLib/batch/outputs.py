@@ -1,0 +1,75 @@
+"""The files of a case, and telling a case that cannot be written from a folder that takes no more."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+
+from SAMLungSegLib.batch.settings import BatchError
+from SAMLungSegLib.batch.thumbnails import draw_thumbnail
+from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.pipeline import Segmentation
+from SAMLungSegLib.replay import Recipe, recipe_path, save
+
+SEGMENTATIONS, OVERLAYS = "segmentations", "overlays"
+
+_LARGEST_PROBE_BYTES = 1 << 26
+_LEFTOVER = re.compile(
+    r"\.[0-9a-f]{32}\..+|\..+\.partial"
+)  # temporary names of `write_labelmap`, `replacing`, `_takes`
+
+
+def remove_leftovers(output: Path) -> None:
+    """Delete what a run that was killed had begun to write; nobody else may be writing."""
+    for folder in (output, output / SEGMENTATIONS, output / OVERLAYS):
+        for path in folder.glob(".*"):
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
+def write_outputs(
+    segmentation: Segmentation, recipe: Recipe, output: Path, case: str, extension: str, overlay: bool
+) -> dict[str, str]:
+    """Write labelmap, recipe and picture, each whole or not at all.
+
+    Returns:
+        Their paths by kind, relative to the output folder.
+    Raises:
+        BatchError: the folder takes no more: the disk is full, or it is gone or not writable.
+        SAMLungSegError, OSError: this labelmap cannot be written.
+    """
+    target = output / SEGMENTATIONS / f"{case}_lungs.{extension}"
+    files = {"segmentation": target, "recipe": recipe_path(target)}
+    if overlay:
+        files["overlay"] = output / OVERLAYS / f"{case}.png"
+    try:
+        for path in files.values():
+            path.parent.mkdir(exist_ok=True)
+        save(segmentation, target, recipe)
+        if overlay:
+            draw_thumbnail(segmentation, files["overlay"])
+    except (SAMLungSegError, OSError) as error:
+        if _takes(output, segmentation.labelmap_kji.nbytes):
+            raise
+        raise BatchError(
+            f"No more results can be written to {output} ({error}); make room, and give the same command again to go "
+            "on where it stopped."
+        ) from error
+    return {kind: path.relative_to(output).as_posix() for kind, path in files.items()}
+
+
+def _takes(folder: Path, size_bytes: int) -> bool:
+    """Whether a file of about that size can be written."""
+    probe = folder / f".{uuid.uuid4().hex}.probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(min(size_bytes, _LARGEST_PROBE_BYTES)))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True

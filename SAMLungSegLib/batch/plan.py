@@ -1,0 +1,74 @@
+"""What a run has to do, and what an earlier one has done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from SAMLungSegLib.batch.cases import Case
+from SAMLungSegLib.batch.journal import DONE, Entry, History
+from SAMLungSegLib.batch.one import Task
+from SAMLungSegLib.batch.settings import Settings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cases by what becomes of them.
+
+    Attributes:
+        tasks: to process, in this order: those in which an earlier run was stopped come last, lest they stop it again.
+        kept: ids of cases that are done.
+        failed: ids of cases that failed before and would fail again.
+    """
+
+    tasks: list[Task]
+    kept: list[str]
+    failed: list[str]
+
+    @property
+    def touched(self) -> int:
+        """How many tasks are only looked at again, because their files have another time."""
+        return sum(task.known is not None for task in self.tasks)
+
+
+def make_plan(
+    cases: Sequence[Case],
+    history: History,
+    settings: Settings,
+    weights_sha256: Mapping[str, str],
+    output: Path,
+    *,
+    retry_failed: bool = False,
+) -> Plan:
+    """What is to be done so that every case has the result of these settings.
+
+    A case is done when it ended so with these settings, this model and these files, and its results are there.
+    """
+    plan = Plan([], [], [])
+    for case in cases:
+        fingerprint = settings.fingerprint(case, weights_sha256)
+        entry = history.entries.get(case.id)
+        if entry is not None and not _counts(entry, fingerprint, output, settings.overlay):
+            entry = None
+        is_same = entry is not None and entry.stamp == case.stamp
+        if is_same and entry.state == DONE:
+            plan.kept.append(case.id)
+        elif is_same and not retry_failed:
+            plan.failed.append(case.id)
+        else:
+            known = entry if entry is not None and entry.state == DONE else None
+            plan.tasks.append(Task(case, settings, weights_sha256, fingerprint, output, known))
+    plan.tasks.sort(key=lambda task: task.case.id in history.unfinished)
+    return plan
+
+
+def _counts(entry: Entry, fingerprint: str, output: Path, overlay: bool) -> bool:
+    """Whether an earlier end still says something: the settings are the same, and the files are there."""
+    if entry.fingerprint != fingerprint:
+        return False
+    return entry.state != DONE or (_are_there(entry, output) and (not overlay or "overlay" in entry.files))
+
+
+def _are_there(entry: Entry, output: Path) -> bool:
+    return all((output / file).is_file() for file in entry.files.values())

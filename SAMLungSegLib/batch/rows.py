@@ -1,0 +1,70 @@
+"""The row of the table that tells how a case ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from SAMLungSegLib.batch.cases import Case
+from SAMLungSegLib.batch.quality import SIDES, flags_of, measure, predicted_quality
+from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.evaluation import evaluate
+from SAMLungSegLib.metrics import METRICS
+from SAMLungSegLib.pipeline import Segmentation
+from SAMLungSegLib.volume import Volume
+
+Row = dict[str, Any]
+
+_WHOLE_METRICS = [replace(metric, per_slice=False) for metric in METRICS]  # slices would take most of the time
+
+
+def place_of(case: Case) -> Row:
+    """Which case it is."""
+    return {"id": case.id, "image": str(case.path), "series": case.series or None}
+
+
+def measures_of(segmentation: Segmentation, lungs: str) -> Row:
+    """Sizes, predicted quality and flags."""
+    one = measure(segmentation, lungs)
+    flags = flags_of(one)
+    return {
+        "modality": segmentation.modality,
+        "slices": len(segmentation.scores),
+        **{f"{side}_ml": one.ml[label] for side, label in SIDES.items()},
+        **{f"{side}_voxels": one.voxels[label] for side, label in SIDES.items()},
+        "right_to_left": one.ratio,
+        "score": one.score,
+        "lowest_score": one.lowest_score,
+        "quality": predicted_quality(one.score, len(flags)),
+        "flags": " ".join(flags),
+    }
+
+
+def agreement_of(segmentation: Segmentation, reference: Volume, tolerance_mm: float) -> tuple[Row, list[str]]:
+    """Metrics of the whole volume by lung, such as `dice_right`, and notes on how they came about."""
+    prediction = replace(segmentation.volume, array_kji=segmentation.labelmap_kji)
+    try:
+        result = evaluate(prediction, reference, metrics=_WHOLE_METRICS, tolerance_mm=tolerance_mm)
+    except SAMLungSegError as error:
+        return {}, [f"No metrics: {error}"]
+    metrics = {
+        f"{metric.name}_{values['structure'].partition(' ')[0]}": values[metric.name]
+        for values in result.per_volume.to_dict("records")
+        for metric in _WHOLE_METRICS
+    }
+    return metrics, list(result.notes)
+
+
+def plain(row: Mapping[str, Any]) -> Row:
+    """The row as any file can hold it: numbers of Python, None where there is none, text on one line of Unicode."""
+    return {name: _plain(value) for name, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):  # a file's name may hold bytes that are no text
+        return " ".join(value.encode("utf-8", "replace").decode().split())
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,75 @@
+"""What all cases of a run have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from SAMLungSegLib.batch.cases import Case, stamp_of
+from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM
+from SAMLungSegLib.pipeline import Options
+from SAMLungSegLib.replay import ModelChoice
+from SAMLungSegLib.results import FORMATS
+
+_VERSION = 1  # of what a run measures and writes; another one makes all results anew
+
+
+class BatchError(SAMLungSegError):
+    """A run over many images cannot start, or cannot go on."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How every case is segmented and what is written.
+
+    Attributes:
+        options: modality, window, threshold, lungs; prompts belong to the cases.
+        model: which one answers.
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.
+        format: of the labelmaps; None for PNG where the image is a picture and seg.nrrd elsewhere.
+        overlay: whether pictures are drawn.
+        tolerance_mm: of the surface Dice, where there are references.
+    Raises:
+        PromptError: prompts are given for all images alike.
+        VolumeError: an unknown format.
+    """
+
+    options: Options = field(default_factory=Options)
+    model: ModelChoice = field(default_factory=ModelChoice)
+    device: str = "auto"
+    format: str | None = None
+    overlay: bool = True
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM
+
+    def __post_init__(self) -> None:
+        if self.options.points or self.options.boxes:
+            raise PromptError("Points and boxes are voxels of one image; give them in a list of images.")
+        if self.format not in (None, *FORMATS):
+            raise VolumeError(f"Results cannot be written as '{self.format}'; give one of {', '.join(FORMATS)}.")
+
+    def options_of(self, case: Case) -> Options:
+        """The options with the prompts of a case."""
+        return replace(self.options, points=case.points, boxes=case.boxes)
+
+    def fingerprint(self, case: Case, weights_sha256: Mapping[str, str]) -> str:
+        """What changes when the result of an unchanged image would; neither the device nor the pictures count."""
+        decides = {
+            "version": _VERSION,
+            "options": asdict(self.options_of(case)),
+            "model": asdict(replace(self.model, weights=None)),
+            "weights": dict(weights_sha256),
+            "format": self.format,
+            "reference": [_stamp(case.reference), self.tolerance_mm] if case.reference else None,
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> str:
+    try:
+        return stamp_of([path])
+    except OSError:
+        return "absent"

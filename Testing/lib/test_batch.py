@@ -1,0 +1,430 @@
+"""A run over a cohort: what it writes, what it keeps, and how it ends when something is wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from cohorts import DarkIsLung, chest_hu, chest_picture, use_dark_is_lung, write_broken, write_cohort, write_image
+
+from SAMLungSegLib.batch import BatchError, Settings, preview, run
+from SAMLungSegLib.batch import journal as journals
+from SAMLungSegLib.batch.journal import Journal, read_history
+from SAMLungSegLib.errors import ModelError, PromptError
+from SAMLungSegLib.pipeline import Options, VolumePoint
+from SAMLungSegLib.replay import ModelChoice
+from SAMLungSegLib.volume import read_volume
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch) -> DarkIsLung:
+    return use_dark_is_lung(monkeypatch)
+
+
+@pytest.fixture
+def cohort(tmp_path) -> Path:
+    """Three pictures, a volume and a series."""
+    return write_cohort(tmp_path / "in", pictures=3, volumes=1, series=1)
+
+
+def segmented(output: Path) -> list[str]:
+    """Ids in the order in which the model was asked about them, over all runs."""
+    lines = (output / "journal.jsonl").read_text().splitlines()
+    return [json.loads(line)["id"] for line in lines if line.startswith('{"event": "segmenting"')]
+
+
+# ---- what is written
+
+
+def test_every_case_gets_labelmap_recipe_and_picture(cohort, tmp_path):
+    result = run(cohort, tmp_path / "out")
+    assert (result.cases, result.done, result.failed, result.processed) == (5, 5, (), 5)
+    for row in result.rows:
+        assert all((tmp_path / "out" / row[kind]).is_file() for kind in ("segmentation", "recipe", "overlay"))
+    assert result.rows[0]["segmentation"] == "segmentations/cts__ct000_lungs.seg.nrrd"
+    assert result.rows[2]["segmentation"] == "segmentations/xrays__0__x000_lungs.png"
+    labels = read_volume(tmp_path / "out" / result.rows[0]["segmentation"]).array_kji
+    lung, middle = chest_hu() == -850, 32
+    assert np.array_equal(labels[..., :middle] == 1, lung[..., :middle])
+    assert np.array_equal(labels[..., middle:] == 2, lung[..., middle:])
+
+
+def test_sizes_are_in_ml_where_the_image_has_a_size(cohort, tmp_path):
+    table = run(cohort, tmp_path / "out").table().set_index("id")
+    lung = chest_hu()[:, :, :32] == -850
+    assert table.loc["cts__ct000", "right_ml"] == pytest.approx(lung.sum() * 6 * 6 * 40 / 1000)
+    assert np.isnan(table.loc["xrays__0__x000", "right_ml"])
+    assert table.loc["xrays__0__x000", "right_voxels"] == (chest_picture(0)[:, :32] < 100).sum()
+
+
+def test_the_table_is_the_same_as_csv_and_parquet(cohort, tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    write_broken(cohort / "broken", "text")
+    table = run(cohort, tmp_path / "out").table()
+    for stored in (pd.read_csv(tmp_path / "out/table.csv"), pd.read_parquet(tmp_path / "out/table.parquet")):
+        assert list(stored) == list(table) and list(stored["id"]) == list(table["id"])
+        assert np.allclose(stored["score"], table["score"], rtol=1e-5, equal_nan=True)
+        assert stored["reason"].notna().sum() == 1
+
+
+def test_without_pyarrow_there_is_a_csv_and_a_word_about_it(cohort, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("SAMLungSegLib.batch.tables.find_spec", lambda name: None)
+    files = [path.name for path in run(cohort, tmp_path / "out").files]
+    assert files == ["table.csv", "summary.html"]
+    assert "pip install 'SAMLungSegLib[parquet]'" in caplog.text
+
+
+def test_references_give_metrics(cohort, tmp_path):
+    for seed in range(3):
+        labels = (chest_picture(seed) < 100) * np.repeat([1, 2], 32).astype(np.uint8)
+        write_image(tmp_path / "masks" / f"x{seed:03}_mask.png", labels)
+    table = run(cohort, tmp_path / "out", reference=tmp_path / "masks").table().set_index("id")
+    assert list(table.loc["xrays__1__x001", ["dice_right", "dice_left", "dice_both"]]) == [1, 1, 1]
+    assert np.isnan(table.loc["cts__ct000", "dice_both"])
+
+
+def test_a_broken_reference_costs_the_metrics_only(cohort, tmp_path):
+    write_image(tmp_path / "masks" / "x000.png", (chest_picture(0) < 100).astype(np.uint8))
+    (tmp_path / "masks" / "x001.png").write_text("no image")
+    table = run(cohort, tmp_path / "out", reference=tmp_path / "masks").table().set_index("id")
+    assert table.loc["xrays__1__x001", "state"] == "done"
+    assert table.loc["xrays__1__x001", "notes"].startswith("No metrics: ")
+
+
+def test_prompts_of_a_list_decide_their_case(tmp_path):
+    write_image(tmp_path / "x.png", chest_picture())
+    boxes = {"boxes": [{"first_ijk": [2, 2], "last_ijk": [30, 45]}]}
+    images = [{"image": "x.png", "id": name, "prompts": prompts} for name, prompts in (("all", {}), ("box", boxes))]
+    (tmp_path / "list.json").write_text(json.dumps(images))
+    table = run(tmp_path / "list.json", tmp_path / "out").table().set_index("id")
+    voxels = table["right_voxels"] + table["left_voxels"]
+    assert voxels["all"] == (chest_picture() < 100).sum()
+    assert voxels["box"] == (chest_picture()[:, :31] < 100).sum()
+    recipe = json.loads((tmp_path / "out" / "segmentations" / "box_lungs.json").read_text())
+    assert recipe["options"]["boxes"] == [{"first_ijk": [2, 2], "last_ijk": [30, 45]}]
+
+
+def test_the_report_shows_the_doubtful_ones_first_and_escapes_names(tmp_path):
+    write_image(tmp_path / "in" / "good.png", chest_picture())
+    picture = np.where(np.arange(64) % 2, 190, 180).astype(np.uint8)[None].repeat(48, axis=0)
+    picture[20:26, 12:18] = picture[20:26, 46:52] = 30
+    write_image(tmp_path / "in" / "<b>tiny & co.png", picture)
+    (tmp_path / "in" / "text.png").write_text("no <i>image</i>")
+    run(tmp_path / "in", tmp_path / "out")
+    page = (tmp_path / "out" / "summary.html").read_text()
+    assert page.index("b_tiny_co") < page.index(">good<")
+    assert "lungs too small or too large" in page and "text.png is damaged" in page and "<svg" in page
+    assert "<b>" not in page and "<i>" not in page
+    assert 'src="overlays/good.png"' in page
+
+
+# ---- what is kept
+
+
+def test_a_second_run_asks_the_model_nothing(cohort, tmp_path):
+    first = run(cohort, tmp_path / "out")
+    second = run(cohort, tmp_path / "out")
+    assert second.processed == 0 and second.rows == first.rows
+    assert len(segmented(tmp_path / "out")) == 5
+
+
+def test_new_images_are_added(cohort, tmp_path):
+    run(cohort, tmp_path / "out")
+    write_image(cohort / "new.png", chest_picture(9))
+    assert run(cohort, tmp_path / "out").processed == 1
+    assert segmented(tmp_path / "out")[5:] == ["new"]
+
+
+def test_a_changed_image_is_segmented_again_and_a_touched_one_is_not(cohort, tmp_path):
+    run(cohort, tmp_path / "out")
+    write_image(cohort / "xrays" / "0" / "x000.png", chest_picture(7))
+    os.utime(cohort / "xrays" / "1" / "x001.png", (1, 1))
+    assert run(cohort, tmp_path / "out").done == 5
+    assert segmented(tmp_path / "out")[5:] == ["xrays__0__x000"]
+    assert run(cohort, tmp_path / "out").processed == 0
+
+
+def test_the_same_voxels_elsewhere_in_the_patient_are_another_image(tmp_path):
+    write_image(tmp_path / "in" / "ct.nrrd", chest_hu(), (6, 6, 40))
+    run(tmp_path / "in", tmp_path / "out")
+    write_image(tmp_path / "in" / "ct.nrrd", chest_hu(), (6, 6, 50))
+    rows = run(tmp_path / "in", tmp_path / "out").rows
+    assert rows[0]["right_ml"] == pytest.approx((chest_hu()[:, :, :32] == -850).sum() * 6 * 6 * 50 / 1000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": Options(threshold=0.6)},
+        {"options": Options(lungs="left")},
+        {"format": "nii.gz"},
+        {"model": ModelChoice(input_size=512)},
+    ],
+    ids=["threshold", "lungs", "format", "model"],
+)
+def test_another_setting_does_all_again(cohort, tmp_path, change):
+    run(cohort, tmp_path / "out")
+    assert run(cohort, tmp_path / "out", replace(Settings(), **change)).processed == 5
+
+
+def test_another_device_does_nothing_again(cohort, tmp_path):
+    run(cohort, tmp_path / "out")
+    assert run(cohort, tmp_path / "out", Settings(device="cpu")).processed == 0
+
+
+def test_changed_weights_do_all_again(cohort, tmp_path):
+    weights = tmp_path / "mine.pth"
+    weights.write_bytes(b"first")
+    settings = Settings(model=ModelChoice(weights=weights))
+    assert run(cohort, tmp_path / "out", settings).processed == 5
+    weights.write_bytes(b"second")
+    assert run(cohort, tmp_path / "out", settings).processed == 5
+    assert run(cohort, tmp_path / "out", settings).processed == 0
+
+
+def test_a_result_that_was_deleted_is_made_again(cohort, tmp_path):
+    run(cohort, tmp_path / "out")
+    (tmp_path / "out" / "segmentations" / "xrays__0__x000_lungs.png").unlink()
+    run(cohort, tmp_path / "out")
+    assert segmented(tmp_path / "out")[5:] == ["xrays__0__x000"]
+
+
+def test_pictures_can_be_left_out_and_added(cohort, tmp_path):
+    run(cohort, tmp_path / "out", Settings(overlay=False))
+    assert not (tmp_path / "out" / "overlays").exists()
+    assert run(cohort, tmp_path / "out").processed == 5
+    assert run(cohort, tmp_path / "out", Settings(overlay=False)).processed == 0
+
+
+def test_failed_cases_are_tried_again_on_request_only(cohort, tmp_path):
+    broken = write_broken(cohort, "text")
+    assert len(run(cohort, tmp_path / "out").failed) == 1
+    again = run(cohort, tmp_path / "out")
+    assert again.processed == 0 and len(again.failed) == 1
+    assert run(cohort, tmp_path / "out", retry_failed=True).processed == 1
+    write_image(broken, chest_hu())
+    assert run(cohort, tmp_path / "out").failed == ()
+
+
+def test_a_preview_says_what_a_run_would_do_and_writes_nothing(cohort, tmp_path):
+    write_broken(cohort, "text")
+    plan = preview(cohort, tmp_path / "out")
+    assert (len(plan.tasks), plan.kept, plan.failed) == (6, [], [])
+    assert not (tmp_path / "out").exists()
+    run(cohort, tmp_path / "out")
+    write_image(cohort / "new.png", chest_picture(9))
+    os.utime(cohort / "xrays" / "1" / "x001.png", (1, 1))
+    plan = preview(cohort, tmp_path / "out")
+    assert [task.case.id for task in plan.tasks] == ["new", "xrays__1__x001"]
+    assert (plan.touched, len(plan.kept), plan.failed) == (1, 4, ["text"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text on other systems")
+def test_a_file_name_that_is_no_text_does_not_spoil_the_table(cohort, tmp_path):
+    os.rename(os.fsencode(cohort / "xrays" / "0" / "x000.png"), os.fsencode(cohort) + b"/caf\xe9.png")
+    result = run(cohort, tmp_path / "out")
+    assert result.cases == 5 and result.done >= 4
+    assert (tmp_path / "out" / "summary.html").is_file()
+    assert "caf" in set(pd.read_csv(tmp_path / "out" / "table.csv")["id"])
+
+
+def test_prompts_for_all_images_alike_are_refused():
+    with pytest.raises(PromptError, match="in a list of images"):
+        Settings(Options(points=(VolumePoint((1, 2)),)))
+
+
+# ---- the journal
+
+
+def test_a_line_that_was_cut_short_does_not_count(cohort, tmp_path):
+    run(cohort, tmp_path / "out")
+    path = tmp_path / "out" / "journal.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join(lines)[:-40])
+    last = json.loads(lines[-1])["id"]
+    assert run(cohort, tmp_path / "out").done == 5
+    assert segmented(tmp_path / "out")[5:] == [last]
+    assert run(cohort, tmp_path / "out").processed == 0
+
+
+def test_two_runs_in_one_folder_are_refused(cohort, tmp_path):
+    (tmp_path / "out").mkdir()
+    with Journal(tmp_path / "out"), pytest.raises(BatchError, match="Another run is writing"):
+        run(cohort, tmp_path / "out")
+    assert run(cohort, tmp_path / "out").done == 5
+
+
+def test_a_case_in_which_a_run_was_stopped_comes_last(cohort, tmp_path):
+    (tmp_path / "out").mkdir()
+    with Journal(tmp_path / "out") as journal:
+        journal.append(journals.SEGMENTING, "cts__ct000")
+    run(cohort, tmp_path / "out")
+    assert segmented(tmp_path / "out")[-1] == "cts__ct000"
+    assert read_history(tmp_path / "out").unfinished == set()
+
+
+def test_what_a_killed_run_had_begun_to_write_is_removed(cohort, tmp_path):
+    folder = tmp_path / "out" / "segmentations"
+    folder.mkdir(parents=True)
+    for name in (f".{'0a' * 16}.seg.nrrd", ".x_lungs.json.12.partial", ".mine"):
+        (folder / name).touch()
+    run(cohort, tmp_path / "out")
+    assert [path.name for path in folder.glob(".*")] == [".mine"]
+
+
+def test_results_among_the_images_are_refused(cohort):
+    with pytest.raises(BatchError, match="among the images"):
+        run(cohort, cohort)
+
+
+def test_an_output_folder_below_the_images_is_not_looked_at(cohort):
+    assert run(cohort, cohort / "out").cases == 5
+    assert run(cohort, cohort / "out").cases == 5
+
+
+# ---- how it ends when something is wrong
+
+
+def test_a_defect_of_ours_costs_one_case(cohort, tmp_path, model, monkeypatch):
+    decode = model.decode
+    spoilt = chest_picture(1)
+
+    def fail_once(embedding, prompts):
+        if np.array_equal(embedding.features[0], spoilt):
+            raise IndexError("beyond")
+        return decode(embedding, prompts)
+
+    monkeypatch.setattr(model, "decode", fail_once)
+    result = run(cohort, tmp_path / "out")
+    assert [(row["id"], row["reason"]) for row in result.failed] == [
+        ("xrays__1__x001", "unexpected IndexError: beyond")
+    ]
+    assert result.done == 4
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_run_at_once(cohort, tmp_path, monkeypatch):
+    def refuse(self, device="auto"):
+        raise ModelError("not here")
+
+    monkeypatch.setattr(ModelChoice, "load", refuse)
+    with pytest.raises(ModelError, match="not here"):
+        run(cohort, tmp_path / "out")
+    assert segmented(tmp_path / "out") == []
+
+
+def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(cohort, tmp_path, monkeypatch):
+    free = SimpleNamespace(writes=2)
+    write_image_file, fsync = sitk.WriteImage, os.fsync
+
+    def write(image, name, *arguments, **options):
+        free.writes -= 1
+        if free.writes < 0:
+            Path(name).write_bytes(b"half")
+            raise RuntimeError("No space left on device")
+        write_image_file(image, name, *arguments, **options)
+
+    def flush(number):
+        if free.writes < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(number)
+
+    monkeypatch.setattr(sitk, "WriteImage", write)
+    monkeypatch.setattr(os, "fsync", flush)
+    with pytest.raises(BatchError, match="make room, and give the same command again"):
+        run(cohort, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "segmentations").iterdir())) == 4  # two labelmaps, two recipes
+    monkeypatch.undo()
+    use_dark_is_lung(monkeypatch)
+    result = run(cohort, tmp_path / "out")
+    assert (result.done, result.failed, result.processed) == (5, (), 3)
+
+
+def test_a_labelmap_that_its_format_cannot_hold_is_that_cases_fault(cohort, tmp_path):
+    result = run(cohort, tmp_path / "out", Settings(format="png"))
+    assert result.done == 3
+    assert all("PNG holds one slice" in row["reason"] for row in result.failed)
+
+
+def test_cancelling_keeps_what_is_finished(cohort, tmp_path):
+    asked = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 6  # the four slices of the CT, two of the series
+
+    result = run(cohort, tmp_path / "out", cancelled=cancelled)
+    assert (result.done, result.cases) == (1, 5) and not result.is_complete
+    assert (tmp_path / "out" / "summary.html").is_file()
+    assert run(cohort, tmp_path / "out").processed == 4
+
+
+def test_an_interruption_writes_what_was_answered_and_the_table(cohort, tmp_path):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(cohort, tmp_path / "out", progress=interrupt)
+    done = len(pd.read_csv(tmp_path / "out" / "table.csv"))
+    assert 1 <= done <= 3
+    assert run(cohort, tmp_path / "out").processed == 5 - done
+
+
+def test_progress_counts_what_was_done_before(cohort, tmp_path):
+    run(cohort, tmp_path / "out")
+    write_image(cohort / "new.png", chest_picture(9))
+    seen = []
+    run(cohort, tmp_path / "out", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(6, 6)]
+
+
+def test_warnings_of_the_library_go_to_the_row_of_their_case(tmp_path):
+    voxels = chest_hu().astype(np.float32)
+    voxels[0, 0, 0] = np.nan
+    write_image(tmp_path / "in" / "nan.nrrd", voxels)
+    write_image(tmp_path / "in" / "well.nrrd", chest_hu())
+    rows = {row["id"]: row for row in run(tmp_path / "in", tmp_path / "out").rows}
+    assert "1 of 12288 voxels are NaN" in rows["nan"]["notes"]
+    assert rows["well"]["notes"] == ""
+
+
+# ---- graphics memory
+
+
+@pytest.mark.parametrize(("failures", "device"), [(1, "cuda"), (2, "cpu")])
+def test_a_full_graphics_memory_is_met_slice_by_slice_then_on_the_cpu(tmp_path, monkeypatch, failures, device):
+    calls = iter([*[False] * failures, *[True] * 10])
+
+    class Card(DarkIsLung):
+        def encode(self, slices):
+            if self.device.type == "cuda" and not next(calls):
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+            return super().encode(slices)
+
+    models = {"auto": Card(device="cuda"), "cpu": Card(device="cpu")}
+    monkeypatch.setattr(ModelChoice, "load", lambda self, device="auto": models[device])
+    for name in ("first.png", "second.png"):
+        write_image(tmp_path / "in" / name, chest_picture())
+    rows = run(tmp_path / "in", tmp_path / "out").rows
+    assert [row["state"] for row in rows] == ["done", "done"]
+    assert device in rows[0]["device"] and ("tried on the CPU" in rows[0]["notes"]) == (device == "cpu")
+    assert "tried slice by slice" in rows[0]["notes"] and rows[1]["notes"] == ""
+
+
+def test_memory_that_does_not_suffice_anywhere_fails_the_case(cohort, tmp_path, model, monkeypatch, caplog):
+    def fail(slices):
+        raise MemoryError
+
+    monkeypatch.setattr(model, "encode", fail)
+    with caplog.at_level(logging.ERROR):
+        result = run(cohort / "cts", tmp_path / "out")
+    assert "needs more memory" in result.failed[0]["reason"]
