@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from segment_anything import sam_model_registry
@@ -49,23 +50,40 @@ def registry_state(spec: ModelSpec) -> State:
 
 
 def build(
-    spec: ModelSpec, registry: Callable[[], State], own: State | None, *, what: str, device: torch.device
+    spec: ModelSpec,
+    registry: Callable[[], State],
+    own: State | None,
+    *,
+    what: str,
+    device: torch.device,
+    input_size: int | None = None,
+    dtype: torch.dtype | None = None,
 ) -> PromptableModel:
     """The model of `spec` with the registry's weights, or the user's `own` in their place or on top of them.
 
     Args:
         registry: reads the registry's weights; called only where `own` does not hold everything.
         what: what messages call `own`.
+        input_size: as in `SamModel`; the network's own if None.
+        dtype: as in `SamModel`; float32 if None.
     Raises:
-        ModelError: weights do not fit.
+        ModelError: weights do not fit, or the model has no such options.
     """
+    options = _encoder_options(spec, input_size=input_size, dtype=dtype)
     net = _network(spec)
     holds_everything = own is not None and any(key.startswith("image_encoder.") for key in own)
     if not holds_everything:
         apply_weights(net, registry(), what=spec.name)
     if own is not None:
         apply_weights(net, own, what=what)
-    return FAMILIES[spec.family](net, name=spec.name, device=device)
+    return FAMILIES[spec.family](net, name=spec.name, device=device, **options)
+
+
+def _encoder_options(spec: ModelSpec, **options: Any) -> dict[str, Any]:
+    given = {name: value for name, value in options.items() if value is not None}
+    if given and spec.family == "compact":
+        raise ModelError(f"Model {spec.name} has no {' or '.join(given)} to choose; leave that out or choose a SAM.")
+    return given
 
 
 def _network(spec: ModelSpec) -> nn.Module:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from segment_anything import sam_model_registry
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice
+from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice, encoder_fingerprint
 from SAMLungSegLib.models.checkpoints import apply_weights
+from SAMLungSegLib.models.sam_encoder import TOKENS_AT_ONCE, FastEncoder
 from SAMLungSegLib.prompts import PromptSet
 
 ARCHITECTURES = ("vit_b", "vit_l", "vit_h")
 BACKGROUND_LOGIT = -10.0
-# ViT-H's global attention makes 16 x 4096 x 4096 floats (1 GiB), of which about four copies are alive, and slack
-BYTES_PER_SLICE = 6 << 30
+PATCH_SIZE = 16
+CELLS_PER_PATCH = 4  # of the decoder's logits along one axis
+# ViT-H keeps about 32 arrays of 4096 x 1280 floats alive in its attention (0.7 GB), and slack
+BYTES_PER_SLICE = 1 << 30
 LARGEST_BATCH = 8
 
 PromptTensors = tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]
@@ -30,33 +35,57 @@ class SamModel(PromptableModel):
     """Answers points, boxes and masks with the numbers of segment_anything's `SamPredictor`.
 
     The sizes below are those of the official networks: a frame of 1024 x 1024 pixels, an embedding of 256 x 64 x 64
-    and logits of 256 x 256.
+    and logits of 256 x 256. A smaller `input_size` shrinks all three alike, see `set_input_size`.
     """
 
-    def __init__(self, sam: Sam, *, name: str, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        sam: Sam,
+        *,
+        name: str,
+        device: str | torch.device = "cpu",
+        input_size: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         """Wrap a network that is already built.
 
         Args:
-            sam: the network; moved to `device` and set to evaluation.
+            sam: the network, from now on the model's own: moved to `device`, set to evaluation and to `input_size`.
             name: what messages call the model.
             device: 'cpu', 'cuda' or 'mps'.
+            input_size: side of the frame that slices are scaled to; the network's own if None.
+            dtype: precision of the image encoder. torch.bfloat16 and torch.float16 are meant for graphics cards and
+                change embeddings by about 0.7 and 0.1 %; the rest of the network stays in float32.
         Raises:
-            ModelError: the device is not available.
+            ModelError: the device is not available, or the input size does not suit the network.
         """
         self.name = name
         self.device = available_device(device)
+        self.dtype = dtype
+        if input_size is not None:
+            set_input_size(sam, input_size)
         self.sam = sam.to(self.device).eval()
         self.frame_size: int = sam.image_encoder.img_size
         self._resize = ResizeLongestSide(self.frame_size)
+        encoder = sam.image_encoder.to(dtype)
+        self._encode_frames = FastEncoder(encoder) if isinstance(encoder, ImageEncoderViT) else encoder
 
     @classmethod
     def build(
-        cls, architecture: str, state: Mapping[str, Tensor], *, name: str, device: str | torch.device = "cpu"
+        cls,
+        architecture: str,
+        state: Mapping[str, Tensor],
+        *,
+        name: str,
+        device: str | torch.device = "cpu",
+        input_size: int | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> SamModel:
         """Build the network `architecture` ('vit_b', 'vit_l', 'vit_h') with the weights `state`.
 
         Raises:
-            ModelError: unknown architecture, weights that do not fit, or weights of the mask decoder alone.
+            ModelError: unknown architecture, weights that do not fit, weights of the mask decoder alone, or as in the
+                constructor.
         """
         if architecture not in ARCHITECTURES:
             raise ModelError(f"There is no architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}.")
@@ -65,7 +94,15 @@ class SamModel(PromptableModel):
             raise ModelError(
                 f"The weights {name} are of a mask decoder alone; load a full {architecture} model first, then these."
             )
-        return cls(sam, name=name, device=device)
+        return cls(sam, name=name, device=device, input_size=input_size, dtype=dtype)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the encoder's weights, its precision, the family's preprocessing and the input size."""
+        encoder = self.sam.image_encoder
+        if self.dtype == torch.bfloat16:  # which numpy does not have
+            encoder = deepcopy(encoder).float()
+        return encoder_fingerprint(encoder, f"{type(self).__name__} {self.frame_size} {self.dtype}")
 
     def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
         """Encode slices (uint8 (H, W) each, sizes may differ).
@@ -82,9 +119,10 @@ class SamModel(PromptableModel):
         for start in range(0, len(slices), size):
             batch = slices[start : start + size]
             with torch.inference_mode():
-                features = self.sam.image_encoder(torch.stack([self._to_frame(array) for array in batch]))
-            # cloned outside inference mode: training on embeddings needs tensors that autograd can save
-            embeddings += [Embedding((one.clone(),), array.shape) for one, array in zip(features, batch, strict=True)]
+                features = self._encode_frames(torch.stack([self._to_frame(array) for array in batch]))
+            # copied outside inference mode: training on embeddings needs tensors that autograd can save
+            copies = [one.to(torch.float32, copy=True) for one in features]
+            embeddings += [Embedding((one,), array.shape) for one, array in zip(copies, batch, strict=True)]
         return embeddings
 
     @torch.inference_mode()
@@ -112,9 +150,9 @@ class SamModel(PromptableModel):
         )
 
     def _batch_size(self) -> int:
-        """Slices to encode at once: what fits a graphics card; one elsewhere, where batching gains nothing."""
+        """Slices to encode at once: what fits a graphics card; elsewhere more than one only where frames are small."""
         if self.device.type != "cuda":
-            return 1
+            return max(1, TOKENS_AT_ONCE // (self.frame_size // PATCH_SIZE) ** 2)
         free_bytes, _ = torch.cuda.mem_get_info(self.device)
         return min(LARGEST_BATCH, max(1, free_bytes // BYTES_PER_SLICE))
 
@@ -125,7 +163,11 @@ class SamModel(PromptableModel):
         the same numbers as scaling three equal ones.
         """
         grey = torch.from_numpy(self._resize.apply_image(np.ascontiguousarray(array))).to(self.device)
-        return self.sam.preprocess(grey[None])
+        frame = torch.zeros(3, self.frame_size, self.frame_size, device=self.device)
+        height, width = grey.shape
+        frame[:, :height, :width] = grey
+        frame[:, :height, :width].sub_(self.sam.pixel_mean).div_(self.sam.pixel_std)
+        return frame
 
     def _to_prompt_tensors(self, prompts: PromptSet, size_hw: tuple[int, int]) -> PromptTensors:
         """Points (1, N, 2) with labels (1, N), box (1, 4) and mask (1, 1, 256, 256), in the network's frame."""
@@ -154,7 +196,12 @@ class SamModel(PromptableModel):
         return F.avg_pool2d(frame, self.frame_size // grid).to(self.device)
 
     def _to_slice(self, low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        """Logits (1, 1, 256, 256) to (1, 1, H, W)."""
+        """Logits (1, 1, 256, 256) to (1, 1, H, W), bilinear by way of the frame."""
+        height, width = size_hw
+        longest = max(size_hw)
+        if self.frame_size in (longest, 2 * longest):  # half of the frame falls on the same straight lines
+            square = F.interpolate(low_res, (longest, longest), mode="bilinear", align_corners=False)
+            return square[..., :height, :width]
         return self.sam.postprocess_masks(low_res, self._frame_hw(size_hw), size_hw)
 
     def _frame_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -164,6 +211,30 @@ class SamModel(PromptableModel):
     def _tensor(self, array: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
         # cast before the move: MPS has no float64
         return torch.as_tensor(array, dtype=dtype).to(self.device)
+
+
+def set_input_size(sam: Sam, size: int) -> None:
+    """Let `sam` take frames of size x size pixels instead of those that it was trained with, usually 1024.
+
+    Time falls faster than the number of pixels (ViT-B on a CPU: 512 takes a fifth of 1024, 256 an eighteenth), and so
+    does detail: the decoder's logits have a quarter of `size` along each axis, 4 pixels of the frame a cell. The image
+    encoder interpolates what it has learnt about positions, but not about the size that things have in patches, so
+    that masks differ from those at full size; how much depends on weights and images and must be measured on them.
+
+    Raises:
+        ModelError: not a multiple of the patch size, or larger than the network's own.
+    """
+    own = sam.image_encoder.img_size
+    if size % PATCH_SIZE or not PATCH_SIZE <= size <= own:
+        raise ModelError(
+            f"The input size {size} does not suit the network; give a multiple of {PATCH_SIZE} up to {own}, such as "
+            f"{own // 2}."
+        )
+    grid = size // PATCH_SIZE
+    sam.image_encoder.img_size = size
+    sam.prompt_encoder.input_image_size = (size, size)
+    sam.prompt_encoder.image_embedding_size = (grid, grid)
+    sam.prompt_encoder.mask_input_size = (CELLS_PER_PATCH * grid, CELLS_PER_PATCH * grid)
 
 
 def available_device(device: str | torch.device) -> torch.device:

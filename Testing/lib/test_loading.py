@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models import load_model, loading
 from SAMLungSegLib.models.compact import CompactNet
 
 
@@ -47,3 +47,22 @@ def test_an_unknown_name_lists_the_known_ones():
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ModelError, match="not available"):
         load_model("lung-compact", device="cuda:99")
+
+
+@pytest.mark.parametrize("options", [{"input_size": 128}, {"dtype": torch.bfloat16}], ids=str)
+def test_options_of_sams_encoder_are_refused_by_the_compact_network(options):
+    with pytest.raises(ModelError, match=f"lung-compact has no {next(iter(options))} to choose"):
+        load_model("lung-compact", device="cpu", **options)
+
+
+def test_options_of_sams_encoder_reach_it(monkeypatch):
+    """With a constructor that records instead of a network of 90 million weights."""
+    seen = {}
+    monkeypatch.setitem(loading.FAMILIES, "sam", lambda _net, **options: seen.update(options))
+    monkeypatch.setattr(loading, "_network", lambda _spec: torch.nn.Identity())
+    monkeypatch.setattr(loading, "registry_state", lambda _spec: {})
+    monkeypatch.setattr(loading, "apply_weights", lambda *_args, **_options: "full")
+    load_model("sam-vit-b", device="cpu", input_size=512, dtype=torch.bfloat16)
+    assert seen == {
+        "name": "sam-vit-b", "device": torch.device("cpu"), "input_size": 512, "dtype": torch.bfloat16
+    }  # fmt: skip

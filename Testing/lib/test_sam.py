@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
 from SAMLungSegLib.errors import IntensityError, ModelError, PromptError
 from SAMLungSegLib.models.base import Embedding
-from SAMLungSegLib.models.sam import SamModel
+from SAMLungSegLib.models.medsam import MedSamModel
+from SAMLungSegLib.models.sam import SamModel, set_input_size
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 
 FRAME, WIDTH = 256, 32
 TOLERANCE = 1e-5
-SIZES = [(256, 256), (200, 310), (333, 100), (64, 64), (401, 630)]
+SIZES = [(256, 256), (200, 310), (333, 100), (64, 64), (128, 99), (401, 630)]
 POINTS = (PointPrompt((20.0, 31.5)), PointPrompt((50, 12), positive=False), PointPrompt((0, 0)))
 BOX = BoxPrompt((10.5, 3, 60, 55.25))
 PROMPTS = {
@@ -39,12 +43,44 @@ def tiny_sam() -> Sam:
     )
     transformer = TwoWayTransformer(depth=2, embedding_dim=WIDTH, mlp_dim=64, num_heads=8)
     decoder = MaskDecoder(transformer_dim=WIDTH, transformer=transformer, iou_head_hidden_dim=WIDTH)
-    return Sam(encoder, prompts, decoder)
+    return with_random_positions(Sam(encoder, prompts, decoder))
+
+
+def with_random_positions(sam: Sam) -> Sam:
+    """A new network has zeros there, which would hide a wrong bias."""
+    for name, parameter in sam.image_encoder.named_parameters():
+        if "pos" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return sam
+
+
+def tiny_sam_at(size: int) -> Sam:
+    """`tiny_sam` made anew for frames of another size: positions interpolated, a prompt encoder of that size."""
+    sam, grid = tiny_sam(), size // 16
+    encoder = sam.image_encoder
+    planes = encoder.pos_embed.detach().permute(0, 3, 1, 2)
+    smaller = F.interpolate(planes, (grid, grid), mode="bicubic", antialias=True).permute(0, 2, 3, 1)
+    encoder.pos_embed, encoder.img_size = torch.nn.Parameter(smaller), size
+    prompts = PromptEncoder(
+        embed_dim=WIDTH, image_embedding_size=(grid, grid), input_image_size=(size, size), mask_in_chans=16
+    )
+    prompts.load_state_dict(sam.prompt_encoder.state_dict())
+    return Sam(encoder, prompts, sam.mask_decoder).eval()
 
 
 @pytest.fixture(scope="module")
 def model() -> SamModel:
     return SamModel(tiny_sam(), name="tiny")
+
+
+@pytest.fixture(scope="module")
+def small_model() -> SamModel:
+    return SamModel(tiny_sam(), name="small", input_size=128)
+
+
+@pytest.fixture(scope="module")
+def small_predictor() -> SamPredictor:
+    return SamPredictor(tiny_sam_at(128))
 
 
 def grey(size_hw: tuple[int, int]) -> np.ndarray:
@@ -142,6 +178,75 @@ def test_slices_of_different_sizes_are_encoded_as_if_alone(model, monkeypatch):
         assert relative_error(other.features[0].numpy(), one.features[0].numpy()) <= TOLERANCE
 
 
+@pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
+@pytest.mark.parametrize("size_hw", SIZES, ids=str)
+def test_at_a_smaller_input_size_prompts_and_answers_stay_in_slice_pixels(
+    small_model, small_predictor, size_hw, prompts
+):
+    """The same answers as of a network that was made for that size."""
+    image = grey(size_hw)
+    small_predictor.set_image(np.repeat(image[..., None], 3, axis=-1))
+    [embedding] = small_model.encode([image])
+    assert embedding.features[0].shape == (WIDTH, 8, 8)
+    assert relative_error(embedding.features[0].numpy(), small_predictor.features[0].numpy()) <= TOLERANCE
+    assert_same_answer(small_model.decode(embedding, prompts), answer_of_predictor(small_predictor, prompts))
+
+
+def test_at_a_smaller_input_size_a_mask_prompt_fills_the_smaller_grid(small_model, small_predictor):
+    """A square slice on the grid of 32 x 32 logits: each cell is the mean of 4 x 4 pixels of the frame."""
+    image, mask = grey((128, 128)), grey((128, 128)) > 99
+    small_predictor.set_image(np.repeat(image[..., None], 3, axis=-1))
+    mask_input = np.where(mask, 10, -10).astype(np.float32).reshape(32, 4, 32, 4).mean(axis=(1, 3))
+    prompts = PromptSet(points=POINTS, mask=MaskPrompt(mask))
+    [embedding] = small_model.encode([image])
+    assert_same_answer(
+        small_model.decode(embedding, prompts), answer_of_predictor(small_predictor, prompts, mask_input)
+    )
+
+
+@pytest.mark.parametrize("size", [0, -16, 100, 257, 272], ids=str)
+def test_an_input_size_that_does_not_suit_is_refused(size):
+    with pytest.raises(ModelError, match=f"input size {size} does not suit.*multiple of 16 up to 256, such as 128"):
+        set_input_size(tiny_sam(), size)
+
+
+def test_medsam_takes_a_smaller_input_size_too():
+    model = MedSamModel(tiny_sam(), name="medsam", input_size=128)
+    [embedding] = model.encode([grey((90, 120))])
+    prediction = model.decode(embedding, PromptSet(box=BOX))
+    assert embedding.features[0].shape == (WIDTH, 8, 8)
+    assert prediction.low_res_logits.shape == (32, 32)
+    assert prediction.logits.shape == (90, 120)
+
+
+def test_half_precision_is_the_encoders_alone(model):
+    half = SamModel(tiny_sam(), name="half", dtype=torch.bfloat16)
+    dtypes = {parameter.dtype for parameter in half.sam.mask_decoder.parameters()}
+    [embedding], [exact] = half.encode([grey((64, 64))]), model.encode([grey((64, 64))])
+    assert dtypes == {torch.float32}
+    assert embedding.features[0].dtype == torch.float32
+    assert 0 < relative_error(embedding.features[0].numpy(), exact.features[0].numpy()) < 3e-2
+    answers = [one.decode(embedding, PROMPTS["box"]).logits for one in (half, model)]
+    assert np.array_equal(*answers)
+
+
+def test_whatever_changes_embeddings_changes_the_fingerprint():
+    other_weights = tiny_sam()
+    other_weights.image_encoder.pos_embed.data += 1
+    other_decoder = tiny_sam()
+    other_decoder.mask_decoder.iou_token.weight.data += 1
+    plain = SamModel(tiny_sam(), name="a").fingerprint
+    assert SamModel(deepcopy(other_decoder), name="b").fingerprint == plain
+    others = [
+        SamModel(other_weights, name="a"),
+        SamModel(tiny_sam(), name="a", input_size=128),
+        SamModel(tiny_sam(), name="a", dtype=torch.float16),
+        SamModel(tiny_sam(), name="a", dtype=torch.bfloat16),
+        MedSamModel(tiny_sam(), name="a"),
+    ]
+    assert len({plain, *(one.fingerprint for one in others)}) == 6
+
+
 def test_no_slices_give_no_embeddings(model):
     assert model.encode([]) == []
 
@@ -195,7 +300,8 @@ def test_an_unknown_architecture_is_refused():
 def real():
     """ViT-B with random weights, a wide slice encoded by us and by SAM's predictor: the only two encoder runs."""
     torch.manual_seed(0)
-    model = SamModel.build("vit_b", sam_model_registry["vit_b"]().state_dict(), name="sam-vit-b")
+    state = with_random_positions(sam_model_registry["vit_b"]()).state_dict()
+    model = SamModel.build("vit_b", state, name="sam-vit-b")
     image = grey((401, 630))
     predictor = SamPredictor(model.sam)
     predictor.set_image(np.repeat(image[..., None], 3, axis=-1))
