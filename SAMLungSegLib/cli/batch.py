@@ -35,8 +35,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--window", default="lung", help="CT window, as for 'segment'")
     parser.add_argument("--lungs", choices=("both", "right", "left"), default="both")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is lung")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="K", help="show the model each K-th slice only, interpolate between"
+    )
     parser.add_argument("--model", default="lung-compact", help="see 'samlungseg models list'")
     parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
+    parser.add_argument(
+        "--input-size", type=int, metavar="PIXELS", help="SAM's frame: 1024, or faster and coarser 512 or 256"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--no-cache", action="store_true", help="keep no embeddings on disk")
     parser.add_argument("--no-overlay", action="store_true", help="draw no pictures")
@@ -78,9 +84,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
             modality=None if arguments.modality == "auto" else arguments.modality,
             window=arguments.window,
             threshold=arguments.threshold,
+            every=arguments.every,
             lungs=arguments.lungs,
         ),
-        ModelChoice(arguments.model, arguments.weights, not arguments.no_cache),
+        ModelChoice(arguments.model, arguments.weights, not arguments.no_cache, arguments.input_size),
         arguments.device,
         arguments.format,
         not arguments.no_overlay,

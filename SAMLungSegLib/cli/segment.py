@@ -30,6 +30,7 @@ _OF_A_RECIPE = {
     "threshold": 0.5,
     "every": 1,
     "model": "lung-compact",
+    "input_size": None,
     "no_cache": False,
 }
 
@@ -74,6 +75,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--model", default="lung-compact", help="see 'samlungseg models list'")
     parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
+    parser.add_argument(
+        "--input-size", type=int, metavar="PIXELS", help="SAM's frame: 1024, or faster and coarser 512 or 256"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--no-cache", action="store_true", help="encode anew, and keep no embeddings on disk")
     parser.add_argument("--overlay", action="store_true", help="also write a picture <name>_lungs_overlay.png")
@@ -100,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if len(arguments.inputs) > 1 and (options.points or options.boxes):
         raise PromptError("Points and boxes are voxels of one image; give one INPUT with them.")
-    choice = ModelChoice(arguments.model, arguments.weights, not arguments.no_cache)
+    choice = ModelChoice(arguments.model, arguments.weights, not arguments.no_cache, arguments.input_size)
     targets = _targets(arguments)
     check_writable(arguments.output)
     failures = 0

@@ -105,8 +105,10 @@ def check_slice(array: np.ndarray) -> None:
 
 def encoder_fingerprint(encoder: nn.Module, settings: str) -> str:
     """Hex digest of an encoder's weights and of `settings`, the text that names everything else that matters."""
+    import torch
+
     digest = hashlib.sha256(settings.encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())  # bfloat16 as well
     return digest.hexdigest()

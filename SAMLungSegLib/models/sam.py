@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import cached_property
 
 import numpy as np
@@ -99,10 +98,7 @@ class SamModel(PromptableModel):
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the encoder's weights, its precision, the family's preprocessing and the input size."""
-        encoder = self.sam.image_encoder
-        if self.dtype == torch.bfloat16:  # which numpy does not have
-            encoder = deepcopy(encoder).float()
-        return encoder_fingerprint(encoder, f"{type(self).__name__} {self.frame_size} {self.dtype}")
+        return encoder_fingerprint(self.sam.image_encoder, f"{type(self).__name__} {self.frame_size} {self.dtype}")
 
     def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
         """Encode slices (uint8 (H, W) each, sizes may differ).

@@ -1,0 +1,13 @@
+"""All benchmarks, one after the other: `make bench`. Leave the machine alone meanwhile; each can be run by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+for name in ("sam_encoder.py", "sam_volume.py", "batch.py"):
+    print(f"\n== {name}\n", flush=True)
+    subprocess.run([sys.executable, str(HERE / name)], check=True)
