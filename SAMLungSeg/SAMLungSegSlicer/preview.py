@@ -132,6 +132,11 @@ class PreviewController(VTKObservationMixin):
         """The node that shows it."""
         return self._node.node
 
+    @property
+    def isAllowed(self) -> bool:
+        """Whether packages may be imported: they are there, or the user has agreed to install them."""
+        return self._isAllowed
+
     def enter(self) -> None:
         """Begin if nothing has to be installed; else wait until the user has agreed in an action (`allow`)."""
         self._isAllowed = self._isAllowed or not dependencies.missing("segment")

@@ -10,6 +10,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from SAMLungSegSlicer import forgetImports
+from SAMLungSegSlicer.ahead import AheadController
 from SAMLungSegSlicer.history import forgetHistories
 from SAMLungSegSlicer.jobs import releaseMemory
 from SAMLungSegSlicer.logic import SAMLungSegLogic
@@ -35,6 +36,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic: SAMLungSegLogic | None = None
         self.worker: InferenceWorker | None = None
         self.preview: PreviewController | None = None
+        self.ahead: AheadController | None = None
         self._context: Context | None = None
         self._guiTag: int | None = None
         self._isRefreshing = False
@@ -53,6 +55,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._context.say()
         self._model = ModelPanel(self._context)
         self.preview = PreviewController(self._context, self._model.reasonAgainst)
+        self.ahead = AheadController(self._context, self.preview, self._model.reasonAgainst)
         self._prompts = PromptsPanel(self._context)
         self._evaluate = EvaluatePanel(self._context)
         segment = SegmentPanel(self._context, self._model, self.preview)
@@ -110,6 +113,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameters is None:
             self._prompts.exit()
             self.preview.exit()
+            self.ahead.exit()
         else:
             self._guiTag = parameters.connectGui(self.ui)
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
@@ -124,6 +128,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             for panel in self._panels:
                 panel.refresh()
             self.preview.refresh()
+            self.ahead.refresh()
         finally:
             self._isRefreshing = False
 

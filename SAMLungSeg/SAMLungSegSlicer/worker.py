@@ -33,10 +33,14 @@ class Ticket:
 
     Attributes:
         channel: which kind of work it is; only the newest ticket of a channel is of interest.
+        isBackground: whether it steps aside for any other ticket.
     """
 
-    def __init__(self, work: Work, channel: str, callbacks: dict[str, Callable | None]) -> None:
+    def __init__(
+        self, work: Work, channel: str, callbacks: dict[str, Callable | None], *, isBackground: bool = False
+    ) -> None:
         self.channel = channel
+        self.isBackground = isBackground
         self._work: Work | None = work
         self._callbacks = callbacks
         self._stop = threading.Event()
@@ -129,6 +133,7 @@ class InferenceWorker:
         failed: Callable[[BaseException], None] | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], None] | None = None,
+        background: bool = False,
     ) -> Ticket:
         """Queue work; older work of the same channel is cancelled and its result never delivered.
 
@@ -140,10 +145,12 @@ class InferenceWorker:
             failed: gets the error that the work raised; without it the error is logged.
             progress: gets what the work reported last, at most once for each turn of the event loop.
             cancelled: called instead of done or failed when the work was cancelled, or superseded by newer work.
+            background: any work that is submitted later cancels this one.
         """
         self.cancel(channel)
+        self._clearBackground()
         callbacks = {"done": done, "failed": failed, "progress": progress, "cancelled": cancelled}
-        ticket = Ticket(work, channel, callbacks)
+        ticket = Ticket(work, channel, callbacks, isBackground=background)
         self._outstanding.append(ticket)
         self._thread.put(ticket)
         self._startTimer()
@@ -173,6 +180,11 @@ class InferenceWorker:
         if not hasEnded:
             logger.warning("The inference thread is still busy after %g s; it ends after its work.", timeoutSeconds)
         return hasEnded
+
+    def _clearBackground(self) -> None:
+        for ticket in self._outstanding:
+            if ticket.isBackground:
+                ticket.cancel()
 
     def _startTimer(self) -> None:
         if self._timer is None:

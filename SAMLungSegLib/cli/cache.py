@@ -22,6 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     fill.add_argument("--window", default="lung", help="CT window, as for 'segment'")
     fill.add_argument("--model", default="sam-vit-b", help="see 'samlungseg models list'")
     fill.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
+    fill.add_argument(
+        "--input-size", type=int, metavar="PIXELS", help="SAM's frame: 1024, or faster and coarser 512 or 256"
+    )
     fill.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     fill.set_defaults(run=fill_cache)
     actions.add_parser("size", help="how much is kept, and where").set_defaults(run=show_size)
@@ -32,7 +35,9 @@ def fill_cache(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.embedding import CachedModel, cached
     from SAMLungSegLib.models import load_model
 
-    model = cached(load_model(arguments.model, weights=arguments.weights, device=arguments.device))
+    model = cached(
+        load_model(arguments.model, weights=arguments.weights, device=arguments.device, input_size=arguments.input_size)
+    )
     if not isinstance(model, CachedModel):
         raise ModelError(f"Model {arguments.model} encodes as fast as a disk reads: nothing is kept for it.")
     for path in arguments.inputs:
@@ -43,16 +48,16 @@ def fill_cache(arguments: argparse.Namespace) -> int:
 def _fill(path: Path, model: CachedModel, arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from SAMLungSegLib.embedding import SliceQueue, encode_ahead
-    from SAMLungSegLib.intensity import guess_modality, parse_window, to_grey
+    from SAMLungSegLib.embedding import SliceQueue
+    from SAMLungSegLib.pipeline import Options, encode_volume_ahead
     from SAMLungSegLib.volume import axial_plane, read_volume
 
     volume = read_volume(path, series=arguments.series)
-    modality = guess_modality(volume) if arguments.modality == "auto" else arguments.modality.upper()
-    grey = axial_plane(volume).to_display(to_grey(volume, modality, parse_window(arguments.window)))
-    with tqdm(desc=volume.name, unit="slice", total=len(grey), disable=None) as bar:
-        queue = SliceQueue(len(grey), visible=len(grey) // 2)
-        encode_ahead(model, lambda index: grey[index], queue, progress=lambda left: bar.update())
+    options = Options(modality=None if arguments.modality == "auto" else arguments.modality, window=arguments.window)
+    count = axial_plane(volume).size_nhw[0]
+    with tqdm(desc=volume.name, unit="slice", total=count, disable=None) as bar:
+        queue = SliceQueue(count, visible=count // 2)
+        encode_volume_ahead(volume, model, queue, options, progress=lambda left: bar.update())
 
 
 def show_size(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """The job: an image or one slice of it in, right and left lung out."""
 
+from SAMLungSegLib.pipeline.ahead import encode_volume_ahead
 from SAMLungSegLib.pipeline.options import LUNGS, CancelledError, Options, Progress, VolumeBox, VolumePoint
 from SAMLungSegLib.pipeline.slices import SliceSegmentation, SliceSegmenter, segment_slice
 from SAMLungSegLib.pipeline.whole import Segmentation, segment, segment_volume
@@ -14,6 +15,7 @@ __all__ = [
     "SliceSegmenter",
     "VolumeBox",
     "VolumePoint",
+    "encode_volume_ahead",
     "segment",
     "segment_slice",
     "segment_volume",

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pytest
 
 from SAMLungSegLib.embedding import CachedModel, EmbeddingCache, SliceQueue, encode_ahead
 from SAMLungSegLib.models import load_model
+from SAMLungSegLib.phantom import chest_ct
+from SAMLungSegLib.pipeline import Options, encode_volume_ahead, segment_volume
+from SAMLungSegLib.volume import Volume, axial_plane
 
 
 def taken(queue: SliceQueue, count: int) -> list[int]:
@@ -99,3 +103,80 @@ def test_what_was_encoded_ahead_is_in_the_cache(tmp_path):
     encode_ahead(model, numbered_slice, SliceQueue(3))
     assert model.cache.size().slices == 3
     assert model.cache.get(model.cache.key(numbered_slice(2), model.fingerprint)).size_hw == (2, 2)
+
+
+# ---- a whole volume
+
+
+def upright() -> Volume:
+    phantom = chest_ct(seed=0, size_kji=(4, 96, 96), spacing_mm=(70.0, 4.0, 4.0))
+    return Volume(phantom.hu_kji, phantom.ijk_to_ras)
+
+
+def oblong() -> Volume:
+    """Rows four times as far apart as columns."""
+    phantom = chest_ct(seed=0, size_kji=(4, 96, 96), spacing_mm=(70.0, 4.0, 4.0))
+    return Volume(phantom.hu_kji[:, ::4].copy(), phantom.ijk_to_ras @ np.diag([1.0, 4, 1, 1]))
+
+
+def stored_otherwise() -> Volume:
+    """Coronally, flipped and tilted."""
+    volume = upright()
+    stored = np.eye(4)  # I runs as I did, J as -K, K as J
+    stored[:3, :3] = volume.ijk_to_ras[:3, [0, 2, 1]] * [1, -1, 1]
+    stored[:3, 3] = volume.ijk_to_ras[:3, 3] + 3 * volume.ijk_to_ras[:3, 2]
+    tilt = np.array([[0.96, -0.28, 0, 12], [0.28, 0.96, 0, -7], [0, 0, 1, 30], [0, 0, 0, 1]])
+    return Volume(volume.array_kji.transpose(1, 0, 2)[:, ::-1].copy(), tilt @ stored)
+
+
+def as_unsigned() -> Volume:
+    """Without negative values, which only the whole volume tells."""
+    return Volume((upright().array_kji + 1024).clip(0).astype(np.uint16), upright().ijk_to_ras)
+
+
+OPTIONS = [Options(), Options(window="mediastinum"), Options(modality="XRAY")]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["lung", "mediastinum", "xray"])
+@pytest.mark.parametrize("volume", [upright(), oblong(), stored_otherwise(), as_unsigned()], ids=range(4))
+def test_after_a_volume_was_encoded_ahead_segmenting_it_encodes_nothing(volume, options, tmp_path, monkeypatch):
+    model = CachedModel(load_model(device="cpu"), EmbeddingCache(tmp_path))
+    left = []
+    encode_volume_ahead(volume, model, SliceQueue(4, visible=2), options, progress=left.append)
+    assert left == [3, 2, 1, 0]
+    assert model.cache.size().slices == 4
+    monkeypatch.setattr(model.model, "encode", lambda slices: pytest.fail("a slice was encoded again"))
+    assert segment_volume(volume, model, options).scores.shape == (4,)
+
+
+def test_a_slice_with_oblong_pixels_is_encoded_as_it_is_drawn_for_the_model():
+    shapes = []
+
+    class Shapes(SeenModel):
+        def encode(self, slices):
+            shapes.extend(one.shape for one in slices)
+
+    encode_volume_ahead(oblong(), Shapes(), SliceQueue(4))
+    assert shapes == [(93, 96)] * 4  # 24 rows with three more between any two
+
+
+def test_slices_are_numbered_as_they_are_displayed():
+    volume, greys = stored_otherwise(), []
+
+    class Greys(SeenModel):
+        def encode(self, slices):
+            greys.extend(slices)
+
+    encode_volume_ahead(volume, Greys(), SliceQueue(4, visible=1))
+    expected = segment_volume(volume, load_model(device="cpu")).grey_nhw
+    assert axial_plane(volume).size_nhw[0] == 4
+    np.testing.assert_array_equal(greys, expected[[1, 0, 2, 3]])
+
+
+def test_encoding_a_volume_ahead_stops_between_slices_and_goes_on_with_the_same_queue():
+    queue, left = SliceQueue(4), []
+    volume, model = upright(), SeenModel()
+    encode_volume_ahead(volume, model, queue, progress=left.append, cancelled=lambda: len(left) == 1)
+    assert left == [3]
+    encode_volume_ahead(volume, model, queue, progress=left.append)
+    assert left == [3, 2, 1, 0]

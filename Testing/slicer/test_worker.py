@@ -374,3 +374,37 @@ def test_work_goes_on_although_the_event_loop_keeps_the_interpreter_lock(worker)
         slicer.app.processEvents()
         turns += 1
         assert turns < 300, "one call for each turn of the event loop"
+
+
+# ---- work that steps aside
+
+
+def test_background_work_is_cancelled_by_whatever_comes_later(worker):
+    gate, told = Gate(), Told()
+    worker.submit(gate, channel="background", background=True, **callbacksOf(told))
+    processEventsUntil(gate.entered.is_set)
+    other = Told()
+    worker.submit(lambda progress, cancelled: "other", channel="a", **callbacksOf(other))
+    processEventsUntil(lambda: not worker.isBusy())
+    assert told.calls == [("cancelled",)]
+    assert other.calls == [("done", "other")]
+
+
+def test_background_work_leaves_what_was_there_before_alone(worker):
+    gate, told, background = Gate(), Told(), Told()
+    worker.submit(gate, channel="a", **callbacksOf(told))
+    worker.submit(lambda progress, cancelled: "late", channel="background", background=True, **callbacksOf(background))
+    gate.opened.set()
+    processEventsUntil(lambda: not worker.isBusy())
+    assert told.calls == [("done", "through")]
+    assert background.calls == [("done", "late")]
+
+
+def test_background_work_that_has_not_begun_never_does(worker):
+    gate, background = Gate(), Told()
+    worker.submit(gate, channel="a")
+    worker.submit(lambda progress, cancelled: "late", channel="background", background=True, **callbacksOf(background))
+    worker.submit(lambda progress, cancelled: "other", channel="b")
+    gate.opened.set()
+    processEventsUntil(lambda: not worker.isBusy())
+    assert background.calls == [("cancelled",)]

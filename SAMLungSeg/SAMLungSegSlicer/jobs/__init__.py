@@ -4,6 +4,7 @@ The constructor reads the scene, `run` computes on plain data on any thread, `fi
 and `finish` belong to the main thread. A job that is cancelled or fails has changed nothing.
 """
 
+from SAMLungSegSlicer.jobs.ahead import EncodeAheadJob
 from SAMLungSegSlicer.jobs.cohorts import Case, FolderJob
 from SAMLungSegSlicer.jobs.downloading import DownloadJob
 from SAMLungSegSlicer.jobs.evaluating import EvaluateJob, EvaluationNodes, WorstSlice
@@ -14,6 +15,7 @@ from SAMLungSegSlicer.jobs.settings import Settings
 __all__ = [
     "Case",
     "DownloadJob",
+    "EncodeAheadJob",
     "EvaluateJob",
     "EvaluationNodes",
     "FolderJob",
