@@ -27,6 +27,7 @@ REQUIREMENTS = {
     "scikit-image": ">=0.21",
     "safetensors": ">=0.4",
     "pandas": ">=2.0",
+    "matplotlib": ">=3.7",
     "platformdirs": ">=3.0",
     "filelock": ">=3.12",
 }
@@ -37,6 +38,7 @@ DOWNLOAD_MB = {  # with what each needs itself and Slicer lacks
     "scikit-image": 17,
     "safetensors": 1,
     "pandas": 13,
+    "matplotlib": 16,
     "platformdirs": 1,
     "filelock": 1,
 }
@@ -47,7 +49,7 @@ _INFERENCE = ("torch", "torchvision", "segment-anything", "scikit-image", "safet
 _FEATURES: dict[Feature, tuple[str, ...]] = {
     "segment": _INFERENCE,
     "sam": _INFERENCE,
-    "batch": (*_INFERENCE, "pandas"),
+    "batch": (*_INFERENCE, "pandas", "matplotlib"),
     "evaluate": ("pandas", "scikit-image"),
     "phantom": ("scikit-image",),
 }

@@ -153,36 +153,36 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         outputFolder: Path | str,
         *,
         format: str | None = None,
-        overwrite: bool = False,
+        retryFailed: bool = False,
         progress: Progress | None = None,
         cancelled: Cancelled = lambda: False,
         **settings: object,
     ) -> slicer.vtkMRMLTableNode:
-        """Segment all images of a folder into files, the same as `samlungseg segment FOLDER/* -o OUT` writes.
+        """Segment all images below a folder into files, the same as `samlungseg batch FOLDER -o OUT` writes.
 
-        One bad image never stops the others, and results that exist are kept: call it again to go on where it stopped.
-        Nothing but the table comes into the scene.
+        One bad image never stops the others, and what is done stays: call it again to go on where it stopped. Nothing
+        but the table comes into the scene.
 
         Example:
             >>> table = logic.segmentFolder("/data/cohort", "/data/lungs", format="nii.gz")
             >>> slicer.util.dataframeFromTable(table)
 
         Args:
-            inputFolder: with image files and DICOM folders.
+            inputFolder: with image files and DICOM files, at any depth.
             outputFolder: another folder, made if it is not there.
             format: 'seg.nrrd', 'nrrd', 'nii.gz' or 'png'; None for PNG in, PNG out, and seg.nrrd else.
-            overwrite: whether results that exist are made again.
+            retryFailed: whether images that failed before are tried again.
             progress: called with (images done, images in all).
             cancelled: asked between slices; what is done stays.
             **settings: fields of `Settings`.
         Returns:
-            A table, one row for each image: name, state ('done', 'exists', 'failed', 'cancelled'), right_ml, left_ml,
-            seconds, file, reason.
+            A table, one row for each image that has ended: id, state ('done' or 'failed'), reason, right_ml, left_ml,
+            quality, flags, files and more.
         Raises:
             SAMLungSegError: the folders cannot be used, or the settings are wrong for every image.
         """
         _ensureInstalled("batch")
-        job = FolderJob(inputFolder, outputFolder, Settings(**settings), format=format, overwrite=overwrite)
+        job = FolderJob(inputFolder, outputFolder, Settings(**settings), format=format, retryFailed=retryFailed)
         return job.finish(job.run(progress, cancelled))
 
 

@@ -24,7 +24,7 @@ from SAMLungSegSlicer import dependencies
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FROM_SLICER = {"numpy": "2.1.3", "scipy": "1.15.0", "SimpleITK": "2.5.2"}
-NOT_USED_IN_SLICER = {"monai", "matplotlib", "tqdm"}
+NOT_USED_IN_SLICER = {"monai", "tqdm"}
 NEW = "99.0"
 
 

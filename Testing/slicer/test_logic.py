@@ -203,7 +203,7 @@ def test_every_example_of_the_documentation_runs(tmp_path, model, capsys):
     names["worker"].stop()
     assert chests.lungsOf(names["segmentationNode"], volumeNode).any()
     assert (tmp_path / "slices.csv").is_file()
-    assert (tmp_path / "lungs" / "one_lungs.nii.gz").is_file()
+    assert (tmp_path / "lungs" / "segmentations" / "one_lungs.nii.gz").is_file()
     assert "right lung" in capsys.readouterr().out
 
 

@@ -5,7 +5,7 @@ and `finish` belong to the main thread. A job that is cancelled or fails has cha
 """
 
 from SAMLungSegSlicer.jobs.ahead import EncodeAheadJob
-from SAMLungSegSlicer.jobs.cohorts import Case, FolderJob
+from SAMLungSegSlicer.jobs.cohorts import FolderJob
 from SAMLungSegSlicer.jobs.downloading import DownloadJob
 from SAMLungSegSlicer.jobs.evaluating import EvaluateJob, EvaluationNodes, WorstSlice
 from SAMLungSegSlicer.jobs.memory import releaseMemory
@@ -13,7 +13,6 @@ from SAMLungSegSlicer.jobs.segmenting import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.jobs.settings import Settings
 
 __all__ = [
-    "Case",
     "DownloadJob",
     "EncodeAheadJob",
     "EvaluateJob",
