@@ -10,6 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.cli.choices import (
+    add_cache_choice,
+    add_image_choices,
+    add_lung_choices,
+    add_model_choices,
+    model_choice_of,
+    options_of,
+)
 from SAMLungSegLib.results import FORMATS
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
@@ -31,20 +39,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--reference", type=Path, metavar="DIR", help="labelmaps, named as the images, to measure by")
     parser.add_argument("--format", choices=FORMATS, help="default: png for PNG, JPEG and TIFF input, else seg.nrrd")
-    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto")
-    parser.add_argument("--window", default="lung", help="CT window, as for 'segment'")
-    parser.add_argument("--lungs", choices=("both", "right", "left"), default="both")
-    parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is lung")
-    parser.add_argument(
-        "--every", type=int, default=1, metavar="K", help="show the model each K-th slice only, interpolate between"
-    )
-    parser.add_argument("--model", default="lung-compact", help="see 'samlungseg models list'")
-    parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
-    parser.add_argument(
-        "--input-size", type=int, metavar="PIXELS", help="SAM's frame: 1024, or faster and coarser 512 or 256"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--no-cache", action="store_true", help="keep no embeddings on disk")
+    add_image_choices(parser)
+    add_lung_choices(parser)
+    add_model_choices(parser)
+    add_cache_choice(parser)
     parser.add_argument("--no-overlay", action="store_true", help="draw no pictures")
     parser.add_argument("--retry-failed", action="store_true", help="try cases again that failed before")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (Dask)")
@@ -76,18 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _settings(arguments: argparse.Namespace) -> Settings:
     from SAMLungSegLib.batch import Settings
-    from SAMLungSegLib.pipeline import Options
-    from SAMLungSegLib.replay import ModelChoice
 
     return Settings(
-        Options(
-            modality=None if arguments.modality == "auto" else arguments.modality,
-            window=arguments.window,
-            threshold=arguments.threshold,
-            every=arguments.every,
-            lungs=arguments.lungs,
-        ),
-        ModelChoice(arguments.model, arguments.weights, not arguments.no_cache, arguments.input_size),
+        options_of(arguments),
+        model_choice_of(arguments),
         arguments.device,
         arguments.format,
         not arguments.no_overlay,

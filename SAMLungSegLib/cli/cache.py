@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.cli.choices import add_image_choices, add_model_choices
 from SAMLungSegLib.errors import ModelError
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
@@ -18,14 +19,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     fill = actions.add_parser("fill", help="encode the slices of images now, so that later commands need not")
     fill.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or DICOM folder")
     fill.add_argument("--series", help="DICOM series UID, where a folder holds several")
-    fill.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto")
-    fill.add_argument("--window", default="lung", help="CT window, as for 'segment'")
-    fill.add_argument("--model", default="sam-vit-b", help="see 'samlungseg models list'")
-    fill.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
-    fill.add_argument(
-        "--input-size", type=int, metavar="PIXELS", help="SAM's frame: 1024, or faster and coarser 512 or 256"
-    )
-    fill.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    add_image_choices(fill)
+    add_model_choices(fill, "sam-vit-b")
     fill.set_defaults(run=fill_cache)
     actions.add_parser("size", help="how much is kept, and where").set_defaults(run=show_size)
     actions.add_parser("clear", help="delete all that is kept").set_defaults(run=clear_cache)

@@ -10,6 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.cli.choices import (
+    add_cache_choice,
+    add_image_choices,
+    add_lung_choices,
+    add_model_choices,
+    model_choice_of,
+    options_of,
+)
 from SAMLungSegLib.cli.results import describe, draw_overlay, overlay_path, segment_with_bar
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.results import FORMATS, check_format, check_writable, default_format, result_path, writable_folder
@@ -52,9 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--format", choices=FORMATS, help="default: png for PNG, JPEG and TIFF input, else seg.nrrd")
     parser.add_argument("--series", help="DICOM series UID, where a folder holds several")
-    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto")
-    parser.add_argument("--window", default="lung", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600")
-    parser.add_argument("--lungs", choices=("both", "right", "left"), default="both")
+    add_image_choices(parser)
     parser.add_argument(
         "--point",
         action="append",
@@ -69,42 +75,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="I0,J0[,K0],I1,J1[,K1]",
         help="box between two voxels; may be repeated, one per lung",
     )
-    parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is lung")
-    parser.add_argument(
-        "--every", type=int, default=1, metavar="K", help="show the model each K-th slice only, interpolate between"
-    )
-    parser.add_argument("--model", default="lung-compact", help="see 'samlungseg models list'")
-    parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
-    parser.add_argument(
-        "--input-size", type=int, metavar="PIXELS", help="SAM's frame: 1024, or faster and coarser 512 or 256"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--no-cache", action="store_true", help="encode anew, and keep no embeddings on disk")
+    add_lung_choices(parser)
+    add_model_choices(parser)
+    add_cache_choice(parser)
     parser.add_argument("--overlay", action="store_true", help="also write a picture <name>_lungs_overlay.png")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist already")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.pipeline import Options
-    from SAMLungSegLib.replay import ModelChoice
-
     if arguments.replay is not None:
         return _replay(arguments)
     if not arguments.inputs:
         raise VolumeError("No INPUT was given; give an image file or a DICOM folder, or --replay FILE.")
-    options = Options(
-        modality=None if arguments.modality == "auto" else arguments.modality,
-        window=arguments.window,
-        points=tuple(parse_point(text) for text in arguments.point),
-        boxes=tuple(parse_box(text) for text in arguments.box),
-        threshold=arguments.threshold,
-        lungs=arguments.lungs,
-        every=arguments.every,
-    )
+    points = [parse_point(text) for text in arguments.point]
+    options = options_of(arguments, points, [parse_box(text) for text in arguments.box])
     if len(arguments.inputs) > 1 and (options.points or options.boxes):
         raise PromptError("Points and boxes are voxels of one image; give one INPUT with them.")
-    choice = ModelChoice(arguments.model, arguments.weights, not arguments.no_cache, arguments.input_size)
+    choice = model_choice_of(arguments)
     targets = _targets(arguments)
     check_writable(arguments.output)
     failures = 0

@@ -1,0 +1,70 @@
+"""What several subcommands ask alike: how an image is seen, which model answers, which lungs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
+    from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
+    from SAMLungSegLib.replay import ModelChoice
+
+
+def add_image_choices(parser: argparse.ArgumentParser) -> None:
+    """--modality and --window."""
+    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto")
+    parser.add_argument("--window", default="lung", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600")
+
+
+def add_lung_choices(parser: argparse.ArgumentParser) -> None:
+    """--lungs, --threshold and --every."""
+    parser.add_argument("--lungs", choices=("both", "right", "left"), default="both")
+    parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is lung")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="K", help="show the model each K-th slice only, interpolate between"
+    )
+
+
+def add_model_choices(parser: argparse.ArgumentParser, model: str = "lung-compact") -> None:
+    """--model, --weights, --input-size and --device."""
+    parser.add_argument("--model", default=model, help="see 'samlungseg models list'")
+    parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
+    parser.add_argument(
+        "--input-size", type=int, metavar="PIXELS", help="SAM's frame: 1024, or faster and coarser 512 or 256"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+
+
+def add_cache_choice(parser: argparse.ArgumentParser) -> None:
+    """--no-cache."""
+    parser.add_argument("--no-cache", action="store_true", help="encode anew, and keep no embeddings on disk")
+
+
+def options_of(
+    arguments: argparse.Namespace, points: Sequence[VolumePoint] = (), boxes: Sequence[VolumeBox] = ()
+) -> Options:
+    """The pipeline's options.
+
+    Raises:
+        PromptError, IntensityError: a choice that is not possible.
+    """
+    from SAMLungSegLib.pipeline import Options
+
+    return Options(
+        modality=None if arguments.modality == "auto" else arguments.modality,
+        window=arguments.window,
+        points=tuple(points),
+        boxes=tuple(boxes),
+        threshold=arguments.threshold,
+        lungs=arguments.lungs,
+        every=arguments.every,
+    )
+
+
+def model_choice_of(arguments: argparse.Namespace) -> ModelChoice:
+    """The model that was asked for; nothing is loaded."""
+    from SAMLungSegLib.replay import ModelChoice
+
+    return ModelChoice(arguments.model, arguments.weights, not arguments.no_cache, arguments.input_size)
