@@ -238,7 +238,7 @@ def test_wrong_usage_is_told_on_one_line(arguments, capsys):
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written(tmp_path):
     phantom = chest_ct(seed=0, size_kji=(12, 96, 96), spacing_mm=(26.0, 4.0, 4.0))
-    many = np.repeat(phantom.hu_kji, 60, axis=0)
+    many = np.repeat(phantom.hu_kji, 300, axis=0)  # takes half a minute and more
     sitk.WriteImage(sitk.GetImageFromArray(many), str(tmp_path / "long.nrrd"))
     command = [sys.executable, "-m", "SAMLungSegLib", "segment", tmp_path / "long.nrrd", "-o", tmp_path / "out"]
     process = subprocess.Popen([str(part) for part in command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
