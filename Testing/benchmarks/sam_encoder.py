@@ -23,6 +23,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import ImageEncoderViT, Sam
 from torch import Tensor, nn
 
+from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.sam import PATCH_SIZE, SamModel
 
 SLICE = 512
@@ -106,6 +107,11 @@ def timm_tiny_vit(device: torch.device) -> Encode:
     return _on_frames(network, device, 3, FULL)
 
 
+def lung_compact(device: torch.device) -> Encode:
+    model = load_model("lung-compact", device=str(device))
+    return lambda: model.encode([GREY])[0].features[0]
+
+
 def lungmask_unet(device: torch.device) -> Encode:
     from lungmask.resunet import UNet
 
@@ -118,6 +124,7 @@ PEERS: dict[str, tuple[str, Callable[[torch.device], Encode]]] = {
     "transformers SAM 2 hiera-tiny": ("transformers", transformers_sam2),
     "timm TinyViT-5M at 1024": ("timm", timm_tiny_vit),
     "lungmask U-Net at 256": ("lungmask", lungmask_unet),
+    "lung-compact at 256, one thread": ("SAMLungSegLib", lung_compact),
 }
 
 

@@ -8,10 +8,12 @@ Weights are random, which changes no time. Believe the shares and ratios rather 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from segment_anything import sam_model_registry
 
@@ -19,6 +21,7 @@ from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
 from SAMLungSegLib.models.sam import SamModel
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.pipeline import Options, VolumeBox, segment_volume
+from SAMLungSegLib.prompts import BoxPrompt, PromptSet
 from SAMLungSegLib.volume import Volume
 
 SIZE = 512
@@ -54,6 +57,18 @@ def run(volume: Volume, model: CachedModel, folder: Path) -> float:
     return time.perf_counter() - begin
 
 
+def seconds_to_answer(model: CachedModel) -> float:
+    """From a box to the slice's mask, median of seven."""
+    embedding = model.encode([np.zeros((SIZE, SIZE), np.uint8)])[0]
+    prompts = PromptSet(box=BoxPrompt((90, 120, 240, 400)))
+    seconds = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        model.decode(embedding, prompts)
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slices", type=int, default=8)
@@ -69,11 +84,13 @@ def main() -> None:
         cached = CachedModel(model, EmbeddingCache(Path(folder) / "embeddings"))
         first = run(volume, cached, Path(folder))
         second = run(volume, cached, Path(folder))
+        answer = seconds_to_answer(cached)
     count = arguments.slices
     print(f"{count} slices of {SIZE} x {SIZE}, ViT-B at {arguments.input_size}, {arguments.device}")
     print(f"encoding               {encoder.seconds / count:8.3f} s / slice")
     print(f"all else, first run    {(first - encoder.seconds) / count:8.3f} s / slice")
     print(f"all of the second run  {second / count:8.3f} s / slice, {second / encoder.seconds:.1%} of the encoding")
+    print(f"prompt to mask         {answer:8.3f} s, with the embedding ready")
     print(f"second run             {first / second:8.1f} times faster than the first")
 
 
