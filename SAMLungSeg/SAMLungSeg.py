@@ -11,7 +11,7 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
-if (_REPOSITORY / "SAMLungSegLib" / "__init__.py").is_file() and str(_REPOSITORY) not in sys.path:
+if (_REPOSITORY / "SAMLungSegLib" / "__init__.py").is_file() and sys.path[:1] != [str(_REPOSITORY)]:
     sys.path.insert(0, str(_REPOSITORY))  # run from source; an installed extension has the library beside this script
 
 from SAMLungSegSlicer.logic import SAMLungSegLogic  # noqa: E402

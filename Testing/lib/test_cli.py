@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
 import shutil
 import signal
+import struct
 import subprocess
 import sys
-import time
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -238,15 +243,24 @@ def test_wrong_usage_is_told_on_one_line(arguments, capsys):
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_written(tmp_path):
     phantom = chest_ct(seed=0, size_kji=(12, 96, 96), spacing_mm=(26.0, 4.0, 4.0))
-    many = np.repeat(phantom.hu_kji, 300, axis=0)  # takes half a minute and more
+    many = np.repeat(phantom.hu_kji, 100, axis=0)  # takes half a minute and more
     sitk.WriteImage(sitk.GetImageFromArray(many), str(tmp_path / "long.nrrd"))
     command = [sys.executable, "-m", "SAMLungSegLib", "segment", tmp_path / "long.nrrd", "-o", tmp_path / "out"]
-    process = subprocess.Popen([str(part) for part in command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-    time.sleep(8)
+    screen, stderr = pty.openpty()  # a terminal, so that the progress bar is drawn
+    fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen([str(part) for part in command], cwd=REPOSITORY, stderr=stderr)
+    os.close(stderr)
+    shown = b""
+    while b"slice/s" not in shown:
+        shown += os.read(screen, 4096)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in error
+    assert process.wait(timeout=30) == 130
+    with contextlib.suppress(OSError):  # at the end of what a terminal shows
+        while part := os.read(screen, 4096):
+            shown += part
+    os.close(screen)
+    assert b"stopped; files finished so far are complete" in shown
+    assert b"Traceback" not in shown
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
