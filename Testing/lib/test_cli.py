@@ -248,7 +248,12 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path):
     command = [sys.executable, "-m", "SAMLungSegLib", "segment", tmp_path / "long.nrrd", "-o", tmp_path / "out"]
     screen, stderr = pty.openpty()  # a terminal, so that the progress bar is drawn
     fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    process = subprocess.Popen([str(part) for part in command], cwd=REPOSITORY, stderr=stderr)
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=REPOSITORY,
+        stderr=stderr,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a run in the background ignores it
+    )
     os.close(stderr)
     shown = b""
     while b"slice/s" not in shown:
