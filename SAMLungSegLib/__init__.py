@@ -14,6 +14,7 @@ _EXPORTS = {
     "SliceSegmenter": "pipeline",
     "VolumeBox": "pipeline",
     "VolumePoint": "pipeline",
+    "automatic_masks": "automatic",
     "segment": "pipeline",
     "segment_slice": "pipeline",
     "segment_volume": "pipeline",

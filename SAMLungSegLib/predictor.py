@@ -63,7 +63,13 @@ def prompted_questions(
 
 
 def automatic_questions(model: PromptableModel, rough_hw: np.ndarray) -> list[Question]:
-    """One question for each lung that a rough labelmap (H, W) of the slice shows."""
+    """One question for each lung that a rough labelmap (H, W) of the slice shows, or one about both.
+
+    The latter is for models that were tuned to be asked so.
+    """
+    about_both = model.prompts_about_both(rough_hw)
+    if about_both is not None:
+        return [Question(about_both)]
     prompts = automatic_prompts(rough_hw)
     if not model.accepts_points:
         prompts = {side: PromptSet(box=one.box) for side, one in prompts.items()}

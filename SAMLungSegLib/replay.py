@@ -20,6 +20,7 @@ from SAMLungSegLib.errors import ModelError, SAMLungSegError, VolumeError
 from SAMLungSegLib.intensity import Window
 from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256
 from SAMLungSegLib.models.registry import model_spec
+from SAMLungSegLib.models.tuned import card_path
 from SAMLungSegLib.pipeline import Options, Segmentation, VolumeBox, VolumePoint
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
 from SAMLungSegLib.volume.itk import readable
@@ -58,15 +59,17 @@ class ModelChoice:
         return self if self.weights is None else replace(self, weights=self.weights.absolute())
 
     def load(self, device: str = "auto") -> PromptableModel:
-        """The model, loaded once in each process and again when the weights' file changes.
+        """The model, loaded once in each process and again when the weights' file or its card changes.
 
         Raises:
             ModelError: as `load_model`.
         """
-        return _loaded(self, device, _stamp(self.weights))
+        return _loaded(self, device, (_stamp(self.weights), _stamp(self._card)))
 
     def weights_sha256(self) -> dict[str, str]:
         """SHA-256 of all weights that decide an answer, by model name, and of the user's as 'own'.
+
+        The card of a tuned decoder decides as well, as 'card'.
 
         Raises:
             ModelError: there is no such model, or no such file of weights.
@@ -76,7 +79,12 @@ class ModelChoice:
                 f"There are no weights at {self.weights}; give an existing .safetensors, .pth or .pt file."
             )
         digests = {name: _registry_sha256(name) for name in sorted({self.name, _AUTOMATIC_PROMPTER})}
-        return digests if self.weights is None else digests | {"own": _own_sha256(self.weights, _stamp(self.weights))}
+        own = {"own": self.weights, "card": self._card}
+        return digests | {role: _file_sha256(path, _stamp(path)) for role, path in own.items() if path is not None}
+
+    @property
+    def _card(self) -> Path | None:
+        return None if self.weights is None else card_path(self.weights)
 
 
 def _stamp(path: Path | None) -> tuple[int, int] | None:
@@ -88,7 +96,7 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=2)
-def _loaded(choice: ModelChoice, device: str, stamp: tuple[int, int] | None) -> PromptableModel:
+def _loaded(choice: ModelChoice, device: str, stamps: tuple) -> PromptableModel:
     import torch
 
     from SAMLungSegLib.embedding import cached
@@ -101,8 +109,8 @@ def _loaded(choice: ModelChoice, device: str, stamp: tuple[int, int] | None) -> 
     return cached(model) if choice.keeps_embeddings else model
 
 
-@lru_cache(maxsize=2)
-def _own_sha256(path: Path, stamp: tuple[int, int] | None) -> str:
+@lru_cache(maxsize=4)
+def _file_sha256(path: Path, stamp: tuple[int, int] | None) -> str:
     return file_sha256(path)
 
 
@@ -162,11 +170,13 @@ class Recipe:
             ModelError: they differ, or are not there.
         """
         here = choice.weights_sha256()
-        changed = [name for name, digest in self.weights_sha256.items() if here.get(name) != digest]
+        then = self.weights_sha256
+        changed = [name for name in {**then, **here} if here.get(name) != then.get(name)]
         if changed:
+            digest = then.get(changed[0])
             raise ModelError(
                 f"The weights of {' and '.join(changed)} are not those that made the segmentation (SHA-256 "
-                f"{self.weights_sha256[changed[0]][:12]}...); give them with --weights, or the version of that time."
+                f"{f'{digest[:12]}...' if digest else 'none'}); give them with --weights, or the version of that time."
             )
 
 

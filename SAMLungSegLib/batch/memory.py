@@ -42,6 +42,10 @@ class OneByOne(PromptableModel):
         """As the model."""
         return self.model.decode(embedding, prompts)
 
+    def prompts_about_both(self, rough_hw: np.ndarray) -> PromptSet | None:
+        """As the model."""
+        return self.model.prompts_about_both(rough_hw)
+
     def check_prompts(self, prompts: PromptSet, size_hw: tuple[int, int]) -> None:
         """As the model."""
         self.model.check_prompts(prompts, size_hw)

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from SAMLungSegLib.cli import batch, cache, demo, evaluate, models, segment, train
+from SAMLungSegLib.cli import automatic, batch, cache, demo, evaluate, models, segment, study, train, tune
 from SAMLungSegLib.errors import SAMLungSegError
 
-COMMANDS = (segment, batch, evaluate, models, cache, demo, train)
+COMMANDS = (segment, automatic, batch, evaluate, models, cache, demo, study, train, tune)
 BAD_INPUT, INTERRUPTED = 2, 130
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from SAMLungSegLib.embedding.cache import EmbeddingCache
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice
 from SAMLungSegLib.prompts import PromptSet
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CachedModel(PromptableModel):
@@ -51,6 +55,18 @@ class CachedModel(PromptableModel):
     def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
         """The wrapped model's answer."""
         return self.model.decode(embedding, prompts)
+
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """The wrapped model's answers."""
+        return self.model.decode_points(embedding, points_xy)
+
+    def to_slice(self, low_res: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+        """The wrapped model's."""
+        return self.model.to_slice(low_res, size_hw)
+
+    def prompts_about_both(self, rough_hw: np.ndarray) -> PromptSet | None:
+        """The wrapped model's."""
+        return self.model.prompts_about_both(rough_hw)
 
     def check_prompts(self, prompts: PromptSet, size_hw: tuple[int, int]) -> None:
         """The wrapped model's refusals."""

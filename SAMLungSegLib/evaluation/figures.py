@@ -63,10 +63,10 @@ def draw_overlay(
     if isinstance(target, Axes):
         _draw(target, image_hw, labelmap_hw, reference_hw, title, aspect)
         return
-    legend = _lung_legend(labelmap_hw) if reference_hw is None else _comparison_legend()
-    figure, (axes,) = _panels(1, 1, legend)
+    legend = _lung_legend(labelmap_hw) if reference_hw is None else comparison_legend()
+    figure, (axes,) = panel_grid(1, 1, legend)
     _draw(axes, image_hw, labelmap_hw, reference_hw, title, aspect)
-    _save(figure, target)
+    save_figure(figure, target)
 
 
 def overlay_sheet(
@@ -96,22 +96,22 @@ def overlay_sheet(
     with_lung = np.flatnonzero(labelmap_nhw.any(axis=(1, 2)))
     first, last = (with_lung[0], with_lung[-1]) if with_lung.size else (0, len(labelmap_nhw) - 1)
     numbers = np.unique(np.linspace(first, last, count + 2).round().astype(int)[1:-1])
-    figure, panels = _panels(len(numbers), columns, _lung_legend(labelmap_nhw[numbers]), title)
+    figure, panels = panel_grid(len(numbers), columns, _lung_legend(labelmap_nhw[numbers]), title)
     for axes, number in zip(panels, numbers, strict=True):
         heading = f"slice {number}" if len(labelmap_nhw) > 1 else ""
         _draw(axes, image_nhw[number], labelmap_nhw[number], None, heading, aspect)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def comparison_sheet(path: str | Path, slices: Sequence[ComparedSlice], *, columns: int = 3, title: str = "") -> None:
     """Write a sheet of slices with reference and prediction, zoomed to where either is; scores in the titles."""
-    figure, panels = _panels(len(slices), columns, _comparison_legend(), title, panel_inches=3.2)
+    figure, panels = panel_grid(len(slices), columns, comparison_legend(), title, panel_inches=3.2)
     for axes, one in zip(panels, slices, strict=True):
         scores = ", ".join(f"{metric_title(name)} {value:.3f}" for name, value in one.scores.items())
-        heading = f"{_shortened(one.volume)}, slice {one.number}\n{scores}"
+        heading = f"{shortened(one.volume)}, slice {one.number}\n{scores}"
         _draw(axes, one.image_hw, one.prediction_hw, one.reference_hw, heading, one.aspect)
         _zoom(axes, (one.prediction_hw > 0) | (one.reference_hw > 0), one.aspect)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def box_plot(
@@ -145,9 +145,9 @@ def box_plot(
         offset = 0.34 * (index - (len(present) - 1) / 2)
         _boxes(axes, [v[np.isfinite(v)] for v in values], np.arange(len(groups)) + offset, METRIC_COLOURS[index % 4])
     pattern = "{} ({})" if crowded else "{}\nn = {}"
-    labels = [pattern.format(_shortened(str(group)), int((measured[by] == group).sum())) for group in groups]
+    labels = [pattern.format(shortened(str(group)), int((measured[by] == group).sum())) for group in groups]
     _finish_box_plot(axes, labels, [metric_title(name) for name in present], title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _boxes(axes: Axes, values: Sequence[pd.Series], positions: np.ndarray, colour: str) -> None:
@@ -248,7 +248,8 @@ def _lung_legend(labelmap: np.ndarray) -> list[Line2D | Patch]:
     ]
 
 
-def _comparison_legend() -> list[Line2D | Patch]:
+def comparison_legend() -> list[Line2D | Patch]:
+    """What `draw_overlay` draws where there is a reference."""
     return [
         Line2D([], [], color=REFERENCE_COLOUR, linewidth=2, label="reference"),
         Line2D([], [], color=PREDICTION_COLOUR, linewidth=2, label="prediction"),
@@ -257,28 +258,38 @@ def _comparison_legend() -> list[Line2D | Patch]:
     ]
 
 
-def _panels(
-    count: int, columns: int, legend: Sequence[Line2D | Patch], title: str = "", panel_inches: float = _PANEL_INCHES
+def panel_grid(
+    count: int,
+    columns: int,
+    legend: Sequence[Line2D | Patch],
+    title: str = "",
+    panel_inches: float = _PANEL_INCHES,
+    legend_columns: int | None = None,
 ) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes in rows of `columns`, and a legend below in `legend_columns` (one row if None)."""
     columns = max(1, min(count, columns))
     rows = max(1, -(-count // columns))
     panel_inches = max(panel_inches, _LEGEND_INCHES / columns)
+    legend_columns = legend_columns or len(legend)
+    legend_rows = -(-len(legend) // max(1, legend_columns))
     figure = Figure(
-        figsize=(panel_inches * columns, (panel_inches + 0.38) * rows + (0.8 if title else 0.5)),
+        figsize=(panel_inches * columns, (panel_inches + 0.38) * rows + (0.55 if title else 0.25) + 0.25 * legend_rows),
         dpi=_DPI,
         layout="constrained",
     )
     if title:
         figure.suptitle(title, fontsize=12)
-    figure.legend(handles=legend, loc="outside lower center", ncols=len(legend), **_LEGEND)
+    figure.legend(handles=legend, loc="outside lower center", ncols=legend_columns, **_LEGEND)
     return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
 
 
-def _shortened(name: str, length: int = 28) -> str:
+def shortened(name: str, length: int = 28) -> str:
+    """A name that fits above a picture."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure; the file appears whole or not at all."""
     path = Path(path)
     FigureCanvasAgg(figure)
     with replacing(path) as partial:

@@ -17,7 +17,10 @@ _EXTENSION = re.compile(r"(\.seg)?\.(nii\.gz|[a-z][a-z0-9]{1,4})$", re.IGNORECAS
 
 
 def pair_files(
-    prediction_paths: Iterable[str | Path], reference_paths: Iterable[str | Path]
+    prediction_paths: Iterable[str | Path],
+    reference_paths: Iterable[str | Path],
+    *,
+    roles: tuple[str, str] = ("prediction", "reference"),
 ) -> list[tuple[Path, Path]]:
     """Pair predictions with references.
 
@@ -27,6 +30,7 @@ def pair_files(
     Args:
         prediction_paths: labelmap files to judge.
         reference_paths: labelmap files to judge them by.
+        roles: what messages call the files of each kind.
     Returns:
         (prediction, reference) in the order of the predictions.
     Raises:
@@ -35,14 +39,14 @@ def pair_files(
     predictions, references = [Path(p) for p in prediction_paths], [Path(p) for p in reference_paths]
     if not predictions or not references:
         raise VolumeError(
-            f"Got {len(predictions)} prediction(s) and {len(references)} reference(s); give at least one of each."
+            f"Got {len(predictions)} {roles[0]}(s) and {len(references)} {roles[1]}(s); give at least one of each."
         )
     if len(predictions) == len(references) == 1:
         return [(predictions[0], references[0])]
     named_predictions, named_references = _by_case(predictions), _by_case(references)
     without = [
-        *(f"prediction {path}" for case, path in named_predictions.items() if case not in named_references),
-        *(f"reference {path}" for case, path in named_references.items() if case not in named_predictions),
+        *(f"{roles[0]} {path}" for case, path in named_predictions.items() if case not in named_references),
+        *(f"{roles[1]} {path}" for case, path in named_references.items() if case not in named_predictions),
     ]
     if without:
         raise VolumeError(

@@ -28,6 +28,7 @@ def load_model(
     Args:
         name: one of `MODELS`.
         weights: a checkpoint of the user's; a full one replaces the registry's weights, a decoder alone is put on top.
+            A tuned decoder brings its threshold and its prompts along, see `models.tuned`.
         device: 'auto' takes CUDA, then Apple's MPS, then the CPU.
         input_size: SAM and MedSAM only: a frame smaller than 1024, such as 512 (5 times faster) or 256 (18 times), at
             the price of detail; see `models.sam.set_input_size`.
@@ -37,16 +38,13 @@ def load_model(
             that the model does not have.
     """
     from SAMLungSegLib.models.checkpoints import load_state_dict
-    from SAMLungSegLib.models.loading import build, chosen_device, registry_state
+    from SAMLungSegLib.models.loading import build, build_tuned, chosen_device, registry_state
+    from SAMLungSegLib.models.tuned import read_card
 
     spec = model_spec(name)
     own = load_state_dict(Path(weights)) if weights is not None else None
-    return build(
-        spec,
-        lambda: registry_state(spec),
-        own,
-        what=str(weights),
-        device=chosen_device(device),
-        input_size=input_size,
-        dtype=dtype,
-    )
+    card = read_card(Path(weights)) if weights is not None else None
+    options = {"what": str(weights), "device": chosen_device(device), "input_size": input_size, "dtype": dtype}
+    if card is not None:
+        return build_tuned(spec, card, own, Path(weights), **options)
+    return build(spec, lambda: registry_state(spec), own, **options)

@@ -75,6 +75,53 @@ class PromptableModel(ABC):
     def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
         """Answer one prompt set about an encoded slice."""
 
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Answer many positive points in one batch, each about an object of its own.
+
+        Args:
+            embedding: of the slice.
+            points_xy: float (N, 2), pixels of the slice.
+        Returns:
+            Logits (N, M, h, w) on the decoder's own grid, see `to_slice`, and predicted IoU (N, M) of the M masks that
+            the model has for each point; on the model's device.
+        Raises:
+            PromptError: the model does not accept points, or one lies outside the slice.
+        """
+        raise NotImplementedError(f"{type(self).__name__} answers one prompt set at a time; use decode.")
+
+    def to_slice(self, low_res: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+        """Logits (N, M, h, w) of the decoder's own grid to the slice's pixels (N, M, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} answers one prompt set at a time; use decode.")
+
+    @property
+    def mask_decoder(self) -> nn.Module:
+        """The part that tuning changes."""
+        raise NotImplementedError(f"{type(self).__name__} has no mask decoder that could be tuned.")
+
+    def decode_batch(
+        self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Answer one prompt set about each of several slices, with gradients of the mask decoder where these are on.
+
+        Prompts are not checked: all sets are of the same kind and number, and empty ones are possible.
+
+        Returns:
+            Logits (B, T, h, w) on the decoder's own grid and predicted IoU (B, T) of its T mask tokens, the prompted
+            one first.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no mask decoder that could be tuned.")
+
+    def size_in_frame(self, size_hw: tuple[int, int], side: int) -> tuple[int, int]:
+        """Rows and columns that a slice takes, at the top left, of the network's frame drawn as `side` x `side`."""
+        return tuple(max(1, round(length * side / max(size_hw))) for length in size_hw)
+
+    def prompts_about_both(self, rough_hw: np.ndarray) -> PromptSet | None:
+        """What this model was tuned to be asked about both lungs at once, given a rough labelmap (H, W) of the slice.
+
+        None for models that were not, which are asked about each lung.
+        """
+        return None
+
     def check_prompts(self, prompts: PromptSet, size_hw: tuple[int, int]) -> None:
         """Refuse prompts that this model cannot answer.
 

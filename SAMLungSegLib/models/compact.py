@@ -19,13 +19,14 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from torch import Tensor, nn
 
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice, encoder_fingerprint
-from SAMLungSegLib.prompts import PromptSet
+from SAMLungSegLib.prompts import PointPrompt, PromptSet
 
 INPUT_SIZE = 256
 PROMPT_WIDTH = 128
 STAGE_WIDTHS = (24, 48, 80, 144, 224)
 STAGE_DEPTHS = (1, 2, 3, 4, 3)
 LARGEST_CROWD = 8
+POINTS_IN_CACHE = 4  # decoded together on a CPU: 64 take longer by two thirds each
 PROMPTED, RIGHT, LEFT, BOTH = range(4)
 
 
@@ -245,6 +246,40 @@ class CompactModel(PromptableModel):
             side_logits=logits[[RIGHT, LEFT]],
             low_res_logits=low_res[0, PROMPTED].cpu().numpy(),
         )
+
+    @property
+    def mask_decoder(self) -> nn.Module:
+        """The decoder of all four mask tokens."""
+        return self.net.mask_decoder
+
+    def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:
+        every = [embedding.features for embedding in embeddings]
+        features = tuple(torch.stack(level).to(self.device) for level in zip(*every, strict=True))
+        parts = [self._prompt_tensors(one, e.size_hw) for one, e in zip(prompts, embeddings, strict=True)]
+        points, boxes, masks = zip(*parts, strict=True)
+        together = tuple(torch.cat(part) for part in zip(*points, strict=True)) if points[0] is not None else None
+        boxes, masks = (torch.cat(part) if part[0] is not None else None for part in (boxes, masks))
+        return self.net.decode(features, together, boxes, masks)
+
+    @one_thread()
+    @torch.inference_mode()
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[Tensor, Tensor]:
+        """One mask for each point: the object that it shows."""
+        prompts = PromptSet(tuple(PointPrompt(tuple(xy)) for xy in points_xy.tolist()))
+        self.check_prompts(prompts, embedding.size_hw)
+        (coordinates, labels), _, _ = self._prompt_tensors(prompts, embedding.size_hw)
+        at_once = POINTS_IN_CACHE if self.device.type == "cpu" else len(points_xy)
+        answers = []
+        for points in zip(coordinates[0, :, None].split(at_once), labels[0, :, None].split(at_once), strict=True):
+            features = tuple(level.expand(len(points[0]), *level.shape) for level in embedding.features)
+            answers.append(self.net.decode(features, points))
+        low_res, iou = (torch.cat(parts)[:, PROMPTED, None] for parts in zip(*answers, strict=True))
+        return low_res, iou.clamp(0, 1)
+
+    @one_thread()
+    @torch.inference_mode()
+    def to_slice(self, low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        return from_frame(low_res, size_hw)
 
     def _prompt_tensors(self, prompts: PromptSet, size_hw: tuple[int, int]) -> tuple:
         """Points, boxes and masks in the network's frame, None where not given."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, load_state_dict, verify
+from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, file_sha256, load_state_dict, verify
 from SAMLungSegLib.models.compact import CompactModel, CompactNet
 from SAMLungSegLib.models.medsam import MedSamModel
 from SAMLungSegLib.models.registry import ModelSpec
 from SAMLungSegLib.models.sam import SamModel, available_device
+from SAMLungSegLib.models.tuned import TunedCard, TunedModel
 
 State = Mapping[str, Tensor]
 FAMILIES: dict[str, type[PromptableModel]] = {"compact": CompactModel, "sam": SamModel, "medsam": MedSamModel}
@@ -77,6 +79,56 @@ def build(
     if own is not None:
         apply_weights(net, own, what=what)
     return FAMILIES[spec.family](net, name=spec.name, device=device, **options)
+
+
+def build_tuned(
+    spec: ModelSpec,
+    card: TunedCard,
+    decoder: State,
+    weights: Path,
+    *,
+    input_size: int | None = None,
+    **options: Any,
+) -> TunedModel:
+    """The model of `spec` with a tuned decoder, its threshold and its prompts.
+
+    Args:
+        card: of the decoder.
+        decoder: its weights.
+        weights: their file; the base's weights are looked for beside it where they are not those of the registry.
+        input_size: None to take the one that the decoder was tuned with.
+        **options: as of `build`.
+    Raises:
+        ModelError: as `build`, or the card belongs to other weights, another base, or another input size.
+    """
+    if file_sha256(weights) != card.weights_sha256:
+        raise ModelError(
+            f"The card {weights.with_suffix('.json')} belongs to other weights than {weights}; get both files again."
+        )
+    if card.base != spec.name:
+        raise ModelError(f"The decoder {weights} was tuned for {card.base}, not for {spec.name}; choose that model.")
+    if input_size not in (None, card.input_size):
+        raise ModelError(
+            f"The decoder {weights} was tuned at input size {card.input_size}, not {input_size}; leave it out."
+        )
+    base = _tuned_base(spec, card, weights)
+    model = build(spec, base, decoder, input_size=card.input_size, **options)
+    return TunedModel(model, card.recipe, card.threshold)
+
+
+def _tuned_base(spec: ModelSpec, card: TunedCard, weights: Path) -> Callable[[], State]:
+    """Reads the weights that a decoder was tuned on top of: the registry's, or those beside it."""
+    own_registry = checkpoint_path(spec)
+    registry_sha256 = spec.sha256 or (file_sha256(own_registry) if own_registry.is_file() else None)
+    if registry_sha256 == card.base_sha256:
+        return lambda: registry_state(spec)
+    beside = weights.with_name(card.base_file)
+    if beside.is_file() and file_sha256(beside) == card.base_sha256:
+        return lambda: load_state_dict(beside)
+    raise ModelError(
+        f"The decoder {weights} was tuned on top of weights of {card.base} with the SHA-256 {card.base_sha256[:12]}, "
+        f"not those of this program; put them beside it as {beside.name}, or tune again."
+    )
 
 
 def _encoder_options(spec: ModelSpec, **options: Any) -> dict[str, Any]:

@@ -41,5 +41,8 @@ class MedSamModel(SamModel):
         box = np.array(prompts.box.xyxy) / (width, height, width, height) * self.frame_size
         return None, self._tensor(box)[None], None
 
-    def _to_slice(self, low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    def size_in_frame(self, size_hw: tuple[int, int], side: int) -> tuple[int, int]:
+        return side, side
+
+    def to_slice(self, low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
         return F.interpolate(low_res, size_hw, mode="bilinear", align_corners=False)

@@ -11,13 +11,13 @@ import torch.nn.functional as F  # noqa: N812
 from segment_anything import sam_model_registry
 from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.utils.transforms import ResizeLongestSide
-from torch import Tensor
+from torch import Tensor, nn
 
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice, encoder_fingerprint
 from SAMLungSegLib.models.checkpoints import apply_weights
 from SAMLungSegLib.models.sam_encoder import TOKENS_AT_ONCE, FastEncoder
-from SAMLungSegLib.prompts import PromptSet
+from SAMLungSegLib.prompts import PointPrompt, PromptSet
 
 ARCHITECTURES = ("vit_b", "vit_l", "vit_h")
 BACKGROUND_LOGIT = -10.0
@@ -63,7 +63,7 @@ class SamModel(PromptableModel):
         self.dtype = dtype
         if input_size is not None:
             set_input_size(sam, input_size)
-        self.sam = sam.to(self.device).eval()
+        self.sam = sam.to(self.device).eval().requires_grad_(False)
         self.frame_size: int = sam.image_encoder.img_size
         self._resize = ResizeLongestSide(self.frame_size)
         encoder = sam.image_encoder.to(dtype)
@@ -130,19 +130,61 @@ class SamModel(PromptableModel):
         """
         self.check_prompts(prompts, embedding.size_hw)
         points, boxes, masks = self._to_prompt_tensors(prompts, embedding.size_hw)
+        low_res, score = self._low_res(embedding, points, boxes, masks)
+        return Prediction(
+            logits=self.to_slice(low_res, embedding.size_hw)[0, 0].cpu().numpy(),
+            score=float(score[0, 0]),
+            side_logits=None,
+            low_res_logits=low_res[0, 0].cpu().numpy(),
+        )
+
+    @property
+    def mask_decoder(self) -> nn.Module:
+        """Stock `MaskDecoder`."""
+        return self.sam.mask_decoder
+
+    def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:
+        answers = [
+            self._low_res(embedding, *self._to_prompt_tensors(one, embedding.size_hw))
+            for embedding, one in zip(embeddings, prompts, strict=True)
+        ]
+        return tuple(torch.cat(part) for part in zip(*answers, strict=True))
+
+    @torch.inference_mode()
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Three masks for each point: usually a whole, a part and a part of that."""
+        self.check_prompts(PromptSet(tuple(PointPrompt(tuple(xy)) for xy in points_xy.tolist())), embedding.size_hw)
+        coordinates = self._tensor(self._resize.apply_coords(points_xy, embedding.size_hw))[:, None]
+        labels = torch.ones(len(points_xy), 1, dtype=torch.int, device=self.device)
+        return self._low_res(embedding, (coordinates, labels), multimask_output=True)
+
+    @torch.inference_mode()
+    def to_slice(self, low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        """Logits (N, M, 256, 256) to (N, M, H, W), bilinear by way of the frame."""
+        height, width = size_hw
+        longest = max(size_hw)
+        if self.frame_size in (longest, 2 * longest):  # half of the frame falls on the same straight lines
+            square = F.interpolate(low_res, (longest, longest), mode="bilinear", align_corners=False)
+            return square[..., :height, :width]
+        return self.sam.postprocess_masks(low_res, self._frame_hw(size_hw), size_hw)
+
+    def _low_res(
+        self,
+        embedding: Embedding,
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+        *,
+        multimask_output: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, M, 256, 256) and predicted IoU (N, M) for N prompts in the network's frame; M is 1 or 3."""
         sparse, dense = self.sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
-        low_res, score = self.sam.mask_decoder(
+        return self.sam.mask_decoder(
             image_embeddings=embedding.features[0].to(self.device, torch.float32)[None],
             image_pe=self.sam.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
-            multimask_output=False,
-        )
-        return Prediction(
-            logits=self._to_slice(low_res, embedding.size_hw)[0, 0].cpu().numpy(),
-            score=float(score[0, 0]),
-            side_logits=None,
-            low_res_logits=low_res[0, 0].cpu().numpy(),
+            multimask_output=multimask_output,
         )
 
     def _batch_size(self) -> int:
@@ -190,15 +232,6 @@ class SamModel(PromptableModel):
         padding = (0, self.frame_size - width, 0, self.frame_size - height)
         frame = F.pad(scaled, padding, value=BACKGROUND_LOGIT)
         return F.avg_pool2d(frame, self.frame_size // grid).to(self.device)
-
-    def _to_slice(self, low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
-        """Logits (1, 1, 256, 256) to (1, 1, H, W), bilinear by way of the frame."""
-        height, width = size_hw
-        longest = max(size_hw)
-        if self.frame_size in (longest, 2 * longest):  # half of the frame falls on the same straight lines
-            square = F.interpolate(low_res, (longest, longest), mode="bilinear", align_corners=False)
-            return square[..., :height, :width]
-        return self.sam.postprocess_masks(low_res, self._frame_hw(size_hw), size_hw)
 
     def _frame_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Size within the frame, padding excluded, of a slice of `size_hw` pixels."""

@@ -18,6 +18,7 @@ from SAMLungSegLib.postprocess import (
     pure_air_pockets,
     split_sides,
 )
+from SAMLungSegLib.prompts.simulated import thickest_point
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
 
 AIR_BELOW_HU = -320
@@ -41,7 +42,7 @@ def automatic_prompts(rough: np.ndarray) -> dict[int, PromptSet]:
             continue
         rows, columns = np.nonzero(mask)
         box = BoxPrompt((columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5))
-        points = [PointPrompt(_thickest_point(part)) for part in _parts(mask)]
+        points = [PointPrompt(thickest_point(part)) for part in _parts(mask)]
         points += [PointPrompt(xy, positive=False) for xy in _between_the_lungs(rough)]
         prompts[side] = PromptSet(points=tuple(points), box=box)
     return prompts
@@ -51,13 +52,6 @@ def _parts(mask: np.ndarray) -> list[np.ndarray]:
     components = label(mask, connectivity=2)
     regions = sorted(regionprops(components), key=lambda region: -region.area)[:3]
     return [components == region.label for region in regions if region.area >= 0.1 * mask.sum()]
-
-
-def _thickest_point(mask: np.ndarray) -> tuple[float, float]:
-    """Peak of the distance transform, XY."""
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(np.argmax(distance), mask.shape)
-    return float(column), float(row)
 
 
 def _between_the_lungs(rough: np.ndarray) -> list[tuple[float, float]]:

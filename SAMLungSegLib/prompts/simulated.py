@@ -24,6 +24,19 @@ def random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[float, flo
     return float(column), float(row)
 
 
+def thickest_point(mask: np.ndarray) -> tuple[float, float]:
+    """The pixel of a bool mask (H, W) that is deepest inside, beyond the slice's border being outside.
+
+    Raises:
+        PromptError: the mask is empty.
+    """
+    if not mask.any():
+        raise PromptError("An empty mask has no middle; skip slices without the object.")
+    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(np.argmax(distance), mask.shape)
+    return float(column), float(row)
+
+
 def jittered_box(mask: np.ndarray, rng: np.random.Generator, jitter_px: float) -> tuple[float, float, float, float]:
     """Bounding box XYXY of a bool mask, each side moved by at most `jitter_px` inwards or outwards.
 
@@ -58,6 +71,5 @@ def corrective_click(prediction: np.ndarray, reference: np.ndarray) -> tuple[tup
         components, count = ndimage.label(kinds == kind)
         if count and (sizes := np.bincount(components.ravel())[1:]).max() > best_size:
             best, best_size = components == np.argmax(sizes) + 1, sizes.max()
-    distance = ndimage.distance_transform_edt(np.pad(best, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(np.argmax(distance), best.shape)
-    return (float(column), float(row)), bool(reference[row, column])
+    column, row = thickest_point(best)
+    return (column, row), bool(reference[int(row), int(column)])

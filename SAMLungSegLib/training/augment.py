@@ -6,6 +6,8 @@ it; `label` float32 (3, H, W), shares of right lung, left lung and unknown.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from monai.transforms import (
@@ -19,8 +21,34 @@ from monai.transforms import (
     RandomizableTransform,
 )
 from scipy import ndimage
+from skimage.draw import bezier_curve, disk, polygon
 
 LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far images are changed; see `training_transforms`. Angles in radians, lengths in pixels of 256."""
+
+    window: float
+    affine: float
+    rotation: float
+    shear: float
+    shift: int
+    scale: float
+    consolidation: float
+    contrast: float
+    gamma: tuple[float, float]
+    blur: float
+    noise: float
+    noise_sd: float
+    holes: float
+
+
+STRENGTHS = {
+    "strong": Strength(1.0, 0.9, 0.25, 0.10, 24, 0.25, 0.45, 0.6, (0.6, 1.7), 0.15, 0.30, 0.06, 0.15),
+    "mild": Strength(0.7, 0.8, 0.14, 0.06, 14, 0.15, 0.25, 0.5, (0.7, 1.5), 0.07, 0.15, 0.04, 0.07),
+}
 
 
 class RandomWindow(RandomizableTransform, MapTransform):
@@ -122,30 +150,113 @@ class RandomInvert(RandomizableTransform, MapTransform):
         return {**data, "image": 1 - data["image"]} if is_inverted else data
 
 
-def training_transforms() -> Compose:
-    """All random changes, in order."""
-    both = ["image", "label"]
+class RandomTurn(RandomizableTransform, MapTransform):
+    """A quarter turn either way, as the image of a patient who lies on the side."""
+
+    def __init__(self, prob: float) -> None:
+        RandomizableTransform.__init__(self, prob)
+        MapTransform.__init__(self, ["image", "label"])
+
+    def __call__(self, data: dict) -> dict:
+        self.randomize(None)
+        if not self._do_transform:
+            return data
+        times = int(self.R.choice([1, 3]))
+        return {**data, **{key: torch.rot90(data[key], times, (-2, -1)) for key in self.keys}}
+
+
+class RandomCollimation(RandomizableTransform, MapTransform):
+    """Nothing but black, seldom white, outside a random rectangle; there is no lung where there is no image."""
+
+    def __init__(self, prob: float) -> None:
+        RandomizableTransform.__init__(self, prob)
+        MapTransform.__init__(self, ["image", "label"])
+
+    def __call__(self, data: dict) -> dict:
+        self.randomize(None)
+        if not self._do_transform:
+            return data
+        height, width = data["image"].shape[-2:]
+        top, bottom, left, right = (self.R.uniform(0, 0.15, 4) * [height, height, width, width]).astype(int)
+        inside = torch.zeros(1, height, width)
+        inside[:, top : height - bottom, left : width - right] = 1
+        border = float(self.R.uniform() < 0.15)
+        return {**data, "image": data["image"] * inside + border * (1 - inside), "label": data["label"] * inside}
+
+
+class RandomDevices(RandomizableTransform, MapTransform):
+    """Tubes, electrodes and a pacemaker's box painted over an X-ray, brighter than what lies below."""
+
+    def __init__(self, prob: float) -> None:
+        RandomizableTransform.__init__(self, prob)
+        MapTransform.__init__(self, ["image"])
+
+    def __call__(self, data: dict) -> dict:
+        self.randomize(None)
+        if not self._do_transform or data["modality"] != "XRAY":
+            return data
+        size_hw = tuple(data["image"].shape[-2:])
+        painted = np.zeros(size_hw, np.float32)
+        for _ in range(self.R.randint(1, 4)):
+            shape = [self._tube, self._electrode, self._box][self.R.choice(3, p=[0.5, 0.35, 0.15])](size_hw)
+            painted = np.maximum(painted, shape * np.float32(self.R.uniform(0.2, 0.6)))
+        painted = torch.from_numpy(ndimage.gaussian_filter(painted, 0.6))
+        return {**data, "image": (data["image"] + painted).clip(max=1)}
+
+    def _points(self, size_hw: tuple[int, int], count: int) -> np.ndarray:
+        return (self.R.uniform(0.1, 0.9, (count, 2)) * size_hw).astype(int)
+
+    def _tube(self, size_hw: tuple[int, int]) -> np.ndarray:
+        canvas = np.zeros(size_hw, bool)
+        first, bend, last = self._points(size_hw, 3)
+        canvas[bezier_curve(*first, *bend, *last, weight=1.0, shape=size_hw)] = True
+        return ndimage.binary_dilation(canvas, iterations=self.R.randint(1, 3))
+
+    def _electrode(self, size_hw: tuple[int, int]) -> np.ndarray:
+        canvas = self._tube(size_hw) if self.R.uniform() < 0.5 else np.zeros(size_hw, bool)
+        canvas[disk(self._points(size_hw, 1)[0], self.R.uniform(3, 7), shape=size_hw)] = True
+        return canvas
+
+    def _box(self, size_hw: tuple[int, int]) -> np.ndarray:
+        canvas = np.zeros(size_hw, bool)
+        middle, half, angle = self._points(size_hw, 1)[0], self.R.uniform(6, 16, 2), self.R.uniform(0, np.pi)
+        corners = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]) * half
+        turned = corners @ [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]] + middle
+        canvas[polygon(*turned.T, shape=size_hw)] = True
+        return canvas
+
+
+def training_transforms(strength: str = "strong") -> Compose:
+    """All random changes, in order.
+
+    Args:
+        strength: one of `STRENGTHS`; 'mild' for the end of a training, when borders are to become exact.
+    """
+    both, much = ["image", "label"], STRENGTHS[strength]
     return Compose(
         [
-            RandomWindow(),
+            RandomWindow(much.window),
             RandomFlip(prob=0.5),
             RandAffined(
                 both,
-                prob=0.9,
-                rotate_range=0.25,
-                shear_range=(0.1, 0.1),
-                translate_range=(24, 24),
-                scale_range=((-0.25, 0.25), (-0.25, 0.25)),
+                prob=much.affine,
+                rotate_range=much.rotation,
+                shear_range=(much.shear,) * 2,
+                translate_range=(much.shift,) * 2,
+                scale_range=((-much.scale, much.scale),) * 2,
                 mode="bilinear",
                 padding_mode="zeros",
                 cache_grid=True,
                 spatial_size=(256, 256),
             ),
-            RandomConsolidation(prob=0.45),
-            RandAdjustContrastd("image", prob=0.6, gamma=(0.6, 1.7)),
-            RandGaussianSmoothd("image", prob=0.15, sigma_x=(0.3, 1.3), sigma_y=(0.3, 1.3)),
-            RandGaussianNoised("image", prob=0.3, std=0.06),
-            RandCoarseDropoutd("image", prob=0.15, holes=1, max_holes=4, spatial_size=8, max_spatial_size=40),
+            RandomConsolidation(prob=much.consolidation),
+            RandomDevices(prob=0.15),
+            RandAdjustContrastd("image", prob=much.contrast, gamma=much.gamma),
+            RandGaussianSmoothd("image", prob=much.blur, sigma_x=(0.3, 1.3), sigma_y=(0.3, 1.3)),
+            RandGaussianNoised("image", prob=much.noise, std=much.noise_sd),
+            RandCoarseDropoutd("image", prob=much.holes, holes=1, max_holes=4, spatial_size=8, max_spatial_size=40),
             RandomInvert(prob=0.05),
+            RandomCollimation(prob=0.08),
+            RandomTurn(prob=0.04),
         ]
     )

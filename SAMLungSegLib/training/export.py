@@ -12,9 +12,7 @@ import torch
 from safetensors.torch import save
 
 from SAMLungSegLib.models.compact import CompactNet
-from SAMLungSegLib.training.loop import TrainingConfig
-
-NAME = "lung-compact"
+from SAMLungSegLib.training.config import TrainingConfig
 
 
 def trained_network(folder: Path) -> CompactNet:
@@ -30,7 +28,7 @@ def _halved(value: torch.Tensor) -> torch.Tensor:
 
 
 def export(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[str, Any]) -> Path:
-    """Write `lung-compact.safetensors`, `.json` and `.md`.
+    """Write the weights `<name>.safetensors` and their card, `.json` for programs and `.md` for people.
 
     Args:
         net: the trained network.
@@ -43,18 +41,19 @@ def export(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[st
     folder.mkdir(parents=True, exist_ok=True)
     content = save({name: _halved(value).contiguous() for name, value in net.state_dict().items()})
     card = {
-        "name": NAME,
+        "name": config.name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "size_bytes": len(content),
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         **PURPOSE,
+        "held_out_sets": list(config.held_out_sets),
         "recipe": asdict(config),
         **facts,
     }
-    _replace(folder / f"{NAME}.safetensors", content)
-    _replace(folder / f"{NAME}.json", (json.dumps(card, indent=2) + "\n").encode())
-    _replace(folder / f"{NAME}.md", card_markdown(card).encode())
-    return folder / f"{NAME}.safetensors"
+    _replace(folder / f"{config.name}.safetensors", content)
+    _replace(folder / f"{config.name}.json", (json.dumps(card, indent=2) + "\n").encode())
+    _replace(folder / f"{config.name}.md", card_markdown(card).encode())
+    return folder / f"{config.name}.safetensors"
 
 
 def _replace(path: Path, content: bytes) -> None:

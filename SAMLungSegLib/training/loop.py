@@ -3,92 +3,70 @@
 from __future__ import annotations
 
 import copy
-import csv
 import logging
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from monai.data import DataLoader, Dataset
-from monai.losses import MaskedDiceLoss
 from monai.transforms import Compose
 from monai.utils import set_determinism
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
 from tqdm import tqdm
 
 from SAMLungSegLib.metrics import dice
+from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, load_state_dict
 from SAMLungSegLib.models.compact import INPUT_SIZE, CompactNet
+from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.training.augment import RandomWindow, training_transforms
-from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
+from SAMLungSegLib.training.config import Phase, TrainingConfig
+from SAMLungSegLib.training.curves import add_to_history
+from SAMLungSegLib.training.data import is_trained_on
+from SAMLungSegLib.training.objective import Lesson, answer_iou_loss, answer_loss, answers
+from SAMLungSegLib.training.prompting import PromptSampler
 
 logger = logging.getLogger(__name__)
 
-DICE_SMOOTHING_PX = 100.0
+WARM_UP = 0.05
+LOWEST_RATE = 1e-3
+IOU_LEARNING_RATE = 1e-3
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that decides a training run.
+def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.device = "cpu") -> CompactNet:
+    """Train on a pack; continues a run that stopped.
 
-    Attributes:
-        decoder_share: learning rate of prompt encoder and mask decoder relative to the encoder's; at the encoder's own
-            rate the decoder's attention never learns to look at prompts.
-        shares: how often each set is drawn, relative to the others.
-        epoch_images: images per epoch; the learning rate follows one cosine cycle over all epochs.
-    """
-
-    epochs: int = 48
-    epoch_images: int = 600
-    batch: int = 8
-    learning_rate: float = 2e-3
-    decoder_share: float = 0.25
-    weight_decay: float = 0.02
-    averaging: float = 0.998
-    seed: int = 0
-    threads: int = 2
-    workers: int = 1
-    shares: dict[str, float] = field(
-        default_factory=lambda: {
-            "cxr_montgomery": 0.19,
-            "cxr_shenzhen": 0.33,
-            "ct_kmader": 0.25,
-            "ct_ricord_dicom": 0.08,
-            "ct_abdomen_totalseg": 0.05,
-            "phantom_ct": 0.10,
-        }
-    )
-
-
-def train(pack: Path, folder: Path, config: TrainingConfig) -> CompactNet:
-    """Train on a pack, leaving `checkpoint.pt` and `history.csv` in `folder`; continues from them if they are there.
+    Leaves `checkpoint.pt`, `history.csv` and the validation curves `history.png` in `folder`.
 
     Args:
         pack: file written by `SAMLungSegLib.training.data.pack`.
         folder: where checkpoints go.
         config: the recipe.
+        device: to train on; on a graphics card in mixed precision (bfloat16).
     Returns:
-        The network with averaged weights, in evaluation mode.
+        The network with averaged weights, in evaluation mode, on the CPU.
+    Raises:
+        ModelError: the weights to start from cannot be read or do not fit.
     """
     set_determinism(config.seed)
     torch.set_num_threads(config.threads)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(pack, folder, config)
-    for epoch in range(run.resume(), config.epochs):
-        losses = [run.step(batch) for batch in tqdm(run.batches(epoch), desc=f"epoch {epoch}", leave=False)]
+    run = _Run(pack, folder, config, torch.device(device))
+    for epoch in range(run.resume(), config.epochs + config.iou_epochs):
+        if epoch == config.epochs:
+            run.learn_iou_only()
+        losses = [run.step(batch, epoch) for batch in tqdm(run.batches(epoch), desc=f"epoch {epoch}", leave=False)]
         run.close_epoch(epoch, float(np.mean(losses)))
-    return run.averaged.eval()
+    return run.averaged.eval().cpu()
 
 
 class _Run:
-    def __init__(self, pack: Path, folder: Path, config: TrainingConfig) -> None:
-        self.config, self.folder = config, folder
+    def __init__(self, pack: Path, folder: Path, config: TrainingConfig, device: torch.device) -> None:
+        self.config, self.folder, self.device = config, folder, device
         self.data = dict(np.load(pack, allow_pickle=False))
-        self.net = CompactNet().to(memory_format=torch.channels_last)
+        self.net = started_network(config).to(device, memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.net)
         encoder = [*self.net.image_encoder.parameters()]
         decoder = [*self.net.prompt_encoder.parameters(), *self.net.mask_decoder.parameters()]
@@ -97,7 +75,7 @@ class _Run:
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
-        self.total_steps = config.epochs * math.ceil(config.epoch_images / config.batch)
+        self.total_steps = config.epochs * (config.epoch_images // config.batch)
         self.steps = 0
 
     def resume(self) -> int:
@@ -105,29 +83,41 @@ class _Run:
         path = self.folder / "checkpoint.pt"
         if not path.is_file():
             return 0
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self.device)
         self.net.load_state_dict(state["net"])
         self.averaged.load_state_dict(state["averaged"])
+        if state["epoch"] >= self.config.epochs:
+            self.learn_iou_only()
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
         return state["epoch"] + 1
 
+    def learn_iou_only(self) -> None:
+        """From now on nothing but the predicted IoU of the averaged network changes."""
+        self.net.load_state_dict(self.averaged.state_dict())
+        self.net.requires_grad_(False)
+        head = self.net.mask_decoder.iou_prediction_head.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(head.parameters(), lr=IOU_LEARNING_RATE)
+
     def batches(self, epoch: int) -> DataLoader:
         """Batches of one epoch; the epoch's number seeds all randomness, so a resumed run sees the same."""
-        chosen = np.flatnonzero(self.data["splits"] == "train")
+        config = self.config
+        chosen = np.flatnonzero(is_trained_on(self.data["sets"], self.data["splits"], config))
         sets = self.data["sets"][chosen]
         counts = {name: np.sum(sets == name) for name in np.unique(sets)}
-        weights = [self.config.shares.get(str(name), 0.0) / counts[name] for name in sets]
-        seed = self.config.seed * 1000 + epoch
+        weights = [(config.shares.get(str(name), 0.0) if config.shares else 1.0) / counts[name] for name in sets]
+        seed = config.seed * 1000 + epoch
         self.sampler = PromptSampler(seed)
-        transforms = Compose([self._sample, *training_transforms().transforms]).set_random_state(seed)
+        # failures are what the predicted IoU learns from
+        strength = config.phase(epoch).augmentation if epoch < config.epochs else "strong"
+        transforms = Compose([self._sample, *training_transforms(strength).transforms]).set_random_state(seed)
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         return DataLoader(
             Dataset(chosen.tolist(), transforms),
-            batch_size=self.config.batch,
-            sampler=WeightedRandomSampler(weights, self.config.epoch_images, generator=generator),
-            num_workers=self.config.workers,
+            batch_size=config.batch,
+            sampler=WeightedRandomSampler(weights, config.epoch_images, generator=generator),
+            num_workers=config.workers,
             drop_last=True,
             generator=generator,
         )
@@ -140,10 +130,18 @@ class _Run:
             "sides_known": bool(self.data["sides_known"][index]),
         }
 
-    def step(self, batch: dict) -> float:
+    def step(self, batch: dict, epoch: int) -> float:
         """One optimiser step; returns the loss."""
-        self._set_learning_rate()
-        loss = self._loss(batch)
+        is_for_iou = epoch >= self.config.epochs
+        phase = Phase(1, frozen_norm=True) if is_for_iou else self.config.phase(epoch)
+        prepare_for(self.net, phase)
+        lesson = Lesson(batch, phase.side, self.device)
+        measure = answer_iou_loss if is_for_iou else answer_loss
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            replies = list(answers(self.net, lesson, self.sampler, self.config))
+        loss = torch.stack([measure(answer, asked, lesson) for answer, asked in replies]).mean()
+        if not is_for_iou:
+            self._set_learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -152,51 +150,11 @@ class _Run:
         self._average()
         return float(loss.detach())
 
-    def _loss(self, batch: dict) -> Tensor:
-        image = as_tensor(batch["image"]) * 2 - 1
-        label, sides_known = as_tensor(batch["label"]), batch["sides_known"]
-        shares, known = label[:, :2], 1 - label[:, 2:]
-        features = self.net.image_encoder(image.contiguous(memory_format=torch.channels_last))
-        losses = [
-            self._answer_loss(answer, asked, shares, known, sides_known)
-            for answer, asked in self._answers(features, shares, known, sides_known)
-        ]
-        return torch.stack(losses).mean()
-
-    def _answers(self, features: tuple, shares: Tensor, known: Tensor, sides_known: Tensor) -> Iterator[tuple]:
-        """Answers without a prompt, then to prompts, then corrected once: (logits and IoU, asked target)."""
-        asked = shares.sum(1, keepdim=True).clamp(max=1)
-        answer = self.net.decode(features)
-        yield answer, asked
-        prompts = BatchPrompts([[] for _ in shares])
-        certain = known > 0.5
-        if self.sampler.rng.uniform() < 0.8:
-            asked, wanted = self.sampler.targets(shares, sides_known)
-            prompts = self.sampler.prompts(shares, wanted)
-            answer = self.net.decode(features, prompts.point_tensors(), prompts.boxes)
-            yield answer, asked
-        if self.sampler.rng.uniform() < 0.6:
-            prompts = self.sampler.corrected(prompts, answer[0][:, :1].detach(), asked, certain)
-            yield self.net.decode(features, prompts.point_tensors(), prompts.boxes, prompts.masks), asked
-
-    def _answer_loss(
-        self, answer: tuple[Tensor, Tensor], asked: Tensor, shares: Tensor, known: Tensor, sides_known: Tensor
-    ) -> Tensor:
-        low_res_logits, predicted_iou = answer
-        logits = F.interpolate(low_res_logits, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
-        both = shares.sum(1, keepdim=True).clamp(max=1)
-        target = torch.cat([asked, shares, both], dim=1)
-        valid = known.expand_as(target).clone()
-        valid[:, 1:3] *= sides_known[:, None, None, None]
-        asked_loss = segmentation_loss(logits[:, :1], target[:, :1], valid[:, :1])
-        anatomy_loss = segmentation_loss(logits[:, 1:], target[:, 1:], valid[:, 1:])
-        return asked_loss + 0.5 * anatomy_loss + 0.2 * iou_loss(logits, target, valid, predicted_iou)
-
     def _set_learning_rate(self) -> None:
         progress = self.steps / self.total_steps
-        factor = min(1.0, progress / 0.05) * (0.5 + 0.5 * math.cos(math.pi * progress))
+        factor = min(1.0, progress / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * group["share"] * max(factor, 1e-3)
+            group["lr"] = self.config.learning_rate * group["share"] * max(factor, LOWEST_RATE)
 
     def _average(self) -> None:
         keep = min(self.config.averaging, (1 + self.steps) / (10 + self.steps))
@@ -220,55 +178,57 @@ class _Run:
         partial = self.folder / "checkpoint.pt.part"
         torch.save(state, partial)
         partial.replace(self.folder / "checkpoint.pt")
+        prepare_for(self.averaged, Phase(1))
         scores = validation_dice(self.averaged.eval(), self.data)
         row = {"epoch": epoch, "loss": round(loss, 5)} | {name: round(score, 5) for name, score in scores.items()}
-        path = self.folder / "history.csv"
-        is_new = not path.is_file()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        add_to_history(self.folder, row)
         logger.info("epoch %d: %s", epoch, row)
 
 
-def as_tensor(value: Tensor) -> Tensor:
-    """A plain tensor of MONAI's MetaTensor, whose bookkeeping slows every operation."""
-    return value.as_tensor() if hasattr(value, "as_tensor") else value
+def started_network(config: TrainingConfig) -> CompactNet:
+    """A network with random weights, or with those that the recipe starts from.
+
+    Raises:
+        ModelError: they cannot be read or do not fit.
+    """
+    net = CompactNet()
+    if config.start:
+        spec = model_spec("lung-compact")
+        path = checkpoint_path(spec) if config.start == spec.name else Path(config.start)
+        apply_weights(net, load_state_dict(path), what=str(path))
+    return net
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Cross entropy plus soft Dice where `valid`; all (B, C, H, W), target in [0, 1]."""
-    weight = valid / valid.mean().clamp(min=1e-3)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, weight=weight)
-    dice = MaskedDiceLoss(smooth_nr=DICE_SMOOTHING_PX, smooth_dr=DICE_SMOOTHING_PX, reduction="none")
-    batch, channels, height, width = logits.shape
-    flat = (batch * channels, 1, height, width)
-    overlap = dice(logits.sigmoid().reshape(flat), target.reshape(flat), valid.reshape(flat))
-    return entropy + overlap.mean()
-
-
-def iou_loss(logits: Tensor, target: Tensor, valid: Tensor, predicted_iou: Tensor) -> Tensor:
-    """Squared error of the predicted intersection over union, where the target is known."""
-    with torch.no_grad():
-        answer, truth = (logits > 0) * valid, (target > 0.5) * valid
-        union = torch.maximum(answer, truth).sum((2, 3))
-        true_iou = torch.where(union > 0, (answer * truth).sum((2, 3)) / union.clamp(min=1), 1.0)
-        is_known = valid.amax((2, 3))
-    return ((predicted_iou - true_iou) ** 2 * is_known).mean()
+def prepare_for(net: CompactNet, phase: Phase) -> None:
+    """Set a network to training on images of the phase's size."""
+    net.prompt_encoder.image_embedding_size = (phase.side // 8, phase.side // 8)
+    net.prompt_encoder.input_image_size = (phase.side, phase.side)
+    net.train()
+    if phase.frozen_norm:
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
 
 @torch.inference_mode()
-def validation_dice(net: CompactNet, data: dict[str, np.ndarray]) -> dict[str, float]:
-    """Mean Dice of both lungs without a prompt, per set, on the validation part at the network's resolution."""
+def validation_dice(net: CompactNet, data: dict[str, np.ndarray], side: int = INPUT_SIZE) -> dict[str, float]:
+    """Mean Dice of both lungs without a prompt, per set, on the validation part of a pack.
+
+    Args:
+        net: in evaluation mode.
+        data: the pack's columns.
+        side: of the images that the network is shown; masks are compared at the pack's own size.
+    """
     window = RandomWindow(jitter=0.0)
+    device = next(net.parameters()).device
     scores: dict[str, list[float]] = {}
     for index in np.flatnonzero(data["splits"] == "validation"):
         image = torch.from_numpy(data["images"][index][None].astype(np.float32))
-        grey = window({"image": image, "modality": str(data["modalities"][index])})["image"]
-        low_res, _ = net.decode(net.image_encoder(grey[None] * 2 - 1))
+        grey: Tensor = window({"image": image, "modality": str(data["modalities"][index])})["image"]
+        frame = F.avg_pool2d(grey[None].to(device), INPUT_SIZE // side) * 2 - 1
+        low_res, _ = net.decode(net.image_encoder(frame))
         logits = F.interpolate(low_res[:, :1], (INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
-        answer = (logits[0, 0] > 0).numpy()
+        answer = (logits[0, 0] > 0).cpu().numpy()
         truth = data["labels"][index][:2].sum(0) > 127
         scores.setdefault(str(data["sets"][index]), []).append(dice(truth, answer))
     return {name: float(np.mean(values)) for name, values in scores.items()}

@@ -1,4 +1,4 @@
-"""Simulated prompts for a batch, in the network's input frame, as tensors for the prompt encoder."""
+"""Simulated prompts for a batch, in pixels of the images in it, as tensors for the prompt encoder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
-from SAMLungSegLib.models.compact import INPUT_SIZE
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
 
 NOT_A_POINT = -1
+PIECE_RADII = 0.03, 0.13  # of the image's side
+BOX_JITTER = 12 / 256  # of the image's side
 
 Click = tuple[tuple[float, float], bool]
 
@@ -69,7 +71,7 @@ class PromptSampler:
         use_points = not use_boxes or self.rng.uniform() < 0.5
         boxes = torch.zeros(len(shares), 4)
         rows = []
-        for index, masks in enumerate(shares.numpy() > 0.5):
+        for index, masks in enumerate(shares.cpu().numpy() > 0.5):
             parts = [part for part, is_wanted in zip(masks, wanted[index], strict=True) if is_wanted and part.any()]
             target = np.any(parts, axis=0) if parts else np.zeros(masks.shape[1:], bool)
             boxes[index] = torch.tensor(self._box(target))
@@ -77,10 +79,11 @@ class PromptSampler:
         return BatchPrompts(rows, boxes if use_boxes else None)
 
     def _box(self, target: np.ndarray) -> tuple[float, float, float, float]:
+        side = target.shape[0]
         if not target.any():
-            first, second = np.sort(self.rng.uniform(0, INPUT_SIZE, (2, 2)), axis=0)
+            first, second = np.sort(self.rng.uniform(0, side, (2, 2)), axis=0)
             return float(first[0]), float(first[1]), float(second[0]) + 1, float(second[1]) + 1
-        return jittered_box(target, self.rng, jitter_px=12)
+        return jittered_box(target, self.rng, jitter_px=BOX_JITTER * side)
 
     def _points(self, parts: list[np.ndarray], target: np.ndarray) -> list[Click]:
         """Mostly one positive point per part, and mostly no negative one, as people begin."""
@@ -102,9 +105,9 @@ class PromptSampler:
         Args:
             low_res_logits: (B, 1, h, w) of the previous answer; target: shares (B, 1, H, W); known: bool like target.
         """
-        step = INPUT_SIZE // low_res_logits.shape[-1]
-        answers = low_res_logits[:, 0].float().numpy() > 0
-        references, certain = (item[:, 0, ::step, ::step].numpy() for item in (target > 0.5, known))
+        step = target.shape[-1] // low_res_logits.shape[-1]
+        answers = low_res_logits[:, 0].float().cpu().numpy() > 0
+        references, certain = (item[:, 0, ::step, ::step].cpu().numpy() for item in (target > 0.5, known))
         use_masks = prompts.is_empty or self.rng.uniform() < 0.7
         rows = []
         for row, answer, reference, sure in zip(prompts.points, answers, references, certain, strict=True):
@@ -114,6 +117,34 @@ class PromptSampler:
             rows.append(row + [_in_frame(click, step) for click in clicks if click is not None])
         return BatchPrompts(rows, prompts.boxes, low_res_logits if use_masks else None)
 
+    def other_outlines(self, target: Tensor) -> Tensor:
+        """Half of the targets with a piece at the border added or taken away, as a person may want it.
+
+        Only a click can tell that the piece is wanted: so the network learns to do what clicks say, even where the
+        image says otherwise.
+
+        Args:
+            target: shares (B, 1, H, W).
+        """
+        changed = target.clone()
+        for index, share in enumerate(target[:, 0].cpu().numpy()):
+            if self.rng.uniform() < 0.5 and (piece := self._piece_at_border(share > 0.5)) is not None:
+                is_added = bool(self.rng.uniform() < 0.5)
+                changed[index, 0][torch.from_numpy(piece).to(target.device)] = float(is_added)
+        return changed
+
+    def _piece_at_border(self, mask: np.ndarray) -> np.ndarray | None:
+        """A bent ellipse, bool (H, W), around a pixel of the mask's border; None where there is no border."""
+        rows, columns = np.nonzero(mask & ~ndimage.binary_erosion(mask, border_value=1))
+        if rows.size == 0:
+            return None
+        at, side = self.rng.integers(rows.size), mask.shape[0]
+        radii, angle = self.rng.uniform(*PIECE_RADII, 2) * side, self.rng.uniform(0, np.pi)
+        y, x = (axis - place for axis, place in zip(np.indices(mask.shape), (rows[at], columns[at]), strict=True))
+        along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        bend = self.rng.uniform(-0.5, 0.5) / radii[0]
+        return (along / radii[0]) ** 2 + ((across + bend * along**2) / radii[1]) ** 2 < 1
+
     def _consistent_click(self, reference: np.ndarray, sure: np.ndarray) -> Click | None:
         positive = bool(self.rng.uniform() < 0.6)
         pixels = (reference == positive) & sure
@@ -121,6 +152,6 @@ class PromptSampler:
 
 
 def _in_frame(click: Click, step: int) -> Click:
-    """A click on a grid `step` times coarser than the network's input frame, in the frame."""
+    """A click on a grid `step` times coarser than the images, in their pixels."""
     (x, y), positive = click
     return ((x + 0.5) * step - 0.5, (y + 0.5) * step - 0.5), positive

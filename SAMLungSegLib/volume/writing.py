@@ -57,26 +57,32 @@ SEGMENTS = (
 
 
 def write_labelmap(
-    labelmap_kji: np.ndarray, like: Volume, path: str | os.PathLike, *, metadata: Mapping[str, str] | None = None
+    labelmap_kji: np.ndarray,
+    like: Volume,
+    path: str | os.PathLike,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    dtype: type[np.unsignedinteger] = np.uint8,
 ) -> None:
-    """Write a labelmap as uint8 on the grid of `like`; the file appears complete or not at all.
+    """Write a labelmap on the grid of `like`; the file appears complete or not at all.
 
     The extension chooses the format: .nii.gz, .nii, .nrrd, .mha; .seg.nrrd, a Slicer segmentation with the names,
     colours and terminology of `SEGMENTS`; .png for a single slice, as stored, with the label values as grey levels
     (nearly black to the eye).
 
     Args:
-        labelmap_kji: bool or integer (K, J, I), values 0 to 255.
+        labelmap_kji: bool or integer (K, J, I), values 0 to 255, or those of `dtype`.
         like: the image that was segmented.
         path: the file to write or replace; its folder exists.
         metadata: texts by name to keep in a .seg.nrrd or .nrrd file; other formats have no place for them.
+        dtype: np.uint8, or np.uint16 for more than 255 labels.
     Raises:
         VolumeError: unknown extension, values that do not fit, more than one slice as PNG, or a failure to write.
         GeometryError: another size than `like`, or a sheared grid as NIfTI.
     """
     path = Path(path)
     extension = _extension(path)
-    labelmap_kji = _checked_labelmap(labelmap_kji, like)
+    labelmap_kji = _checked_labelmap(labelmap_kji, like, dtype)
     image = _plane_image(labelmap_kji, path) if extension == ".png" else _volume_image(labelmap_kji, like)
     if extension in (".nii", ".nii.gz"):
         _check_not_sheared(like, path)
@@ -95,12 +101,13 @@ def _extension(path: Path) -> str:
     return found
 
 
-def _checked_labelmap(labelmap_kji: np.ndarray, like: Volume) -> np.ndarray:
+def _checked_labelmap(labelmap_kji: np.ndarray, like: Volume, dtype: type[np.unsignedinteger]) -> np.ndarray:
     if labelmap_kji.shape != like.size_kji:
         raise GeometryError(f"The labelmap has shape {labelmap_kji.shape}, image {like.name} has {like.size_kji}.")
-    if labelmap_kji.dtype.kind not in "biu" or labelmap_kji.min() < 0 or labelmap_kji.max() > 255:
-        raise VolumeError(f"A labelmap of type {labelmap_kji.dtype} does not fit; expected integers from 0 to 255.")
-    return np.ascontiguousarray(labelmap_kji, dtype=np.uint8)
+    most = np.iinfo(dtype).max
+    if labelmap_kji.dtype.kind not in "biu" or labelmap_kji.min() < 0 or labelmap_kji.max() > most:
+        raise VolumeError(f"A labelmap of type {labelmap_kji.dtype} does not fit; expected integers from 0 to {most}.")
+    return np.ascontiguousarray(labelmap_kji, dtype=dtype)
 
 
 def _volume_image(labelmap_kji: np.ndarray, like: Volume) -> sitk.Image:

@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE, LIBRARY, MODELS = (REPOSITORY / name for name in ("SAMLungSeg", "SAMLungSegLib", "Resources/Models"))
-SHIPPED_KINDS = {".py", ".ui", ".png", ".svg", ".json", ".md", ".safetensors"}
+SHIPPED_KINDS = {".py", ".toml", ".ui", ".png", ".svg", ".json", ".md", ".safetensors"}
 INSTALLED = Path("lib/Slicer-5.99/qt-scripted-modules")
 
 SLICER_CONFIG = """
@@ -93,7 +93,7 @@ def cmake_list(folder: Path, name: str) -> list[str]:
 def shipped() -> list[tuple[Path, Path]]:
     """Each listed file: where it lies here, and where in the folder of installed modules."""
     module = cmake_list(MODULE, "MODULE_PYTHON_SCRIPTS") + cmake_list(MODULE, "MODULE_PYTHON_RESOURCES")
-    library = cmake_list(LIBRARY, "LIBRARY_PYTHON_SCRIPTS")
+    library = cmake_list(LIBRARY, "LIBRARY_PYTHON_SCRIPTS") + cmake_list(LIBRARY, "LIBRARY_RESOURCES")
     models = cmake_list(LIBRARY, "MODEL_FILES")
     return (
         [(MODULE / name, Path(name)) for name in module]

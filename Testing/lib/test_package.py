@@ -22,12 +22,13 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("predictor",),
     ("embedding",),
     ("pipeline", "evaluation"),
-    ("replay",),
+    ("replay", "automatic"),
     ("training",),
     ("batch",),
+    ("studies", "tuning"),
     ("cli",),
 )
-WITHOUT_TORCH = tuple(name for row in LAYERS for name in row if name != "training")
+WITHOUT_TORCH = tuple(name for row in LAYERS for name in row if name not in ("training", "tuning"))
 
 
 def imported_modules(path: Path) -> set[str]:

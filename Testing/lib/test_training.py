@@ -13,13 +13,28 @@ from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.models.checkpoints import load_state_dict
 from SAMLungSegLib.models.compact import CompactNet
 from SAMLungSegLib.phantom import chest_ct, chest_xray
-from SAMLungSegLib.training import TrainingConfig, data_facts, export, pack, train, trained_network
-from SAMLungSegLib.training.augment import RandomConsolidation, RandomFlip, RandomInvert, RandomWindow
-from SAMLungSegLib.training.data import paired_examples, sides_are_plausible, split_of
-from SAMLungSegLib.training.loop import iou_loss, segmentation_loss
+from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export, pack, train, trained_network
+from SAMLungSegLib.training.augment import (
+    RandomCollimation,
+    RandomConsolidation,
+    RandomDevices,
+    RandomFlip,
+    RandomInvert,
+    RandomTurn,
+    RandomWindow,
+    training_transforms,
+)
+from SAMLungSegLib.training.data import is_trained_on, paired_examples, phantom_examples, sides_are_plausible, split_of
+from SAMLungSegLib.training.objective import iou_loss, segmentation_loss
 from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
 
-TINY = TrainingConfig(epochs=2, epoch_images=8, batch=4, workers=0)
+TINY = TrainingConfig(
+    phases=(Phase(1, side=128), Phase(1, augmentation="mild", frozen_norm=True)),
+    epoch_images=8,
+    batch=4,
+    workers=0,
+    iou_epochs=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +70,8 @@ def test_the_split_depends_on_the_name_alone_and_has_its_shares():
 
 def test_a_pack_holds_images_labels_and_splits(packed):
     with np.load(packed, allow_pickle=False) as data:
-        assert data["images"].shape == (18, 256, 256) and data["images"].dtype == np.int16
-        assert data["labels"].shape == (18, 3, 256, 256) and data["labels"].dtype == np.uint8
+        assert data["images"].shape == (22, 256, 256) and data["images"].dtype == np.int16
+        assert data["labels"].shape == (22, 3, 256, 256) and data["labels"].dtype == np.uint8
         assert sorted(set(data["sets"])) == ["cxr_montgomery", "phantom_ct"]
         right, left = (data["labels"][0][side] for side in (0, 1))
         assert np.nonzero(right)[1].mean() < np.nonzero(left)[1].mean()
@@ -64,8 +79,8 @@ def test_a_pack_holds_images_labels_and_splits(packed):
 
 
 def test_the_card_names_the_sets_and_their_terms(packed):
-    rows = {row["set"]: row for row in data_facts(packed)}
-    assert rows["phantom_ct"]["used"] == "6 of 6 slices"
+    rows = {row["set"]: row for row in data_facts(packed, TINY)}
+    assert rows["phantom_ct"]["used"] == "10 of 10 slices"
     assert "Jaeger" in rows["cxr_montgomery"]["terms"]
 
 
@@ -84,6 +99,27 @@ def test_a_mask_on_one_side_only_has_no_plausible_sides():
     labelmap = np.zeros((10, 10), np.uint8)
     labelmap[2:8, 1:4] = 1
     assert not sides_are_plausible(labelmap)
+
+
+def test_a_phantom_is_seen_from_all_three_sides():
+    examples = {example.name.rsplit("_", 1)[0].split("_")[-1]: example for example in phantom_examples(1)}
+    coronal, sagittal = examples["coronal"], examples["sagittal"]
+    assert coronal.sides_known and not sagittal.sides_known
+    right, left = (np.nonzero(coronal.labelmap == side)[1].mean() for side in (1, 2))
+    assert right < left
+    assert len(set(np.unique(sagittal.labelmap)) - {0}) == 1, "a sagittal slice holds one lung"
+    lung_hu, outside_hu = (coronal.image[mask].mean() for mask in (coronal.labelmap > 0, coronal.labelmap == 0))
+    assert lung_hu < -600 < outside_hu
+
+
+def test_a_recipe_that_holds_a_set_out_learns_from_nothing_of_it():
+    sets = np.array(["cxr_montgomery", "cxr_montgomery", "cxr_shenzhen", "cxr_shenzhen", "cxr_shenzhen"])
+    splits = np.array(["train", "test", "train", "validation", "test"])
+    assert is_trained_on(sets, splits, TrainingConfig()).tolist() == [True, False, True, False, False]
+    held_out = TrainingConfig(held_out_sets=("cxr_montgomery",))
+    assert is_trained_on(sets, splits, held_out).tolist() == [False, False, True, False, True]
+    shares = TrainingConfig(shares={"cxr_montgomery": 1.0})
+    assert is_trained_on(sets, splits, shares).tolist() == [True, False, False, False, False]
 
 
 # ---- augmentation
@@ -122,6 +158,42 @@ def test_only_xrays_are_inverted():
     assert torch.allclose(RandomInvert(prob=1.0)(xray)["image"], torch.tensor(0.8))
     ct = {**sample("CT"), "image": torch.full((1, 4, 4), 0.2)}
     assert torch.allclose(RandomInvert(prob=1.0)(ct)["image"], torch.tensor(0.2))
+
+
+def test_a_turned_image_keeps_its_labels_with_it():
+    before = {**sample("XRAY"), "image": sample()["label"][:1].clone()}
+    after = RandomTurn(prob=1.0).set_random_state(0)(before)
+    assert torch.equal(after["image"], after["label"][:1])
+    assert not torch.equal(after["image"], before["image"])
+    assert after["label"].sum() == before["label"].sum()
+
+
+def test_there_is_no_lung_outside_the_collimation():
+    before = {**sample("XRAY"), "image": torch.full((1, 64, 64), 0.5), "label": torch.ones(3, 64, 64)}
+    after = RandomCollimation(prob=1.0).set_random_state(1)(before)
+    outside = after["image"] != 0.5
+    assert outside.any() and not outside[:, 20:44, 20:44].any()
+    assert torch.equal(after["label"][0] == 0, outside[0])
+
+
+def test_devices_brighten_xrays_only_and_leave_labels_alone():
+    before = {**sample("XRAY"), "image": torch.full((1, 64, 64), 0.3)}
+    after = RandomDevices(prob=1.0).set_random_state(2)(before)
+    assert after["image"].dtype == torch.float32
+    assert (after["image"] >= before["image"]).all() and (after["image"] > before["image"]).any()
+    assert torch.equal(after["label"], before["label"])
+    assert torch.equal(RandomDevices(prob=1.0)({**before, "modality": "CT"})["image"], before["image"])
+
+
+@pytest.mark.parametrize("strength", ["strong", "mild"])
+def test_all_changes_together_keep_the_sizes_and_kinds(strength):
+    transforms = training_transforms(strength).set_random_state(4)
+    for modality in ["CT", "XRAY"] * 10:
+        image = torch.full((1, 256, 256), -600.0 if modality == "CT" else 127.5)
+        changed = transforms({"image": image, "label": torch.zeros(3, 256, 256), "modality": modality})
+        for key, channels in (("image", 1), ("label", 3)):
+            assert changed[key].shape == (channels, 256, 256)
+            assert changed[key].dtype == torch.float32
 
 
 # ---- prompts
@@ -195,7 +267,7 @@ def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_pa
     resumed = train(packed, run, stopped)
     for name, value in whole.state_dict().items():
         assert torch.allclose(value.float(), resumed.state_dict()[name].float(), atol=1e-5), name
-    path = export(trained_network(run), tmp_path / "model", TINY, {"data": data_facts(packed), "scores": []})
+    path = export(trained_network(run), tmp_path / "model", TINY, {"data": data_facts(packed, TINY), "scores": []})
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["size_bytes"] == path.stat().st_size < 25e6
     CompactNet().load_state_dict(load_state_dict(path))

@@ -76,6 +76,17 @@ def test_values_that_are_no_labels_are_refused(tmp_path, labelmap):
         write_labelmap(labelmap, volume_with(), tmp_path / "lungs.nrrd")
 
 
+@pytest.mark.parametrize("extension", [".nrrd", ".nii.gz", ".mha"])
+def test_more_than_255_labels_are_written_as_16_bit_on_request(tmp_path, extension):
+    path = tmp_path / f"masks{extension}"
+    many = LABELMAP.astype(np.int32) * 30000
+    write_labelmap(many, volume_with(), path, dtype=np.uint16)
+    assert sitk.ReadImage(str(path)).GetPixelID() == sitk.sitkUInt16
+    assert np.array_equal(read_volume(path).array_kji, many)
+    with pytest.raises(VolumeError, match="0 to 65535"):
+        write_labelmap(many * 3, volume_with(), path, dtype=np.uint16)
+
+
 def test_another_size_or_extension_or_folder_is_refused(tmp_path):
     with pytest.raises(GeometryError, match=r"\(2, 4, 3\)"):
         write_labelmap(LABELMAP.transpose(0, 2, 1), volume_with(), tmp_path / "lungs.nrrd")

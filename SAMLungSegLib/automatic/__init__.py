@@ -1,0 +1,29 @@
+"""Masks of everything in a slice: a grid of points asks the model, filters keep what it is sure of.
+
+`automatic_masks` works on one grey slice, `volume_masks` on slices of an image. Both are loaded when they are first
+used, so that settings are checked without torch.
+"""
+
+from importlib import import_module
+
+from SAMLungSegLib.automatic.masks import AutomaticMask, numbered
+from SAMLungSegLib.automatic.settings import AutomaticSettings, default_settings
+
+_WITH_TORCH = {"automatic_masks": "generator", "VolumeMasks": "whole", "volume_masks": "whole", "mask_sheet": "figures"}
+
+__all__ = [
+    "AutomaticMask",
+    "AutomaticSettings",
+    "VolumeMasks",
+    "automatic_masks",
+    "default_settings",
+    "mask_sheet",
+    "numbered",
+    "volume_masks",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)

@@ -1,0 +1,185 @@
+"""`samlungseg study`: the papers' studies on images with references, each as one command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SAMLungSegLib.cli.choices import add_cache_choice, add_model_choices, model_choice_of
+from SAMLungSegLib.cli.tune import add_tuning_choices, given_tuning_choices
+
+if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
+    from SAMLungSegLib.studies.fine_tune_settings import FineTuneSettings
+    from SAMLungSegLib.studies.zero_shot import ZeroShotSettings
+
+SOME_FAILED = 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "study",
+        help="the papers' studies on images with references: tables, figures, one report",
+        description="Studies on images with references, resumable, with published figures beside.",
+    )
+    studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY")
+    _add_zero_shot(studies)
+    _add_fine_tune(studies)
+
+
+def add_data_choices(parser: argparse.ArgumentParser) -> None:
+    """DATA, --output and --overwrite, as every study asks them."""
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="folder with images/ and masks/, or a folder of such folders (subsets)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("--overwrite", action="store_true", help="start anew in a folder that holds another study")
+
+
+def _add_zero_shot(studies: argparse._SubParsersAction) -> None:
+    parser = studies.add_parser(
+        "zero-shot",
+        help="how well a model answers prompts computed from the reference",
+        description="Asks a model about every slice of DATA that has lung, with prompts computed from the reference, "
+        "and writes tables, figures and a report. Give the same command again to go on after it was stopped.",
+    )
+    add_data_choices(parser)
+    add_model_choices(parser)
+    add_cache_choice(parser)
+    parser.add_argument(
+        "--mode",
+        choices=("improved", "paper"),
+        default="improved",
+        help="the negative point: farthest from lung, or at the middle of the box even where that is lung",
+    )
+    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto", help="of all images")
+    parser.add_argument(
+        "--window",
+        default="auto",
+        help="CT window: auto (paper for SAM, else lung), paper, a preset, or WIDTH/LEVEL such as 1500/-600",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each subset only")
+    parser.add_argument(
+        "--ablation-slices", type=int, metavar="N", help="compare the steps on N slices instead of all; 0 for none"
+    )
+    parser.add_argument(
+        "--negatives", type=int, default=5, metavar="N", help="most negative points to add on one bad slice"
+    )
+    parser.add_argument(
+        "--include-training-images", action="store_true", help="also images that the model has learned from"
+    )
+    parser.set_defaults(run=run_zero_shot)
+
+
+def run_zero_shot(arguments: argparse.Namespace) -> int:
+    """Measure, write the report, print the summary; 2 where an image could not be used."""
+    from SAMLungSegLib.evaluation import table_markdown
+    from SAMLungSegLib.studies import zero_shot
+    from SAMLungSegLib.studies.statistics import slice_statistics
+    from SAMLungSegLib.studies.zero_shot_report import basis, write_zero_shot_report
+
+    settings = _zero_shot_settings(arguments)
+    result = zero_shot.run_zero_shot(arguments.data, arguments.output, settings, overwrite=arguments.overwrite)
+    if result.left_out:
+        print(
+            f"{result.left_out} images are left out, for {result.seen.model} has learned from them by its card; "
+            "--include-training-images takes them in."
+        )
+    for name, reason in result.failed.items():
+        print(f"samlungseg: {name}: {reason}", file=sys.stderr)
+    files = write_zero_shot_report(result, arguments.output)
+    print(f"\n{basis(result)}\n\n{table_markdown(slice_statistics(result.per_slice), 2)}")
+    for path in files:
+        print(path)
+    return SOME_FAILED if result.failed else 0
+
+
+def _zero_shot_settings(arguments: argparse.Namespace) -> ZeroShotSettings:
+    from SAMLungSegLib.studies.zero_shot import ZeroShotSettings
+
+    return ZeroShotSettings(
+        model=model_choice_of(arguments),
+        device=arguments.device,
+        mode=arguments.mode,
+        window=arguments.window,
+        modality=None if arguments.modality == "auto" else arguments.modality.upper(),
+        limit=arguments.limit,
+        ablation_slices=arguments.ablation_slices,
+        negatives=arguments.negatives,
+        include_training_images=arguments.include_training_images,
+    )
+
+
+def _add_fine_tune(studies: argparse._SubParsersAction) -> None:
+    parser = studies.add_parser(
+        "fine-tune",
+        help="how much better a model answers after its mask decoder was tuned, by cross-validation",
+        description="Tunes the mask decoder on folds of DATA for each kind of prompts, and writes tables, figures and "
+        "a report. Give the same command again to go on after it was stopped.",
+    )
+    add_data_choices(parser)
+    add_model_choices(parser)
+    add_tuning_choices(parser, epochs="100 for SAM, 30 with patience 6 for lung-compact")
+    parser.add_argument(
+        "--folds", type=int, default=5, help="one tests, the next validates, the others train; default 5"
+    )
+    parser.add_argument(
+        "--prompts",
+        default="box,points,both",
+        metavar="KIND[,KIND]",
+        help="of none, box, points, both",
+    )
+    parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points, default 1")
+    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto", help="of all images")
+    parser.add_argument("--window", default="auto", help="CT window, as of zero-shot")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each set only")
+    parser.add_argument("--grid", action="store_true", help="also compare 3 learning rates and 3 weight decays")
+    parser.add_argument(
+        "--unet", action=argparse.BooleanOptionalAction, default=True, help="train a U-Net on the same folds (default)"
+    )
+    parser.add_argument("--unet-epochs", type=int, default=40, help="default 40")
+    parser.add_argument(
+        "--include-training-images", action="store_true", help="even if the model has learned from the images"
+    )
+    parser.set_defaults(run=run_fine_tune)
+
+
+def run_fine_tune(arguments: argparse.Namespace) -> int:
+    """Tune, test, write the report, print the two main tables."""
+    from SAMLungSegLib.evaluation import table_markdown
+    from SAMLungSegLib.studies import fine_tune
+    from SAMLungSegLib.studies.fine_tune_report import basis, prompt_statistics, write_fine_tune_report
+
+    settings = _fine_tune_settings(arguments)
+    result = fine_tune.run_fine_tune(arguments.data, arguments.output, settings, overwrite=arguments.overwrite)
+    files = write_fine_tune_report(result, arguments.output)
+    print(f"\n{basis(result)}")
+    for state in ("before", "after"):
+        print(f"\n{state.capitalize()} tuning\n\n{table_markdown(prompt_statistics(result, state), 3)}")
+    for path in files:
+        print(path)
+    return 0
+
+
+def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
+    from SAMLungSegLib.studies.fine_tune_settings import FineTuneSettings
+    from SAMLungSegLib.studies.unet import UNetConfig
+    from SAMLungSegLib.tuning import Base
+
+    return FineTuneSettings(
+        base=Base(arguments.model, arguments.weights),
+        device=arguments.device,
+        input_size=arguments.input_size,
+        kinds=tuple(kind.strip() for kind in arguments.prompts.split(",")),
+        folds=arguments.folds,
+        changes=given_tuning_choices(arguments),
+        points_per_lung=arguments.points_per_lung,
+        jitter_px=arguments.jitter,
+        window=arguments.window,
+        modality=None if arguments.modality == "auto" else arguments.modality.upper(),
+        limit=arguments.limit,
+        grid=arguments.grid,
+        unet=UNetConfig(epochs=arguments.unet_epochs) if arguments.unet else None,
+        include_training_images=arguments.include_training_images,
+    )

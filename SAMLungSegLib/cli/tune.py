@@ -1,0 +1,109 @@
+"""`samlungseg tune`: a model's mask decoder tuned on a few images, adopted only where it became better."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SAMLungSegLib.cli.choices import add_model_choices
+from SAMLungSegLib.results import check_writable, writable_folder
+
+if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
+    from SAMLungSegLib.models.base import PromptableModel
+    from SAMLungSegLib.tuning import TuneOptions, TuneResult
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "tune",
+        help="tune a model to your own images and masks, if that helps",
+        description="Tunes the mask decoder on images and masks (nonzero = lung) of the same names. A fifth of the "
+        "images is held out; the tuned decoder is written only if their Dice improves. Use it with --weights.",
+    )
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="at least 8 images")
+    parser.add_argument("--masks", type=Path, required=True, metavar="DIR", help="their masks, of the same names")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    add_model_choices(parser)
+    add_tuning_choices(parser, epochs="100, with patience 10")
+    parser.add_argument(
+        "--prompts",
+        choices=("none", "box", "points", "both"),
+        help="what the decoder is asked; default: none where a model answers without a prompt, box for MedSAM, points "
+        "for SAM",
+    )
+    parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points, default 1")
+    parser.add_argument("--window", default="lung", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600")
+    parser.add_argument("--slices", type=int, default=16, metavar="N", help="of each volume at most, default 16")
+    parser.add_argument("--terms", default="not stated", help="on which the images may be used, for the card")
+    parser.add_argument("--overwrite", action="store_true", help="replace a decoder that was adopted earlier")
+    parser.set_defaults(run=run)
+
+
+def add_tuning_choices(parser: argparse.ArgumentParser, epochs: str) -> None:
+    """--epochs, --batch, --learning-rate, --weight-decay, --loss, --patience, --seed and --jitter."""
+    parser.add_argument("--epochs", type=int, help=f"at most; default {epochs}")
+    parser.add_argument("--batch", type=int, help="slices in one step, default 2")
+    parser.add_argument("--learning-rate", type=float, help="default 1e-5 for SAM, 5e-4 for lung-compact")
+    parser.add_argument("--weight-decay", type=float, help="default 0")
+    parser.add_argument("--loss", choices=("correct", "paper"), help="Dice on probabilities (default) or on raw logits")
+    parser.add_argument(
+        "--patience", type=int, help="stop after so many epochs without a better validation Dice; 0 trains all of them"
+    )
+    parser.add_argument("--seed", type=int, help="default 0")
+    parser.add_argument("--jitter", type=float, default=20.0, metavar="PIXELS", help="of boxes, of 256; default 20")
+
+
+def given_tuning_choices(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a `TuningConfig` that were given."""
+    names = ("epochs", "batch", "learning_rate", "weight_decay", "loss", "patience", "seed")
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.tuning import Base, check_target, paired_cases, seen_note, tune
+
+    check_writable(arguments.output)
+    base = Base(arguments.model, arguments.weights)
+    cases = paired_cases(arguments.images, arguments.masks)
+    model = base.load(arguments.device, arguments.input_size)
+    options = _options(arguments, model)
+    check_target(writable_folder(arguments.output), base, overwrite=arguments.overwrite)
+    note = seen_note(base, cases)
+    if note:
+        print(note)
+    _show(tune(model, base, cases, arguments.output, options), arguments)
+    return 0
+
+
+def _options(arguments: argparse.Namespace, model: PromptableModel) -> TuneOptions:
+    from SAMLungSegLib.intensity import parse_window
+    from SAMLungSegLib.studies.cases import Greys
+    from SAMLungSegLib.tuning import TuneOptions, TuningConfig, default_learning_rate
+
+    usual = "none" if model.answers_without_prompt else "points" if model.accepts_points else "box"
+    return TuneOptions(
+        kind=arguments.prompts or usual,
+        config=replace(TuningConfig(learning_rate=default_learning_rate(model)), **given_tuning_choices(arguments)),
+        points_per_lung=arguments.points_per_lung,
+        jitter_px=arguments.jitter,
+        greys=Greys(parse_window(arguments.window)),
+        slices_each=arguments.slices,
+        terms=arguments.terms,
+    )
+
+
+def _show(result: TuneResult, arguments: argparse.Namespace) -> None:
+    from SAMLungSegLib.evaluation import table_markdown
+
+    print(table_markdown(result.table.round(4)))
+    print(f"Without a prompt: {result.comparison.to_text()}")
+    if result.prompted is not None:
+        print(f"With boxes from the masks: {result.prompted.to_text()}")
+    print(f"Pictures: {arguments.output / 'comparison.png'}, {arguments.output / 'learning_curve.png'}")
+    if result.weights is None:
+        print("Not adopted: the held-out images are not segmented better. No weights were written.")
+        return
+    print(f"Adopted: {result.weights}, threshold {result.threshold:.2f}. Use it as")
+    print(f"  samlungseg segment IMAGE -o DIR --model {arguments.model} --weights {result.weights}")

@@ -1,0 +1,221 @@
+"""Tuned mask decoders: weights that belong on top of a base model, and the card that says how to use them.
+
+The card is the JSON file beside the weights, of the same stem. It names the base model with the SHA-256 of its weights,
+the probability above which a pixel is lung, and what the decoder was tuned to be asked.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
+from SAMLungSegLib.prompts.reference import tight_box
+
+if TYPE_CHECKING:
+    import torch
+
+SCHEMA_NAME = "samlungseg-tuned-decoder"
+SCHEMA = f"{SCHEMA_NAME}/1"
+
+PromptKind = Literal["none", "box", "points", "both"]
+PROMPT_KINDS: tuple[PromptKind, ...] = ("none", "box", "points", "both")
+
+
+@dataclass(frozen=True)
+class PromptRecipe:
+    """What a decoder is asked about both lungs together.
+
+    Attributes:
+        kind: nothing, a box round both lungs, points, or both of these.
+        mean_points: positive points that fit all images, XY relative to the slice's size: 0 is its left or top border,
+            1 its right or bottom one.
+    """
+
+    kind: PromptKind
+    mean_points: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def needs_box(self) -> bool:
+        """Whether a box belongs to it, which somebody must find in each slice."""
+        return self.kind in ("box", "both")
+
+    def prompts(self, size_hw: tuple[int, int], box: BoxPrompt | None = None) -> PromptSet:
+        """For a slice of that size; `box` is left out where it does not belong to the recipe."""
+        height, width = size_hw
+        points = tuple(PointPrompt((x * width - 0.5, y * height - 0.5)) for x, y in self.mean_points)
+        return PromptSet(points, box if self.needs_box else None)
+
+
+@dataclass(frozen=True)
+class TunedCard:
+    """What loading a tuned decoder has to know.
+
+    Attributes:
+        base: name of the model in the registry.
+        base_sha256: of the weights that the decoder was tuned on top of.
+        base_file: name of their file.
+        weights_sha256: of the decoder's own file.
+        input_size: of SAM's frame while tuning; None for models that have no choice.
+        recipe: what to ask where nobody asks anything.
+        threshold: probability above which a pixel is lung, in (0, 1).
+    """
+
+    base: str
+    base_sha256: str
+    base_file: str
+    weights_sha256: str
+    input_size: int | None
+    recipe: PromptRecipe
+    threshold: float
+
+    def to_fields(self) -> dict[str, Any]:
+        """As it is written."""
+        return {
+            "schema": SCHEMA,
+            "base": self.base,
+            "base_sha256": self.base_sha256,
+            "base_file": self.base_file,
+            "weights_sha256": self.weights_sha256,
+            "trained": "mask_decoder",
+            "input_size": self.input_size,
+            "prompts": {"kind": self.recipe.kind, "mean_points": [list(xy) for xy in self.recipe.mean_points]},
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> TunedCard:
+        """From what was written. Raises KeyError, TypeError or ValueError for anything else."""
+        prompts, threshold, size = fields["prompts"], float(fields["threshold"]), fields["input_size"]
+        points = tuple((float(x), float(y)) for x, y in prompts["mean_points"])
+        if prompts["kind"] not in PROMPT_KINDS or not 0 < threshold < 1 or not np.all(np.isfinite(points)):
+            raise ValueError("the prompts or the threshold are not possible")
+        return cls(
+            base=str(fields["base"]),
+            base_sha256=str(fields["base_sha256"]),
+            base_file=Path(fields["base_file"]).name,
+            weights_sha256=str(fields["weights_sha256"]),
+            input_size=None if size is None else int(size),
+            recipe=PromptRecipe(prompts["kind"], points),
+            threshold=threshold,
+        )
+
+
+def card_path(weights: Path) -> Path | None:
+    """The card beside `weights`, if there is one of a tuned decoder."""
+    return None if _card_fields(weights) is None else weights.with_suffix(".json")
+
+
+def read_card(weights: Path) -> TunedCard | None:
+    """The card of a tuned decoder; None if there is none beside `weights`.
+
+    Raises:
+        ModelError: it is damaged or of another version of this program.
+    """
+    fields = _card_fields(weights)
+    if fields is None:
+        return None
+    path = weights.with_suffix(".json")
+    if fields["schema"] != SCHEMA:
+        raise ModelError(f"{path} has the schema {fields['schema']}, expected {SCHEMA}; tune again with this version.")
+    try:
+        return TunedCard.from_fields(fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"The card {path} is damaged ({error!r}); get it again together with its weights.") from error
+
+
+def _card_fields(weights: Path) -> dict[str, Any] | None:
+    """What is written in the JSON file beside `weights`, if it says that it is of a tuned decoder."""
+    try:
+        fields = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    is_ours = isinstance(fields, dict) and str(fields.get("schema", "")).startswith(f"{SCHEMA_NAME}/")
+    return fields if is_ours else None
+
+
+class TunedModel(PromptableModel):
+    """A model with a tuned decoder: its logits exceed 0 above the tuned threshold, and it asks itself as it was tuned.
+
+    Where nothing is asked, mean points are put in. A box is taken from what the model says without a prompt, if it says
+    anything then, and otherwise from a rough labelmap, see `prompts_about_both`.
+    """
+
+    def __init__(self, model: PromptableModel, recipe: PromptRecipe, threshold: float) -> None:
+        """Wrap a model that has the tuned decoder already."""
+        self._base = copy.copy(model)
+        self._base.answers_without_prompt = True  # whether it may be asked nothing is decided here
+        self._recipe = recipe
+        self._logit = float(np.log(threshold / (1 - threshold)))
+        self._boxes_itself = model.answers_without_prompt
+        self.name = model.name
+        self.device = model.device
+        self.answers_without_prompt = model.answers_without_prompt or not recipe.needs_box
+        self.tells_sides_apart = model.tells_sides_apart
+        self.accepts_points = model.accepts_points
+        self.accepts_masks = model.accepts_masks
+        self.encodes_slowly = model.encodes_slowly
+        self.slices_at_once = model.slices_at_once
+
+    @property
+    def fingerprint(self) -> str:
+        """The base model's: the encoder is the same."""
+        return self._base.fingerprint
+
+    def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
+        """The base model's embeddings."""
+        return self._base.encode(slices)
+
+    def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
+        """Answer one prompt set; an empty one asks about both lungs in the way that was tuned.
+
+        Raises:
+            PromptError: as the base model.
+        """
+        self.check_prompts(prompts, embedding.size_hw)
+        if prompts.is_empty and self._recipe.needs_box:
+            own = self._base.decode(embedding, PromptSet())
+            box = _box_round(own.logits > 0)
+            if box is None:
+                return self._shifted(own)
+            prompts = self._recipe.prompts(embedding.size_hw, box)
+        elif prompts.is_empty:
+            prompts = self._recipe.prompts(embedding.size_hw)
+        return self._shifted(self._base.decode(embedding, prompts))
+
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """The base model's answers, above the tuned threshold."""
+        logits, iou = self._base.decode_points(embedding, points_xy)
+        return logits - self._logit, iou
+
+    def to_slice(self, low_res: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+        """The base model's."""
+        return self._base.to_slice(low_res, size_hw)
+
+    def prompts_about_both(self, rough_hw: np.ndarray) -> PromptSet | None:
+        """The recipe with a box round the lungs of a rough labelmap, where a box belongs to it."""
+        box = _box_round(rough_hw > 0)
+        if box is None or not self._recipe.needs_box:
+            return None
+        return self._recipe.prompts(rough_hw.shape, box)
+
+    def _shifted(self, prediction: Prediction) -> Prediction:
+        sides = prediction.side_logits
+        return replace(
+            prediction,
+            logits=prediction.logits - np.float32(self._logit),
+            side_logits=None if sides is None else sides - np.float32(self._logit),
+            low_res_logits=prediction.low_res_logits - np.float32(self._logit),
+        )
+
+
+def _box_round(mask: np.ndarray) -> BoxPrompt | None:
+    return tight_box(mask) if mask.any() else None

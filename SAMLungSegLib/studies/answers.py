@@ -1,0 +1,62 @@
+"""What a model answers to prompts computed from the reference of a slice, and how good the answer is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from SAMLungSegLib.metrics import dice, jaccard
+from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.prompts import PointPrompt, PromptSet
+from SAMLungSegLib.prompts.reference import BOX, Mode, algorithm_1_steps
+from SAMLungSegLib.prompts.simulated import thickest_point
+
+
+def slice_prompts(model: PromptableModel, labels_hw: np.ndarray, mode: Mode, name: str) -> dict[str, PromptSet]:
+    """The prompts of `algorithm_1_steps` by step; for a model that takes boxes only, the box alone as the last step.
+
+    Args:
+        name: of the slice; it seeds what is drawn at random, so that the slice has the same prompts whenever it is
+            asked about.
+    """
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+    steps = algorithm_1_steps(labels_hw, mode, np.random.default_rng(seed))
+    return steps if model.accepts_points else {BOX: PromptSet(box=steps[BOX].box)}
+
+
+def answer(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> np.ndarray:
+    """The model's mask of what is prompted, bool (H, W), as it is: nothing is cleaned."""
+    return model.decode(embedding, prompts).logits > 0
+
+
+def scores(reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """Jaccard and Dice of two bool masks (H, W)."""
+    return {"jaccard": float(jaccard(reference, prediction)), "dice": float(dice(reference, prediction))}
+
+
+def with_more_negatives(
+    model: PromptableModel, embedding: Embedding, prompts: PromptSet, reference: np.ndarray, most: int
+) -> Iterator[tuple[PromptSet, np.ndarray]]:
+    """Prompts and answers as negative points are added, each in the middle of the largest region wrongly taken.
+
+    Args:
+        reference: bool (H, W).
+        most: points to add; fewer where nothing is wrongly taken any more.
+    Returns:
+        The given prompts with their answer first.
+    """
+    prediction = answer(model, embedding, prompts)
+    yield prompts, prediction
+    for _ in range(most):
+        components, count = ndimage.label(prediction & ~reference)
+        if count == 0:
+            return
+        largest = components == np.argmax(np.bincount(components.ravel())[1:]) + 1
+        negative = PointPrompt(thickest_point(largest), positive=False)
+        prompts = replace(prompts, points=(*prompts.points, negative))
+        prediction = answer(model, embedding, prompts)
+        yield prompts, prediction

@@ -1,0 +1,197 @@
+"""Images with their references, as the studies read them: grey slices beside label slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from SAMLungSegLib.errors import IntensityError, VolumeError
+from SAMLungSegLib.evaluation.grids import on_grid_of
+from SAMLungSegLib.evaluation.pairs import case_name, pair_files
+from SAMLungSegLib.evaluation.sides import SIDELESS, side_codes
+from SAMLungSegLib.intensity import (
+    WINDOW_PRESETS,
+    GreyMapping,
+    Modality,
+    Window,
+    grey_mapping,
+    guess_modality,
+    parse_window,
+)
+from SAMLungSegLib.models.registry import Family
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, split_sides
+from SAMLungSegLib.volume import axial_plane, image_name, is_image_path, read_volume
+
+IMAGES, MASKS = "images", "masks"
+PAPER_WINDOW = "paper"
+_PREFIXES: dict[str, Modality] = {"ct": "CT", "cxr": "XRAY", "xray": "XRAY"}
+_ONE_LUNG_SHARE = 0.05  # of a mask beyond the slice's middle, below which all of it is one lung
+
+
+@dataclass(frozen=True)
+class Greys:
+    """How the slices of a CT become 8-bit grey; X-rays are seen as everywhere, see `intensity.to_grey`.
+
+    Attributes:
+        window: what is cut off.
+        stretched: whether the lowest and highest value of each slice become 0 and 255 after that, as in the zero-shot
+            study (Gutiérrez et al. 2024, doi:10.1109/ACCESS.2024.3353142).
+    """
+
+    window: Window = WINDOW_PRESETS["lung"]
+    stretched: bool = False
+
+    @classmethod
+    def parse(cls, text: str, family: Family = "compact") -> Greys:
+        """From 'auto', 'paper' or what `intensity.parse_window` reads.
+
+        'paper' is level -650, width 1500, stretched. 'auto' is that for the family 'sam', and the lung window, which
+        the other models were trained with, for all others.
+
+        Raises:
+            IntensityError: none of these.
+        """
+        if text == "auto":
+            text = PAPER_WINDOW if family == "sam" else "lung"
+        if text == PAPER_WINDOW:
+            return cls(WINDOW_PRESETS["lung-zero-shot"], stretched=True)
+        try:
+            return cls(parse_window(text))
+        except IntensityError as error:
+            raise IntensityError(f"{error} 'auto' and '{PAPER_WINDOW}' are possible, too.") from None
+
+    def apply(self, values_nhw: np.ndarray, modality: Modality) -> np.ndarray:
+        """Uint8 (N, H, W) of stored values.
+
+        Raises:
+            IntensityError: as `intensity.to_grey`.
+        """
+        mapping = grey_mapping(values_nhw, modality, self.window)
+        if modality == "CT" and self.stretched:
+            return np.stack([_stretched(values_hw, mapping) for values_hw in values_nhw])
+        return mapping.apply(values_nhw)
+
+
+def _stretched(values_hw: np.ndarray, mapping: GreyMapping) -> np.ndarray:
+    levels = np.nan_to_num(values_hw.astype(np.float32), nan=mapping.black)
+    levels = np.clip(levels, mapping.black, mapping.white)
+    low, high = float(levels.min()), float(levels.max())
+    if low == high:
+        return np.zeros(values_hw.shape, np.uint8)
+    return np.rint((levels - low) * (255 / (high - low))).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class StudyCase:
+    """One image and its reference.
+
+    Attributes:
+        subset: name of the set that it belongs to.
+        name: of the image, without extension.
+        image, mask: the files.
+        modality: 'CT', 'XRAY', or None to guess it when it is read.
+    """
+
+    subset: str
+    name: str
+    image: Path
+    mask: Path
+    modality: Modality | None = None
+
+    @property
+    def id(self) -> str:
+        """Names the case among all of a study."""
+        return f"{self.subset}/{self.name}"
+
+    def read(self, greys: Greys | None = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Slices of the axial plane in display orientation, inferior to superior; a picture is one slice.
+
+        References that tell 1 from 2 are kept as they are, whichever lung is meant. In any other, all positive values
+        are lung, and each slice is split by position; a slice with lung on one side of its middle only keeps a single
+        label.
+
+        Args:
+            greys: how slices become 8-bit; the lung window by default.
+        Returns:
+            Grey slices, uint8 (H, W) each, and label slices, uint8 (H, W) each: 1 right and 2 left lung.
+        Raises:
+            VolumeError, GeometryError: a file cannot be read, or the mask is on another grid.
+            IntensityError: as `Greys.apply`.
+        """
+        image, mask = read_volume(self.image), read_volume(self.mask)
+        codes_kji, _ = side_codes(mask.array_kji, None, mask.name)
+        labels_kji, _ = on_grid_of(image, mask, codes_kji)
+        plane, modality = axial_plane(image), self.modality or guess_modality(image)
+        greys_nhw = (greys or Greys()).apply(plane.to_display(image.array_kji), modality)
+        labels_nhw = plane.to_display(labels_kji)
+        if not _tells_sides(labels_nhw):
+            labels_nhw = [_with_sides(labels_hw > 0) for labels_hw in labels_nhw]
+        return [np.ascontiguousarray(one) for one in greys_nhw], [np.ascontiguousarray(one) for one in labels_nhw]
+
+
+def _tells_sides(codes: np.ndarray) -> bool:
+    return bool((codes == RIGHT_LUNG).any() and (codes == LEFT_LUNG).any() and not (codes == SIDELESS).any())
+
+
+def _with_sides(mask_hw: np.ndarray) -> np.ndarray:
+    """Uint8 (H, W) of a bool mask of both lungs or of one."""
+    if not mask_hw.any():
+        return mask_hw.astype(np.uint8)
+    share = np.count_nonzero(mask_hw[:, : mask_hw.shape[1] // 2]) / np.count_nonzero(mask_hw)
+    if min(share, 1 - share) < _ONE_LUNG_SHARE:
+        return mask_hw.astype(np.uint8)
+    return split_sides(mask_hw)
+
+
+def study_cases(data: Path, modality: Modality | None = None) -> list[StudyCase]:
+    """The images of a study.
+
+    Args:
+        data: a folder with 'images' and 'masks', where files are paired by name; a folder of such folders, one for each
+            subset; or a folder that holds images and masks side by side, named as case7.nii.gz and case7_mask.nii.gz.
+        modality: of all images; None to take it from the subset's name ('ct...', 'cxr...') or to guess it.
+    Returns:
+        Cases in the order of subset and name.
+    Raises:
+        VolumeError: there is no such folder, it holds no pairs, or an image is without a partner.
+    """
+    if not data.is_dir():
+        raise VolumeError(f"{data} is not a folder; give one that holds the folders '{IMAGES}' and '{MASKS}'.")
+    folders = [data] if _is_set(data) else sorted(child for child in data.iterdir() if _is_set(child))
+    if folders:
+        return [case for folder in folders for case in _of_set(folder, modality)]
+    return _side_by_side(data, modality)
+
+
+def _is_set(folder: Path) -> bool:
+    return all((folder / name).is_dir() for name in (IMAGES, MASKS))
+
+
+def _of_set(folder: Path, modality: Modality | None) -> list[StudyCase]:
+    return _paired(folder, _image_files(folder / IMAGES), _image_files(folder / MASKS), modality)
+
+
+def _side_by_side(folder: Path, modality: Modality | None) -> list[StudyCase]:
+    files = _image_files(folder)
+    masks = [path for path in files if case_name(path) != image_name(path)]
+    images = [path for path in files if path not in set(masks)]
+    if not (images and masks):
+        raise VolumeError(
+            f"{folder} holds no images with references; expected the folders '{IMAGES}' and '{MASKS}' with files of "
+            "the same names, a folder of such folders, or pairs named as case7.nii.gz and case7_mask.nii.gz."
+        )
+    return _paired(folder, images, masks, modality)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_image_path(path) and not path.name.startswith("."))
+
+
+def _paired(folder: Path, images: Sequence[Path], masks: Sequence[Path], modality: Modality | None) -> list[StudyCase]:
+    subset = folder.resolve().name
+    modality = modality or next((kind for prefix, kind in _PREFIXES.items() if subset.lower().startswith(prefix)), None)
+    pairs = pair_files(images, masks, roles=("image", "mask"))
+    return [StudyCase(subset, image_name(image), image, mask, modality) for image, mask in pairs]

@@ -1,0 +1,218 @@
+"""Tuning on a few images of the user's: adopted only where images that it never saw are segmented better."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.evaluation.files import write_csv, write_text
+from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
+from SAMLungSegLib.studies.cases import Greys, StudyCase
+from SAMLungSegLib.studies.leakage import seen_images
+from SAMLungSegLib.tuning.examples import (
+    SLICES_EACH,
+    EncodedExample,
+    Split,
+    data_sha256,
+    encode_examples,
+    read_examples,
+    split_by_name,
+)
+from SAMLungSegLib.tuning.export import Base, export_decoder
+from SAMLungSegLib.tuning.figures import before_and_after, learning_curve
+from SAMLungSegLib.tuning.loop import TunedDecoder, TuningConfig, tune_decoder, with_decoder
+from SAMLungSegLib.tuning.prompting import JITTER_PX, Prompter, check_kind, recipe_of_training
+from SAMLungSegLib.tuning.scores import Comparison, compared, prompted_masks, scores_table, unprompted_masks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """What `tune` is asked for.
+
+    Attributes:
+        kind: of prompts, see `PromptRecipe`.
+        config: of the training.
+        points_per_lung: mean points in each lung.
+        jitter_px: of boxes, see `Prompter`.
+        greys: how slices become 8-bit.
+        slices_each: of a volume, at most so many slices are used.
+        terms: on which the images may be used, for the card.
+    """
+
+    kind: PromptKind
+    config: TuningConfig
+    points_per_lung: int = 1
+    jitter_px: float = JITTER_PX
+    greys: Greys = field(default_factory=Greys)
+    slices_each: int = SLICES_EACH
+    terms: str = "not stated"
+
+
+@dataclass(frozen=True, eq=False)
+class TuneResult:
+    """How a tuning ended.
+
+    Attributes:
+        weights: the adopted decoder; None where it was not better.
+        comparison: of Dice on the held-out images, as users get them who ask nothing.
+        prompted: the same with prompts from the reference; None for kinds that need no reference.
+        table: Dice and Jaccard of each held-out image before and after.
+        threshold: chosen on the validation part.
+    """
+
+    weights: Path | None
+    comparison: Comparison
+    prompted: Comparison | None
+    table: pd.DataFrame
+    threshold: float
+
+
+def tune(
+    model: PromptableModel, base: Base, cases: Sequence[StudyCase], folder: Path, options: TuneOptions
+) -> TuneResult:
+    """Tune a model's mask decoder and export it if it is better on images that were held out.
+
+    Writes into `folder`: `<model>-tuned.safetensors` with its card where it was adopted; `held_out.csv`, `history.csv`,
+    `comparison.png` and `learning_curve.png` in any case. The run itself lies in `run` and is continued from there.
+
+    Args:
+        model: as loaded from `base`.
+        base: what is tuned.
+        cases: images with masks.
+        folder: where to write.
+        options: see there.
+    Raises:
+        VolumeError: too few images, an empty mask, a file that cannot be read.
+        GeometryError: a mask on another grid than its image.
+        PromptError: a kind of prompts that the model does not answer, or masks without two lungs in common.
+    """
+    check_kind(model, options.kind)
+    split = split_by_name([case.name for case in cases])
+    examples = read_examples(cases, options.greys, slices_each=options.slices_each)
+    recipe = recipe_of_training(
+        options.kind, [one for one in examples if one.name in split.training], options.points_per_lung
+    )
+    encoded = encode_examples(model, examples)
+    training, validation, held_out = (
+        [one for one in encoded if one.example.name in names]
+        for names in (split.training, split.validation, split.held_out)
+    )
+    prompter = Prompter(recipe, options.jitter_px)
+    tuned = tune_decoder(model, training, validation, prompter, options.config, folder / "run")
+    table, comparison = _unprompted_comparison(model, tuned, recipe, held_out)
+    prompted = _prompted_comparison(model, tuned, prompter, held_out)
+    _write_tables(folder, tuned, table, comparison)
+    weights = None
+    if comparison.is_better:
+        facts = _facts(base, cases, split, options, tuned, {"unprompted": comparison, "prompted": prompted})
+        target = folder / f"{base.name}-tuned.safetensors"
+        weights = export_decoder(target, base, model, tuned.state, recipe, tuned.threshold, facts)
+    return TuneResult(weights, comparison, prompted, table, tuned.threshold)
+
+
+def seen_note(base: Base, cases: Sequence[StudyCase]) -> str | None:
+    """A warning where the base model has learned from images that it is tuned on; None otherwise.
+
+    Raises:
+        ModelError: the card of the base cannot be read.
+    """
+    seen = seen_images(base.name, base.weights)
+    count = sum(seen.include(case) for case in cases)
+    if not count:
+        return None
+    return (
+        f"{seen.model} has learned from {count} of the {len(cases)} images: its Dice before tuning is better than on "
+        "new ones."
+    )
+
+
+def check_target(folder: Path, base: Base, *, overwrite: bool) -> None:
+    """Refuse to replace a decoder that was adopted earlier.
+
+    Raises:
+        ModelError: there is one.
+    """
+    target = folder / f"{base.name}-tuned.safetensors"
+    if target.exists() and not overwrite:
+        raise ModelError(f"{target} exists already; add --overwrite to replace it, or use another folder.")
+    if overwrite:
+        target.unlink(missing_ok=True)
+        target.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _unprompted_comparison(
+    model: PromptableModel, tuned: TunedDecoder, recipe: PromptRecipe, held_out: Sequence[EncodedExample]
+) -> tuple[pd.DataFrame, Comparison]:
+    before = _per_image(held_out, unprompted_masks(model, held_out))
+    with with_decoder(model, tuned.state):
+        masks = unprompted_masks(TunedModel(model, recipe, tuned.threshold), held_out)
+    table = before.merge(_per_image(held_out, masks), on="image", suffixes=("_before", "_after")).reset_index()
+    return table, compared(table["dice_before"], table["dice_after"])
+
+
+def _prompted_comparison(
+    model: PromptableModel, tuned: TunedDecoder, prompter: Prompter, held_out: Sequence[EncodedExample]
+) -> Comparison | None:
+    if not prompter.recipe.needs_box:
+        return None
+    before = _per_image(held_out, prompted_masks(model, held_out, prompter))
+    with with_decoder(model, tuned.state):
+        after = _per_image(held_out, prompted_masks(model, held_out, prompter, tuned.threshold))
+    return compared(before["dice"], after["dice"])
+
+
+def _per_image(encoded: Sequence[EncodedExample], masks: Sequence) -> pd.DataFrame:
+    """Means over the slices of each image."""
+    return scores_table(encoded, masks).groupby("image", sort=True)[["dice", "jaccard"]].mean()
+
+
+def _write_tables(folder: Path, tuned: TunedDecoder, table: pd.DataFrame, comparison: Comparison) -> None:
+    history = pd.DataFrame(tuned.history)
+    write_csv(history, folder / "history.csv")
+    write_csv(table, folder / "held_out.csv")
+    learning_curve(folder / "learning_curve.png", history, kept=tuned.epoch, title="Decoder tuning")
+    before_and_after(
+        folder / "comparison.png",
+        list(table["image"]),
+        table["dice_before"],
+        table["dice_after"],
+        title=f"mean {comparison.before:.4f} before, {comparison.after:.4f} after tuning",
+    )
+    write_text(json.dumps(asdict(comparison), indent=2) + "\n", folder / "comparison.json")
+
+
+def _facts(
+    base: Base,
+    cases: Sequence[StudyCase],
+    split: Split,
+    options: TuneOptions,
+    tuned: TunedDecoder,
+    comparisons: dict[str, Comparison | None],
+) -> dict:
+    """What the card says beyond what loading has to know."""
+    window = options.greys.window
+    return {
+        "data": [
+            {
+                "name": cases[0].subset,
+                "sha256": data_sha256(cases),
+                "images": len(cases),
+                "terms": options.terms,
+                "seen_by_base": seen_note(base, cases),
+            }
+        ],
+        "images": asdict(split),
+        "windowing": {"level": window.level, "width": window.width, "stretched": options.greys.stretched},
+        "training": {**asdict(options.config), "jitter_px": options.jitter_px, "epoch_kept": tuned.epoch + 1},
+        "validation_dice": {f"{threshold:.2f}": score for threshold, score in tuned.threshold_dice.items()},
+        "held_out": {name: asdict(one) for name, one in comparisons.items() if one is not None},
+    }

@@ -1,0 +1,130 @@
+"""How good a decoder is: Dice and Jaccard of both lungs together, at the slices' own size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import bootstrap, wilcoxon
+from tqdm import tqdm
+
+from SAMLungSegLib.metrics import dice, jaccard
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.predictor import answer_slice, automatic_questions, prompted_questions
+from SAMLungSegLib.tuning.examples import EncodedExample, Example
+from SAMLungSegLib.tuning.loop import suitable_threads
+from SAMLungSegLib.tuning.prompting import Prompter
+
+EVEN = 0.5
+CONFIDENCE = 0.95
+
+
+def prompted_masks(
+    model: PromptableModel, encoded: Sequence[EncodedExample], prompter: Prompter, threshold: float = EVEN
+) -> list[np.ndarray]:
+    """Both lungs, bool (H, W), of every slice as answered to its fixed prompts."""
+    logit = float(np.log(threshold / (1 - threshold)))
+    masks = []
+    with suitable_threads(model), torch.inference_mode():
+        for one in encoded:
+            low_res, _ = model.decode_batch([one.embedding(model.device)], [prompter.fixed(one.example)])
+            masks.append((model.to_slice(low_res[:, :1], one.example.grey_hw.shape)[0, 0] > logit).cpu().numpy())
+    return masks
+
+
+def unprompted_masks(model: PromptableModel, encoded: Sequence[EncodedExample]) -> list[np.ndarray]:
+    """Both lungs, bool (H, W), of every slice as users get them who ask nothing.
+
+    Where a model needs prompts, the lungs are found roughly by lung-compact, as in X-rays.
+    """
+    guide = None if model.answers_without_prompt else load_model()
+    masks = []
+    for one in tqdm(encoded, desc="measuring", unit="slice", leave=False, disable=None):
+        questions = prompted_questions(model) if guide is None else []
+        questions = questions or automatic_questions(model, _rough(guide, one.example))
+        answer = answer_slice(model, one.embedding(model.device), questions, EVEN)
+        masks.append(answer.labels_hw > 0)
+    return masks
+
+
+def _rough(guide: PromptableModel, example: Example) -> np.ndarray:
+    return answer_slice(guide, guide.encode([example.grey_hw])[0], prompted_questions(guide), EVEN).labels_hw
+
+
+def scores_table(encoded: Sequence[EncodedExample], masks: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Columns image, slice, dice, jaccard."""
+    rows = [
+        {
+            "image": one.example.name,
+            "slice": one.example.number,
+            "dice": dice(one.example.lung_hw, mask),
+            "jaccard": jaccard(one.example.lung_hw, mask),
+        }
+        for one, mask in zip(encoded, masks, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Dice before and after on the same images.
+
+    Attributes:
+        before, after: means over images.
+        difference: their mean difference.
+        low, high: 95 % interval of it, by percentiles of a bootstrap over images.
+        p_value: of Wilcoxon's signed-rank test, two-sided; NaN where nothing changed.
+        images: number of pairs.
+    """
+
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    images: int
+
+    @property
+    def is_better(self) -> bool:
+        """Whether Dice improved on average."""
+        return self.difference > 0
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether chance is an unlikely reason: the interval is above 0, and the test's p below 5 %.
+
+        With fewer than 6 images the test cannot be so sure.
+        """
+        return self.low > 0 and self.p_value < 1 - CONFIDENCE
+
+    def to_text(self) -> str:
+        """One line for people."""
+        sure = "sure" if self.is_certain else "may be chance" if self.is_better else "no improvement"
+        return (
+            f"Dice on {self.images} held-out images {self.before:.4f} before, {self.after:.4f} after, difference "
+            f"{self.difference:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f}, Wilcoxon p = "
+            f"{self.p_value:.3g}; {sure})"
+        )
+
+
+def compared(before: pd.Series, after: pd.Series) -> Comparison:
+    """Paired comparison of the Dice of images; both series have one value for each image, in the same order."""
+    differences = np.asarray(after, float) - np.asarray(before, float)
+    low, high = _interval(differences)
+    p_value = float(wilcoxon(differences).pvalue) if np.any(differences) else float("nan")
+    mean = float(differences.mean())
+    return Comparison(float(np.mean(before)), float(np.mean(after)), mean, low, high, p_value, len(differences))
+
+
+def _interval(differences: np.ndarray) -> tuple[float, float]:
+    if np.ptp(differences) == 0:
+        return float(differences[0]), float(differences[0])
+    resampled = bootstrap(
+        (differences,), np.mean, confidence_level=CONFIDENCE, method="percentile", random_state=np.random.default_rng(0)
+    )
+    return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)

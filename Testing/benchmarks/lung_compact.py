@@ -1,0 +1,120 @@
+"""The whole pipeline with lung-compact beside lungmask's R231 network, time from a prompt to its mask, memory.
+
+    pip install lungmask
+    python Testing/benchmarks/lung_compact.py                       # prints Markdown
+    python Testing/benchmarks/lung_compact.py --docs docs/model.md
+
+R231 runs with random weights, which does not change its time: its network alone, at its own 256 x 256 and 20 slices a
+batch, while ours is timed with all that users wait for: windowing, network, cleaning. Both on all cores, in turn. Where
+lungmask is not installed, its rows are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.phantom import chest_ct
+from SAMLungSegLib.pipeline import Options, segment_volume
+from SAMLungSegLib.prompts import PointPrompt, PromptSet
+from SAMLungSegLib.volume import Volume
+
+BEGIN, END = "<!-- figures of Testing/benchmarks/lung_compact.py -->", "<!-- end of figures -->"
+SLICES, R231_BATCH = 40, 20
+REPETITIONS = 30
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """Time of one run."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def r231() -> Callable[[], object] | None:
+    """The network of lungmask's R231 on one batch, or nothing where lungmask is not installed."""
+    try:
+        from lungmask.resunet import UNet
+    except ImportError:
+        return None
+    net = UNet(n_classes=3, padding=True, depth=5, up_mode="upsample", batch_norm=True, residual=False).eval()
+    batch = torch.zeros(R231_BATCH, 1, 256, 256)
+
+    def run() -> torch.Tensor:
+        with torch.inference_mode():
+            return net(batch)
+
+    return run
+
+
+def chest() -> Volume:
+    """A generated CT with slices of 512 x 512 from the middle of the chest."""
+    phantom = chest_ct(0, size_kji=(SLICES, 512, 512), spacing_mm=(6.0, 0.75, 0.75))
+    return Volume(phantom.hu_kji, phantom.ijk_to_ras, "chest", "CT")
+
+
+def figures(rounds: int) -> str:
+    """The table in Markdown."""
+    peer = r231()
+    model, volume = load_model("lung-compact", device="cpu"), chest()
+    empty_mb = peak_mb()
+    segment_volume(volume, model, Options())
+    peak = peak_mb()
+    ours, theirs = [], []
+    for _ in range(rounds):
+        ours.append(seconds_of(lambda: segment_volume(volume, model, Options())) / SLICES)
+        if peer:
+            theirs.append(seconds_of(peer) / R231_BATCH)
+    grey = np.clip((volume.array_kji[SLICES // 2] + 1350) / 5.9, 0, 255).astype(np.uint8)
+    embedding = model.encode([grey])[0]
+    prompts = PromptSet(points=(PointPrompt((150, 260)),))
+    encoding = [seconds_of(lambda: model.encode([grey])) for _ in range(REPETITIONS)]
+    answering = [seconds_of(lambda: model.decode(embedding, prompts)) for _ in range(REPETITIONS)]
+    rows = [
+        ("whole pipeline, per slice of 512 x 512", f"{1000 * statistics.median(ours):.0f} ms"),
+        ("encoding one slice, one thread", f"{1000 * statistics.median(encoding):.0f} ms"),
+        ("prompt to mask, embedding ready, one thread", f"{1000 * statistics.median(answering):.0f} ms"),
+        (f"memory at most, {SLICES} slices (before: {empty_mb:.0f} MB)", f"{peak:.0f} MB"),
+    ]
+    if peer:
+        ratio = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+        rows[1:1] = [
+            ("network of R231, per slice", f"{1000 * statistics.median(theirs):.0f} ms"),
+            ("ratio, whole pipeline to network of R231", f"{ratio:.3f}"),
+        ]
+    lines = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, medians of {rounds} rounds"
+    return f"{machine}.\n\n| | |\n|---|---:|\n{lines}"
+
+
+def peak_mb() -> float:
+    """Resident memory of this process at most so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--docs", type=Path, help="Markdown file with a marked place for the table")
+    arguments = parser.parse_args()
+    text = figures(arguments.rounds)
+    print(text)
+    if arguments.docs:
+        page = arguments.docs.read_text(encoding="utf-8")
+        before, rest = page.split(BEGIN)
+        arguments.docs.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
