@@ -26,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY")
     _add_zero_shot(studies)
     _add_fine_tune(studies)
+    _add_quality(studies)
 
 
 def add_data_choices(parser: argparse.ArgumentParser) -> None:
@@ -183,3 +184,48 @@ def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
         unet=UNetConfig(epochs=arguments.unet_epochs) if arguments.unet else None,
         include_training_images=arguments.include_training_images,
     )
+
+
+def _add_quality(studies: argparse._SubParsersAction) -> None:
+    parser = studies.add_parser(
+        "quality",
+        help="how good a model is without a prompt, after clicks, on spoilt images, and whether it knows",
+        description="Measures a model that answers without a prompt on the slices of DATA that it has not learned "
+        "from: accuracy, Dice over ten corrective clicks, predicted against true overlap, loss on spoilt images.",
+    )
+    add_data_choices(parser)
+    add_model_choices(parser)
+    add_cache_choice(parser)
+    parser.set_defaults(run=run_quality)
+
+
+def run_quality(arguments: argparse.Namespace) -> int:
+    """Measure, write the report, print the first table."""
+    from tqdm import tqdm
+
+    from SAMLungSegLib.errors import ModelError
+    from SAMLungSegLib.evaluation import table_markdown
+    from SAMLungSegLib.results import writable_folder
+    from SAMLungSegLib.studies.cases import study_cases
+    from SAMLungSegLib.studies.leakage import seen_images, without_seen
+    from SAMLungSegLib.studies.quality import accuracy_table, measure_quality
+    from SAMLungSegLib.studies.quality_report import write_quality_report
+
+    choice = model_choice_of(arguments)
+    cases = study_cases(arguments.data)
+    kept = without_seen(cases, seen_images(choice.name, choice.weights))
+    model = choice.load(arguments.device)
+    if not model.answers_without_prompt:
+        raise ModelError(f"Model {choice.name} needs prompts; take lung-compact, or 'study zero-shot'.")
+    folder = writable_folder(arguments.output)
+    if len(kept) < len(cases):
+        print(f"{len(cases) - len(kept)} images are left out, for {choice.name} has learned from them by its card.")
+    quality = measure_quality(kept, model, progress=lambda cases: tqdm(cases, desc="images", disable=None))
+    weights = choice.weights_sha256()
+    digest = weights.get("own", weights[choice.name])[:12]
+    basis = f"Model {choice.name} (SHA-256 {digest}); {len(kept)} images that it has not learned from."
+    files = write_quality_report(quality, folder, basis=basis, cases=kept, model=model)
+    print(f"\n{basis}\n\n{table_markdown(accuracy_table(quality.images), 4)}")
+    for path in files:
+        print(path)
+    return 0

@@ -8,7 +8,6 @@ make only those pieces anew that they concern.
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,8 +46,6 @@ from SAMLungSegLib.tuning.examples import (
 from SAMLungSegLib.tuning.loop import TuningConfig, tune_decoder, with_decoder
 from SAMLungSegLib.tuning.prompting import Prompter, check_kind, recipe_of_training
 from SAMLungSegLib.tuning.scores import prompted_masks, scores_table
-
-logger = logging.getLogger(__name__)
 
 RESULT_NAME, DECODER_NAME, RUNS = "result.json", "decoder.safetensors", "runs"
 LEARNING_RATES, WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3), (0.0, 0.1, 1e-3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from SAMLungSegLib.evaluation.figures import METRIC_COLOURS, save_figure
 
@@ -35,6 +36,7 @@ def learning_curves(path: Path, history: pd.DataFrame, *, title: str = "") -> No
             axes.plot(mean.index + 1, mean, color=METRIC_COLOURS[colour], linewidth=2, label=name)
         axes.set_title(str(kind), fontsize=10)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _tidy(axes)
     panels[0].set_ylabel("DiceFocal loss")
     panels[-1].legend(frameon=False, fontsize=9)
@@ -87,7 +89,7 @@ def before_and_after_bars(path: Path, table: pd.DataFrame, unet: pd.Series | Non
     lowest = float((table["F1 before mean"] - table["F1 before SD"]).min())
     axes.set_ylim(max(0.0, lowest - 0.05), 1.0)
     axes.set_ylabel("test F1 (Dice), mean and SD over folds")
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     axes.set_title(title, fontsize=11)
     _tidy(axes)
     save_figure(figure, path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from SAMLungSegLib.evaluation.figures import METRIC_COLOURS, save_figure
 
@@ -33,6 +34,7 @@ def learning_curve(path: Path, history: pd.DataFrame, *, kept: int, title: str =
     below.plot(epochs, history[columns].max(axis=1), color=METRIC_COLOURS[2], label="validation, best threshold")
     below.set_ylabel("Dice")
     below.set_xlabel("epoch")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (above, below):
         axes.axvline(kept + 1, color="#888888", linewidth=0.8, linestyle="--", label="kept epoch")
         axes.grid(color="#DDDDDD", linewidth=0.7)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,8 +29,6 @@ from SAMLungSegLib.tuning.figures import before_and_after, learning_curve
 from SAMLungSegLib.tuning.loop import TunedDecoder, TuningConfig, tune_decoder, with_decoder
 from SAMLungSegLib.tuning.prompting import JITTER_PX, Prompter, check_kind, recipe_of_training
 from SAMLungSegLib.tuning.scores import Comparison, compared, prompted_masks, scores_table, unprompted_masks
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
