@@ -80,7 +80,9 @@ PURPOSE = {
         "Slices are seen one by one at 256 x 256 pixels; borders are as sharp as that allows.",
         "Painted consolidations in training make it take soft tissue inside the lung for lung: most consolidations, "
         "and now and then a piece of the liver's dome. The outer border of large consolidations is ragged.",
-        "Clicks choose a lung and mend large errors; where the answer is good already they change little.",
+        "Clicks choose a lung and move the border near them; three or four do what clicks can do, more seldom help and "
+        "now and then spoil an answer.",
+        "Its predicted IoU ranks answers only roughly and is never low enough to tell a poor one for certain.",
     ],
 }
 
@@ -112,8 +114,8 @@ X-rays. {card["size_bytes"] / 1e6:.1f} MB, float16, SHA-256 `{card["sha256"]}`.
 
 Both lungs together, no prompt, at the images' full size, through the same pipeline that users run. The last two columns
 are mean Dice with prompts: of single lungs asked for by a box with up to 10 pixels of jitter, and of both lungs after
-three clicks, each in the middle of the largest error left. The images were split by a hash of their names; the test
-part was not used for anything else and is reported once.
+three clicks, each in the middle of the largest error left. The images were split by a hash of their names; nothing was
+learned from the test part or chosen by it, and it is scored once for each version of the weights.
 
 | set | split | images | Dice mean | SD | min | Jaccard mean | one box | three clicks |
 |---|---|---|---|---|---|---|---|---|
@@ -127,9 +129,9 @@ part was not used for anything else and is reported once.
 
 ## Recipe
 
-Made by `samlungseg train`. A convolutional pyramid encoder with SAM's prompt encoder and mask decoder, encoder skips in
-the decoder's upscaling. Each batch is encoded once and answered without a prompt, with points or a box, and after a
-corrective click. Cross entropy and soft Dice at 256 x 256, AdamW, one cosine cycle, averaged weights.
+Made by `samlungseg train`, see docs/model.md. A convolutional pyramid encoder with SAM's prompt encoder and mask
+decoder, encoder skips in the decoder's upscaling. Each batch is encoded once and answered without a prompt, with points
+or a box, and after a corrective click. Cross entropy and soft Dice, AdamW, one cosine cycle, averaged weights.
 
 | setting | value |
 |---|---|
