@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
@@ -15,7 +14,7 @@ from skimage.color import label2rgb
 from skimage.segmentation import find_boundaries
 
 from SAMLungSegLib.automatic.whole import VolumeMasks
-from SAMLungSegLib.evaluation.files import replacing
+from SAMLungSegLib.evaluation.figures import save_figure
 
 MOST_SLICES = 8
 COLUMNS = 4
@@ -50,9 +49,7 @@ def mask_sheet(found: VolumeMasks, path: Path) -> None:
         count = int((found.table["slice"] == number).sum())
         name = found.volume.name if found.plane.size_nhw[0] == 1 else f"{found.volume.name}, slice {number}"
         axes.set_title(f"{name}: {count} {'mask' if count == 1 else 'masks'}", fontsize=9)
-    FigureCanvasAgg(figure)
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png")
+    save_figure(figure, path)
 
 
 def _draw(axes: Axes, grey_hw: np.ndarray, labels_hw: np.ndarray, aspect: float) -> None:

@@ -166,6 +166,16 @@ def study_cases(data: Path, modality: Modality | None = None) -> list[StudyCase]
     return _side_by_side(data, modality)
 
 
+def first_of_each(cases: Sequence[StudyCase], limit: int | None) -> list[StudyCase]:
+    """The first `limit` cases of each subset; all of them if it is None."""
+    if limit is None:
+        return list(cases)
+    by_set: dict[str, list[StudyCase]] = {}
+    for case in cases:
+        by_set.setdefault(case.subset, []).append(case)
+    return [case for some in by_set.values() for case in some[:limit]]
+
+
 def _is_set(folder: Path) -> bool:
     return all((folder / name).is_dir() for name in (IMAGES, MASKS))
 

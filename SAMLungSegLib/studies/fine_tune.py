@@ -25,12 +25,11 @@ from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe
 from SAMLungSegLib.results import writable_folder
-from SAMLungSegLib.studies.cases import Greys, StudyCase, study_cases
+from SAMLungSegLib.studies.cases import Greys, StudyCase, first_of_each, study_cases
 from SAMLungSegLib.studies.fine_tune_settings import (
     FineTuneSettings,
     cross_kind,
     default_config,
-    first_of_each,
     fold_splits,
 )
 from SAMLungSegLib.studies.leakage import SeenImages, check_unseen, seen_images

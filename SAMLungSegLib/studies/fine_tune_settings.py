@@ -12,7 +12,6 @@ from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.compact import CompactModel
 from SAMLungSegLib.models.tuned import PromptKind
-from SAMLungSegLib.studies.cases import StudyCase
 from SAMLungSegLib.studies.unet import UNetConfig
 from SAMLungSegLib.tuning.examples import Split
 from SAMLungSegLib.tuning.export import Base
@@ -101,16 +100,6 @@ def fold_splits(names: Sequence[str], folds: int) -> list[Split]:
         rest = [name for other in range(folds) if other not in (fold, following) for name in parts[other]]
         splits.append(Split(tuple(sorted(rest)), parts[following], parts[fold]))
     return splits
-
-
-def first_of_each(cases: Sequence[StudyCase], limit: int | None) -> list[StudyCase]:
-    """The first `limit` cases of each set; all of them if it is None."""
-    if limit is None:
-        return list(cases)
-    by_set: dict[str, list[StudyCase]] = {}
-    for case in cases:
-        by_set.setdefault(case.subset, []).append(case)
-    return [case for some in by_set.values() for case in some[:limit]]
 
 
 def cross_kind(kinds: Sequence[PromptKind]) -> PromptKind:

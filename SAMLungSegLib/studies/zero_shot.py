@@ -29,7 +29,7 @@ from SAMLungSegLib.prompts.reference import BOX, MODES, Mode
 from SAMLungSegLib.replay import ModelChoice
 from SAMLungSegLib.results import writable_folder
 from SAMLungSegLib.studies.answers import answer, scores, slice_prompts
-from SAMLungSegLib.studies.cases import Greys, StudyCase, study_cases
+from SAMLungSegLib.studies.cases import Greys, StudyCase, first_of_each, study_cases
 from SAMLungSegLib.studies.leakage import SeenImages, seen_images, without_seen
 from SAMLungSegLib.studies.statistics import METRICS
 
@@ -128,7 +128,7 @@ def run_zero_shot(
     found = study_cases(data, settings.modality)
     seen = seen_images(settings.model.name, settings.model.weights)
     kept = found if settings.include_training_images else without_seen(found, seen)
-    cases = _limited(kept, settings.limit)
+    cases = first_of_each(kept, settings.limit)
     weights = settings.model.weights_sha256()
     folder = writable_folder(output)
     fingerprint = _claim(folder, _decisive(settings, weights, len(cases)), overwrite)
@@ -143,16 +143,6 @@ def run_zero_shot(
     if per_slice["empty"].all():
         raise VolumeError(f"None of the {len(per_slice)} slices in {data} has lung in its reference; check the masks.")
     return ZeroShotResult(settings, done, per_slice, ablation, len(found) - len(kept), seen, failed, weights)
-
-
-def _limited(cases: Sequence[StudyCase], limit: int | None) -> list[StudyCase]:
-    taken: dict[str, int] = {}
-    chosen = []
-    for case in cases:
-        taken[case.subset] = taken.get(case.subset, 0) + 1
-        if limit is None or taken[case.subset] <= limit:
-            chosen.append(case)
-    return chosen
 
 
 def _decisive(settings: ZeroShotSettings, weights_sha256: dict[str, str], cases: int) -> dict[str, Any]:

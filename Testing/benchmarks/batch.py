@@ -24,6 +24,7 @@ import numpy as np
 import psutil
 import SimpleITK as sitk  # noqa: N813
 import torch
+from measure import put_figures
 
 from SAMLungSegLib.batch import Settings, preview, run
 from SAMLungSegLib.batch.journal import Entry, Journal
@@ -32,7 +33,6 @@ from SAMLungSegLib.pipeline import Options, segment_volume
 from SAMLungSegLib.replay import ModelChoice
 from SAMLungSegLib.volume import read_volume
 
-BEGIN, END = "<!-- figures of Testing/benchmarks/batch.py -->", "<!-- end of figures -->"
 CHEST_CTS, CHEST_SLICES = 10_000, 300
 NODE_CORES, NODES = 16, 8
 
@@ -74,9 +74,7 @@ def main() -> None:
     text = "\n".join(sections)
     print(text)
     if arguments.docs:
-        before, _, rest = arguments.docs.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        arguments.docs.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        put_figures(arguments.docs, "batch.py", text)
 
 
 def measured(folder: Path, xrays: int, sizes: Sequence[int]) -> list[str]:

@@ -20,6 +20,7 @@ from statistics import median
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from measure import put_figures
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, TwoWayTransformer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,7 +37,6 @@ from SAMLungSegLib.training.config import Phase, TrainingConfig
 from SAMLungSegLib.training.loop import _Run, prepare_for, validation_dice
 from SAMLungSegLib.training.objective import Lesson, answer_loss, answers
 
-BEGIN, END = "<!-- figures of Testing/benchmarks/designs.py -->", "<!-- end of figures -->"
 SHARES = {"cxr_montgomery": 0.25, "cxr_shenzhen": 0.40, "ct_kmader": 0.20, "phantom_ct": 0.15}
 LEARNING_RATE, DECODER_SHARE = 2e-3, 0.25
 
@@ -249,9 +249,7 @@ def main() -> None:
     text = table(results, arguments.minutes, arguments.side)
     print(text)
     if arguments.docs:
-        page = arguments.docs.read_text(encoding="utf-8")
-        before, rest = page.split(BEGIN)
-        arguments.docs.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+        put_figures(arguments.docs, "designs.py", text + "\n")
 
 
 if __name__ == "__main__":

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import argparse
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from measure import peak_resident, put_figures
 
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.phantom import chest_ct
@@ -29,7 +28,6 @@ from SAMLungSegLib.pipeline import Options, segment_volume
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.volume import Volume
 
-BEGIN, END = "<!-- figures of Testing/benchmarks/lung_compact.py -->", "<!-- end of figures -->"
 SLICES, R231_BATCH = 40, 20
 REPETITIONS = 30
 
@@ -67,9 +65,9 @@ def figures(rounds: int) -> str:
     """The table in Markdown."""
     peer = r231()
     model, volume = load_model("lung-compact", device="cpu"), chest()
-    empty_mb = peak_mb()
+    empty_mb = peak_resident() / 1e6
     segment_volume(volume, model, Options())
-    peak = peak_mb()
+    peak = peak_resident() / 1e6
     ours, theirs = [], []
     for _ in range(rounds):
         ours.append(seconds_of(lambda: segment_volume(volume, model, Options())) / SLICES)
@@ -97,12 +95,6 @@ def figures(rounds: int) -> str:
     return f"{machine}.\n\n| | |\n|---|---:|\n{lines}"
 
 
-def peak_mb() -> float:
-    """Resident memory of this process at most so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -111,9 +103,7 @@ def main() -> None:
     text = figures(arguments.rounds)
     print(text)
     if arguments.docs:
-        page = arguments.docs.read_text(encoding="utf-8")
-        before, rest = page.split(BEGIN)
-        arguments.docs.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+        put_figures(arguments.docs, "lung_compact.py", text + "\n")
 
 
 if __name__ == "__main__":

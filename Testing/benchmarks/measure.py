@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -109,15 +110,22 @@ def peak_memory(contestant: Contestant, device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         run()
         return torch.cuda.max_memory_allocated(device) - before
-    before = _peak_resident()
+    before = peak_resident()
     run()
-    return _peak_resident() - before
+    return peak_resident() - before
 
 
 def in_process(script: str, *arguments: str) -> str:
     """What `script` prints in a process of its own, without surrounding space."""
     command = [sys.executable, script, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def put_figures(page: Path, script: str, text: str) -> None:
+    """Put `text` between the marks that a Markdown page has for a script's figures."""
+    begin, end = f"<!-- figures of Testing/benchmarks/{script} -->", "<!-- end of figures -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -128,7 +136,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join([first.strip().ljust(widths[0]), *others]))
 
 
-def _peak_resident() -> int:
+def peak_resident() -> int:
+    """Bytes of memory that this process had at most so far."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
