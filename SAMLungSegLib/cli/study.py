@@ -135,6 +135,12 @@ def _add_fine_tune(studies: argparse._SubParsersAction) -> None:
     parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto", help="of all images")
     parser.add_argument("--window", default="auto", help="CT window, as of zero-shot")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each set only")
+    parser.add_argument(
+        "--tune-only",
+        default="",
+        metavar="SET[,SET]",
+        help="tune on these sets for the cross-set table, but do not test on them: the model may know them",
+    )
     parser.add_argument("--grid", action="store_true", help="also compare 3 learning rates and 3 weight decays")
     parser.add_argument(
         "--unet", action=argparse.BooleanOptionalAction, default=True, help="train a U-Net on the same folds (default)"
@@ -180,6 +186,7 @@ def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
         window=arguments.window,
         modality=None if arguments.modality == "auto" else arguments.modality.upper(),
         limit=arguments.limit,
+        tune_only=tuple(name.strip() for name in arguments.tune_only.split(",") if name.strip()),
         grid=arguments.grid,
         unet=UNetConfig(epochs=arguments.unet_epochs) if arguments.unet else None,
         include_training_images=arguments.include_training_images,

@@ -31,6 +31,7 @@ from SAMLungSegLib.studies.fine_tune_settings import (
     cross_kind,
     default_config,
     fold_splits,
+    tested_sets,
 )
 from SAMLungSegLib.studies.leakage import SeenImages, check_unseen, seen_images
 from SAMLungSegLib.studies.unet import train_unet, unet_masks
@@ -101,7 +102,8 @@ class FineTuneResult:
         settings: that it was made with.
         config: of the tuning.
         model: the base, as loaded.
-        sets: by name.
+        sets: that were tested, by name.
+        tune_only_sets: that were only tuned on, by name.
         tuned: by set, kind and fold.
         scores: one row for each test slice: set, prompt, fold, image, slice, and Dice and Jaccard before and after.
         unet: the same of the U-Net, with `dice` and `jaccard`; empty where it was left out.
@@ -114,6 +116,7 @@ class FineTuneResult:
     config: TuningConfig
     model: PromptableModel
     sets: Mapping[str, StudySet]
+    tune_only_sets: Mapping[str, StudySet]
     tuned: Mapping[tuple[str, PromptKind, int], Tuned]
     scores: pd.DataFrame
     unet: pd.DataFrame
@@ -131,15 +134,16 @@ def run_fine_tune(data: Path, output: Path, settings: FineTuneSettings, *, overw
         settings: how.
         overwrite: delete all pieces first.
     Raises:
-        VolumeError: no images, or too few of them for the folds.
-        ModelError: the base has learned from some of the images, or cannot be loaded.
+        VolumeError: no images, too few of them for the folds, or no set to test.
+        ModelError: the base has learned from some of the images to be tested, or cannot be loaded.
         PromptError: kinds of prompts that the model does not answer.
     """
     cases = first_of_each(study_cases(data, settings.modality), settings.limit)
+    by_set = {name: [case for case in cases if case.subset == name] for name in sorted({c.subset for c in cases})}
+    tested = tested_sets(list(by_set), settings)
     seen = seen_images(settings.base.name, settings.base.weights)
     if not settings.include_training_images:
-        check_unseen(cases, seen)
-    by_set = {name: [case for case in cases if case.subset == name] for name in sorted({c.subset for c in cases})}
+        check_unseen([case for name in tested for case in by_set[name]], seen)
     splits = {name: fold_splits([case.name for case in some], settings.folds) for name, some in by_set.items()}
     model = settings.base.load(settings.device, settings.input_size)
     for kind in settings.kinds:
@@ -149,17 +153,18 @@ def run_fine_tune(data: Path, output: Path, settings: FineTuneSettings, *, overw
     if overwrite and folder.is_dir():
         shutil.rmtree(folder)
     sets = {name: _study_set(name, some, splits[name], model, settings) for name, some in by_set.items()}
-    study = _Study(settings, config, model, sets, folder)
+    study = _Study(settings, config, model, sets, tested, folder)
     tuned = study.tuned_folds()
     return FineTuneResult(
         settings,
         config,
         model,
-        sets,
+        {name: sets[name] for name in tested},
+        {name: data for name, data in sets.items() if name not in tested},
         tuned,
         scores=_joined(({"set": key[0], "prompt": key[1], "fold": key[2]}, one.result) for key, one in tuned.items()),
         unet=_joined(study.unet_folds()),
-        cross=_joined(study.cross_sets(tuned)),
+        cross=_joined(study.cross_sets()),
         grid=pd.DataFrame(study.grid_rows()),
         seen=seen,
     )
@@ -182,9 +187,11 @@ class _Study:
         config: TuningConfig,
         model: PromptableModel,
         sets: Mapping[str, StudySet],
+        tested: Sequence[str],
         folder: Path,
     ) -> None:
-        self.settings, self.config, self.model, self.sets, self.folder = settings, config, model, sets, folder
+        self.settings, self.config, self.model, self.folder = settings, config, model, folder
+        self.sets, self.tested = sets, tested
         self.base_facts = {
             "base": settings.base.name,
             "base_sha256": file_sha256(settings.base.path),
@@ -194,8 +201,8 @@ class _Study:
         }
 
     def tuned_folds(self) -> dict[tuple[str, PromptKind, int], Tuned]:
-        """A decoder for each set, kind of prompts and fold."""
-        keys = product(self.sets, self.settings.kinds, range(self.settings.folds))
+        """A decoder for each tested set, kind of prompts and fold."""
+        keys = product(self.tested, self.settings.kinds, range(self.settings.folds))
         return {key: self._tuned(*key) for key in keys}
 
     def _tuned(self, name: str, kind: PromptKind, fold: int) -> Tuned:
@@ -249,7 +256,7 @@ class _Study:
         """The baseline on the same folds."""
         if self.settings.unet is None:
             return
-        for name, fold in product(self.sets, range(self.settings.folds)):
+        for name, fold in product(self.tested, range(self.settings.folds)):
             folder = self.folder / name / "unet" / f"fold_{fold + 1}"
             facts = {
                 "data_sha256": self.sets[name].sha256,
@@ -273,13 +280,12 @@ class _Study:
         (folder / "unet.pt").unlink()
         return {"seconds": round(time.monotonic() - started, 1), "rows": table.to_dict("records")}
 
-    def cross_sets(
-        self, tuned: Mapping[tuple[str, PromptKind, int], Tuned]
-    ) -> Iterable[tuple[dict[str, Any], Mapping[str, Any]]]:
+    def cross_sets(self) -> Iterable[tuple[dict[str, Any], Mapping[str, Any]]]:
         """Every fold's decoder of one set on all images of another, with the first set's points and threshold."""
         kind = cross_kind(self.settings.kinds)
-        for (first, second), fold in product(permutations(self.sets, 2), range(self.settings.folds)):
-            decoder = tuned[first, kind, fold]
+        pairs = [(first, second) for first, second in permutations(self.sets, 2) if second in self.tested]
+        for (first, second), fold in product(pairs, range(self.settings.folds)):
+            decoder = self._tuned(first, kind, fold)
             folder = self.folder / first / kind / f"fold_{fold + 1}" / f"on_{second}"
             facts = {
                 "decoder_sha256": file_sha256(decoder.folder / DECODER_NAME),
@@ -302,7 +308,7 @@ class _Study:
         """Validation Dice of every learning rate and weight decay, on the first fold of each set."""
         rows = []
         kind = cross_kind(self.settings.kinds)
-        for name, rate, decay in product(self.sets if self.settings.grid else (), LEARNING_RATES, WEIGHT_DECAYS):
+        for name, rate, decay in product(self.tested if self.settings.grid else (), LEARNING_RATES, WEIGHT_DECAYS):
             config = replace(self.config, learning_rate=rate, weight_decay=decay)
             folder = self.folder / name / "grid" / f"rate_{rate:g}_decay_{decay:g}"
             title = f"{name}, {kind}, learning rate {rate:g}, weight decay {decay:g}"

@@ -71,7 +71,10 @@ def basis(result: FineTuneResult) -> str:
         return f"{text} No card tells what the base learned from."
     if settings.include_training_images:
         return f"{text} The base may have learned from some of these images."
-    return f"{text} By its card, the base has not seen these images."
+    text = f"{text} By its card, the base has not seen the images that were tested."
+    if result.tune_only_sets:
+        text += f" Only tuned on, for the cross-set table: {', '.join(result.tune_only_sets)}."
+    return text
 
 
 def prompt_statistics(result: FineTuneResult, state: str) -> pd.DataFrame:
@@ -84,7 +87,7 @@ def prompt_statistics(result: FineTuneResult, state: str) -> pd.DataFrame:
 def _introduction(result: FineTuneResult) -> list[str]:
     sizes = "; ".join(
         f"{name}: {len({one.example.name for one in data.encoded})} images, {len(data.encoded)} slices"
-        for name, data in result.sets.items()
+        for name, data in (result.sets | result.tune_only_sets).items()
     )
     minutes = sum(one.result["seconds"] for one in result.tuned.values()) / 60
     return [

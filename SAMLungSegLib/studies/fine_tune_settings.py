@@ -37,6 +37,7 @@ class FineTuneSettings:
         window: of CT, see `Greys.parse`.
         modality: of all images; None to tell it for each.
         limit: at most so many images of each set, the first by name.
+        tune_only: sets that are tuned on for the cross-set table and not tested, so that the base may know them.
         grid: whether learning rates and weight decays are compared, on the first fold.
         unet: the baseline; None to leave it out.
         include_training_images: whether a base model may have learned from the images.
@@ -53,6 +54,7 @@ class FineTuneSettings:
     window: str = "auto"
     modality: Modality | None = None
     limit: int | None = None
+    tune_only: tuple[str, ...] = ()
     grid: bool = False
     unet: UNetConfig | None = field(default_factory=UNetConfig)
     include_training_images: bool = False
@@ -100,6 +102,21 @@ def fold_splits(names: Sequence[str], folds: int) -> list[Split]:
         rest = [name for other in range(folds) if other not in (fold, following) for name in parts[other]]
         splits.append(Split(tuple(sorted(rest)), parts[following], parts[fold]))
     return splits
+
+
+def tested_sets(names: Sequence[str], settings: FineTuneSettings) -> list[str]:
+    """The sets that results are given for, of all that there are.
+
+    Raises:
+        VolumeError: `tune_only` names a set that is not there, or leaves none to test.
+    """
+    unknown = [name for name in settings.tune_only if name not in names]
+    if unknown:
+        raise VolumeError(f"There is no set {', '.join(unknown)} to tune on; the data has {', '.join(names)}.")
+    tested = [name for name in names if name not in settings.tune_only]
+    if not tested:
+        raise VolumeError(f"All sets ({', '.join(names)}) are only tuned on, so that none is tested; leave one out.")
+    return tested
 
 
 def cross_kind(kinds: Sequence[PromptKind]) -> PromptKind:

@@ -143,6 +143,35 @@ def test_a_base_that_has_learned_from_the_images_is_refused_with_an_explanation(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_set_that_the_base_knows_can_be_tuned_on_for_the_cross_set_table_only(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_set(data / "new", 6)
+    for number in range(6):
+        grey, mask = chest(number)
+        write_png(data / "known" / "images" / f"MCUCXR_{number:04d}_0.png", grey)
+        write_png(data / "known" / "masks" / f"MCUCXR_{number:04d}_0.png", mask.astype(np.uint8))
+    quick = {"base": Base(), "kinds": ("box", "points"), "changes": {"epochs": 1}}
+    with pytest.raises(ModelError, match="lung-compact has learned from"):
+        run_fine_tune(data, out, settings(**quick))
+    result = run_fine_tune(data, out, settings(**quick, tune_only=("known",)))
+    assert set(result.scores["set"]) == {"new"} and set(result.sets) == {"new"}
+    write_fine_tune_report(result, out)
+    cross = pd.read_csv(out / "cross_set.csv")
+    ours = cross[~cross["Tuned on"].str.startswith("published")]
+    assert set(zip(ours["Tuned on"], ours["Tested on"], strict=True)) == {("new", "new"), ("known", "new")}
+    assert (result.cross.groupby("fold").size() == 6).all()
+    assert {path.name for path in (out / "runs" / "known").iterdir()} == {"points"}
+    assert "Only tuned on, for the cross-set table: known." in (out / "report.md").read_text(encoding="utf-8")
+
+
+def test_sets_to_tune_on_must_be_there_and_leave_one_to_test(tmp_path, tiny_registry):
+    data = write_set(tmp_path / "set", 6)
+    with pytest.raises(VolumeError, match="no set other to tune on; the data has set"):
+        run_fine_tune(data, tmp_path / "out", settings(tune_only=("other",)))
+    with pytest.raises(VolumeError, match="so that none is tested"):
+        run_fine_tune(data, tmp_path / "out", settings(tune_only=("set",)))
+
+
 def test_medsam_is_refused_points_before_anything_is_computed(tmp_path, tiny_registry, monkeypatch):
     data = write_set(tmp_path / "set", 6)
     monkeypatch.setattr(fine_tune, "encode_examples", lambda *_: pytest.fail("too late"))
