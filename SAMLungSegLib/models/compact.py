@@ -27,6 +27,7 @@ STAGE_WIDTHS = (24, 48, 80, 144, 224)
 STAGE_DEPTHS = (1, 2, 3, 4, 3)
 LARGEST_CROWD = 8
 POINTS_IN_CACHE = 4  # decoded together on a CPU: 64 take longer by two thirds each
+IOU_SMOOTHING_PX = 16.0
 PROMPTED, RIGHT, LEFT, BOTH = range(4)
 
 
@@ -105,6 +106,8 @@ class SkipMaskDecoder(MaskDecoder):
     ) -> tuple[Tensor, Tensor]:
         """Logits (B, 4, 128, 128) and predicted IoU (B, 4) of all mask tokens.
 
+        The predicted IoU is the expected one of the mask's probabilities, corrected by SAM's head for it.
+
         Args:
             embedding: (B, C, 32, 32); skips: (B, C/4, 64, 64) and (B, C/8, 128, 128).
             position: (1, C, 32, 32) positional encoding of the grid.
@@ -123,7 +126,22 @@ class SkipMaskDecoder(MaskDecoder):
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         weights = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
         logits = (weights @ half.flatten(2)).unflatten(2, half.shape[2:])
-        return logits, self.iou_prediction_head(tokens[:, 0])
+        expected = torch.logit(expected_iou(logits.detach()), eps=1e-3)
+        return logits, torch.sigmoid(expected + self.iou_prediction_head(tokens[:, 0]))
+
+
+def expected_iou(logits: Tensor) -> Tensor:
+    """Intersection over union to be expected if each pixel is as likely lung as its probability says.
+
+    Args:
+        logits: (B, C, H, W).
+    Returns:
+        (B, C), of the answer `logits > 0`: near 1 where every pixel is certain, or where no pixel may be lung.
+    """
+    inside, probability = logits > 0, logits.float().sigmoid()
+    hit = (probability * inside).sum((2, 3))
+    union = inside.sum((2, 3)) + (probability * ~inside).sum((2, 3))
+    return (hit + IOU_SMOOTHING_PX) / (union + IOU_SMOOTHING_PX)
 
 
 class CompactNet(nn.Module):

@@ -47,7 +47,7 @@ class Strength:
 
 STRENGTHS = {
     "strong": Strength(1.0, 0.9, 0.25, 0.10, 24, 0.25, 0.45, 0.6, (0.6, 1.7), 0.15, 0.30, 0.06, 0.15),
-    "mild": Strength(0.7, 0.8, 0.14, 0.06, 14, 0.15, 0.25, 0.5, (0.7, 1.5), 0.07, 0.15, 0.04, 0.07),
+    "mild": Strength(0.7, 0.8, 0.14, 0.06, 14, 0.15, 0.35, 0.5, (0.7, 1.5), 0.07, 0.15, 0.04, 0.07),
 }
 
 
@@ -72,8 +72,9 @@ class RandomWindow(RandomizableTransform, MapTransform):
 class RandomConsolidation(RandomizableTransform, MapTransform):
     """Denser lung painted inside the lungs; the label stays lung, as a radiologist would draw it.
 
-    Either soft blobs of any density, or, on CT, all that lies beyond a wavy line, mostly in the dependent part, as
-    dense as tissue: then only the shape of the chest tells where the lung ends.
+    Either soft blobs of any density, or all of one lung that lies beyond a wavy line, mostly its dependent part, as
+    dense as tissue: then only the shape of the chest tells where the lung ends. On X-rays this hides the borders of
+    heart and diaphragm as well.
     """
 
     def __init__(self, prob: float) -> None:
@@ -87,9 +88,11 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
             return data
         ripple = ndimage.gaussian_filter(self.R.standard_normal(lung.shape).astype(np.float32), 4) * 6
         is_ct = data["modality"] == "CT"
-        if is_ct and self.R.uniform() < 0.5:
-            share = self._beyond_a_line(np.asarray(data["label"][self.R.randint(2)]), ripple) * self.R.uniform(0.8, 1.0)
-            density = self.R.uniform(0.86, 0.97)
+        if self.R.uniform() < 0.5:
+            one = np.asarray(data["label"][self.R.randint(2)])
+            reach = one if is_ct else ndimage.gaussian_filter(ndimage.grey_dilation(one, self.R.randint(3, 16)), 1.5)
+            share = self._beyond_a_line(one, ripple) * reach * self.R.uniform(0.8, 1.0)
+            density = self.R.uniform(0.86, 0.97) if is_ct else self.R.uniform(0.7, 0.97)
         else:
             share = self._blobs(lung, ripple) * self.R.uniform(0.4, 1.0)
             density = self.R.uniform(0.7, 0.97) if is_ct else self.R.uniform(0.5, 0.85)
@@ -98,15 +101,15 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
         return {**data, "image": image + torch.from_numpy(share.astype(np.float32)) * (dense - image).clip(min=0)}
 
     def _beyond_a_line(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
-        """A tenth to a half of one lung, mostly its lower part in the image."""
+        """1 beyond, 0 before a line that cuts off a tenth to a half of one lung, mostly its lower part in the image."""
         rows, columns = np.indices(lung.shape, dtype=np.float32)
         angle = self.R.normal(0, 0.6) if self.R.uniform() < 0.8 else self.R.uniform(0, 2 * np.pi)
-        depth = rows * np.cos(angle) + columns * np.sin(angle) + 8 * ripple
+        depth = rows * np.cos(angle) + columns * np.sin(angle) + self.R.uniform(0, 8) * ripple
         inside = lung > 0.5
         if not inside.any():
             return np.zeros_like(lung)
         line = np.quantile(depth[inside], 1 - self.R.uniform(0.1, 0.5))
-        return lung / (1 + np.exp(np.clip(line - depth, -20, 20)))
+        return 1 / (1 + np.exp(np.clip(line - depth, -20, 20)))
 
     def _blobs(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
         blobs = np.zeros(lung.shape, np.float32)
@@ -166,7 +169,7 @@ class RandomTurn(RandomizableTransform, MapTransform):
 
 
 class RandomCollimation(RandomizableTransform, MapTransform):
-    """Nothing but black, seldom white, outside a random rectangle; there is no lung where there is no image."""
+    """Nothing but black, at times white, outside a random rectangle; there is no lung where there is no image."""
 
     def __init__(self, prob: float) -> None:
         RandomizableTransform.__init__(self, prob)
@@ -180,7 +183,7 @@ class RandomCollimation(RandomizableTransform, MapTransform):
         top, bottom, left, right = (self.R.uniform(0, 0.15, 4) * [height, height, width, width]).astype(int)
         inside = torch.zeros(1, height, width)
         inside[:, top : height - bottom, left : width - right] = 1
-        border = float(self.R.uniform() < 0.15)
+        border = float(self.R.uniform() < 0.3)
         return {**data, "image": data["image"] * inside + border * (1 - inside), "label": data["label"] * inside}
 
 
@@ -256,7 +259,7 @@ def training_transforms(strength: str = "strong") -> Compose:
             RandGaussianNoised("image", prob=much.noise, std=much.noise_sd),
             RandCoarseDropoutd("image", prob=much.holes, holes=1, max_holes=4, spatial_size=8, max_spatial_size=40),
             RandomInvert(prob=0.05),
-            RandomCollimation(prob=0.08),
-            RandomTurn(prob=0.04),
+            RandomCollimation(prob=0.10),
+            RandomTurn(prob=0.07),
         ]
     )

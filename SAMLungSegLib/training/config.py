@@ -55,7 +55,8 @@ class TrainingConfig:
         epoch_images: images per epoch.
         decoder_share: learning rate of prompt encoder and mask decoder relative to the encoder's; at the encoder's own
             rate the decoder's attention never learns to look at prompts.
-        asked, corrected: how often a batch is asked with prompts, and corrected once.
+        asked, corrected: how often a batch is asked with prompts, and how often an answer is corrected by a click, and
+            the corrected one again.
         averaging: share that the average of the weights keeps at each step.
         iou_epochs: epochs at the end in which only the prediction of IoU learns.
         phantoms: how many generated chests to add, each as ten slices.

@@ -196,8 +196,9 @@ def _reformats(
             square = SquarePixels.of(cut.size_hw, cut.spacing_hw_mm)
             image = square.draw(cut.sample(volume.array_kji, HU_RANGE[0]))
             labels = cut.take(labelmap_kji)
-            drawn = [square.draw((labels == value) * np.int16(255)) > 127 for value in (RIGHT_LUNG, LEFT_LUNG, UNKNOWN)]
-            labelmap = sum(mask * np.uint8(value) for mask, value in zip(drawn, (1, 2, UNKNOWN), strict=True))
+            labelmap = np.zeros(square.draw(labels).shape, np.uint8)
+            for value in (UNKNOWN, LEFT_LUNG, RIGHT_LUNG):  # where two are drawn to the same pixel, lung
+                labelmap[square.draw((labels == value) * np.int16(255)) > 127] = value
             is_told = plane == "coronal"  # a sagittal slice does not show which lung it is
             yield Example(set_name, f"{name}_{plane}_{100 * share:02.0f}", "CT", image, labelmap, sides_known=is_told)
 

@@ -15,6 +15,7 @@ from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
 
 DICE_SMOOTHING_PX = 100.0
 ANATOMY_WEIGHT, IOU_WEIGHT = 0.5, 0.2
+MOST_CORRECTIONS = 4
 
 Answer = tuple[Tensor, Tensor]
 
@@ -52,7 +53,7 @@ class Lesson:
 def answers(
     net: CompactNet, lesson: Lesson, sampler: PromptSampler, config: TrainingConfig
 ) -> Iterator[tuple[Answer, Tensor]]:
-    """Answers without a prompt, then mostly to prompts, then mostly corrected once: each with the asked target."""
+    """Answers without a prompt, then mostly to prompts, then corrected some times: each with the asked target."""
     features = net.image_encoder(lesson.image)
     asked = lesson.both
     answer = net.decode(features)
@@ -64,10 +65,13 @@ def answers(
         prompts = sampler.prompts(lesson.shares, wanted)
         answer = _decode(net, features, prompts)
         yield answer, asked
-    if sampler.rng.uniform() < config.corrected:
-        asked = sampler.other_outlines(asked)
+    asked = sampler.other_outlines(asked)
+    for _ in range(MOST_CORRECTIONS):
+        if sampler.rng.uniform() > config.corrected:
+            break
         prompts = sampler.corrected(prompts, answer[0][:, :1].detach(), asked, certain)
-        yield _decode(net, features, prompts), asked
+        answer = _decode(net, features, prompts)
+        yield answer, asked
 
 
 def _decode(net: CompactNet, features: tuple[Tensor, ...], prompts: BatchPrompts) -> Answer:

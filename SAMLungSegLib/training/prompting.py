@@ -100,7 +100,8 @@ class PromptSampler:
         """The same prompts with a click in each image's largest error, and often the previous answer as mask.
 
         With the mask come up to three clicks more, mostly on what it shows rightly: these must not change the object.
-        Where nothing was asked before, the mask is always given, for a click alone would ask about one lung.
+        Where nothing was asked before, the mask is always given, for a click alone would ask about one lung. Once
+        given, it is given again.
 
         Args:
             low_res_logits: (B, 1, h, w) of the previous answer; target: shares (B, 1, H, W); known: bool like target.
@@ -108,7 +109,7 @@ class PromptSampler:
         step = target.shape[-1] // low_res_logits.shape[-1]
         answers = low_res_logits[:, 0].float().cpu().numpy() > 0
         references, certain = (item[:, 0, ::step, ::step].cpu().numpy() for item in (target > 0.5, known))
-        use_masks = prompts.is_empty or self.rng.uniform() < 0.7
+        use_masks = prompts.is_empty or prompts.masks is not None or self.rng.uniform() < 0.7
         rows = []
         for row, answer, reference, sure in zip(prompts.points, answers, references, certain, strict=True):
             clicks = [corrective_click(answer & sure, reference & sure)]

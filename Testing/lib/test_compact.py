@@ -11,6 +11,7 @@ from SAMLungSegLib.models.compact import (
     CompactModel,
     CompactNet,
     SkipMaskDecoder,
+    expected_iou,
     from_frame,
     mask_to_frame,
     scaled_size,
@@ -81,6 +82,29 @@ def test_the_decoder_is_sams_with_all_its_parts():
     assert isinstance(decoder, SkipMaskDecoder)
     assert decoder.num_mask_tokens == 4
     assert len(decoder.output_hypernetworks_mlps) == 4
+
+
+def test_the_expected_overlap_follows_from_the_probabilities():
+    certain, empty = torch.full((10, 10), -50.0), torch.full((10, 10), -50.0)
+    certain[2:6, 2:6] = 50
+    likely = torch.full((10, 10), -50.0)
+    likely[:4] = np.log(0.75 / 0.25)  # 40 pixels that are lung with a probability of 3/4: 30 to be expected
+    doubtful = torch.full((10, 10), -np.log(3))  # 100 that are not taken, but are lung with 1/4
+    found = expected_iou(torch.stack([certain, empty, likely, doubtful])[None])
+    expected = torch.tensor([[1.0, 1.0, (30 + 16) / (40 + 16), 16 / (25 + 16)]])
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+def test_the_predicted_overlap_is_the_expected_one_unless_the_head_corrects_it():
+    net = CompactNet()
+    head = net.mask_decoder.iou_prediction_head.layers[-1]
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    features = net.eval().image_encoder(torch.randn(1, 1, 256, 256, generator=torch.Generator().manual_seed(0)))
+    logits, iou = net.decode(features)
+    assert torch.allclose(iou, expected_iou(logits).clamp(1e-3, 1 - 1e-3), atol=1e-6)
+    torch.nn.init.constant_(head.bias, -1.0)
+    assert (net.decode(features)[1] < iou).all()
 
 
 @pytest.mark.parametrize("size_hw", SIZES)

@@ -153,6 +153,19 @@ def test_consolidations_brighten_lung_only_and_leave_labels_alone():
     assert torch.equal(after["label"], before["label"])
 
 
+def test_a_white_lung_on_an_xray_hides_the_borders_around_it():
+    """Beyond a line everything is as white as tissue, inside the lung and a little outside of it."""
+    before = {**sample("XRAY"), "image": torch.full((1, 64, 64), 0.1)}
+    lung = before["label"][:2].sum(0) > 0
+    is_hidden = []
+    for seed in range(20):
+        after = RandomConsolidation(prob=1.0).set_random_state(seed)(before)
+        assert torch.equal(after["label"], before["label"])
+        white = after["image"][0] > 0.5
+        is_hidden.append(bool((white & lung).any() and (white & ~lung).any()))
+    assert 4 < sum(is_hidden) < 16
+
+
 def test_only_xrays_are_inverted():
     xray = {**sample("XRAY"), "image": torch.full((1, 4, 4), 0.2)}
     assert torch.allclose(RandomInvert(prob=1.0)(xray)["image"], torch.tensor(0.8))
@@ -228,6 +241,19 @@ def test_a_correction_clicks_into_the_missed_lung():
         if prompts.masks is None:
             ((x, y), positive) = prompts.points[0][0]
             assert positive and 110 < x < 130 and 110 < y < 130
+
+
+def test_an_answer_is_corrected_again_with_all_clicks_and_the_newest_mask():
+    target = torch.zeros(1, 1, 256, 256)
+    target[..., 100:140, 100:140] = 1
+    known, sampler = torch.ones_like(target, dtype=torch.bool), PromptSampler(0)
+    first = sampler.corrected(BatchPrompts([[]]), torch.full((1, 1, 128, 128), -5.0), target, known)
+    newest = torch.full((1, 1, 128, 128), -4.0)
+    for seed in range(10):
+        second = PromptSampler(seed).corrected(first, newest, target, known)
+        assert second.points[0][: len(first.points[0])] == first.points[0]
+        assert len(second.points[0]) > len(first.points[0])
+        assert second.masks is newest
 
 
 # ---- losses
