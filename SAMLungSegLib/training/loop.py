@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,17 +26,18 @@ from SAMLungSegLib.training.augment import RandomWindow, training_transforms
 from SAMLungSegLib.training.config import Phase, TrainingConfig
 from SAMLungSegLib.training.curves import add_to_history
 from SAMLungSegLib.training.data import is_trained_on
-from SAMLungSegLib.training.objective import Lesson, answer_iou_loss, answer_loss, answers
+from SAMLungSegLib.training.objective import Answer, Lesson, answer_iou_loss, answer_loss, answers
 from SAMLungSegLib.training.prompting import PromptSampler
 
 logger = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 WARM_UP = 0.05
 LOWEST_RATE = 1e-3
 IOU_LEARNING_RATE = 1e-3
 
 
-def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.device = "cpu") -> CompactNet:
+def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.device = CPU) -> CompactNet:
     """Train on a pack; continues a run that stopped.
 
     Leaves `checkpoint.pt`, `history.csv` and the validation curves `history.png` in `folder`.
@@ -53,7 +55,7 @@ def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.
     set_determinism(config.seed)
     torch.set_num_threads(config.threads)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(pack, folder, config, torch.device(device))
+    run = TrainingRun(pack, folder, config, started_network(config), torch.device(device))
     for epoch in range(run.resume(), config.epochs + config.iou_epochs):
         if epoch == config.epochs:
             run.learn_iou_only()
@@ -62,11 +64,23 @@ def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.
     return run.averaged.eval().cpu()
 
 
-class _Run:
-    def __init__(self, pack: Path, folder: Path, config: TrainingConfig, device: torch.device) -> None:
+class TrainingRun:
+    """A network, its average over the steps, the optimiser, and where they are kept.
+
+    Args:
+        pack: with the images.
+        folder: where checkpoints go.
+        config: the recipe.
+        net: to train.
+        device: to train on.
+    """
+
+    def __init__(
+        self, pack: Path, folder: Path, config: TrainingConfig, net: CompactNet, device: torch.device = CPU
+    ) -> None:
         self.config, self.folder, self.device = config, folder, device
         self.data = dict(np.load(pack, allow_pickle=False))
-        self.net = started_network(config).to(device, memory_format=torch.channels_last)
+        self.net = net.to(device, memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.net)
         encoder = [*self.net.image_encoder.parameters()]
         decoder = [*self.net.prompt_encoder.parameters(), *self.net.mask_decoder.parameters()]
@@ -131,17 +145,19 @@ class _Run:
         }
 
     def step(self, batch: dict, epoch: int) -> float:
-        """One optimiser step; returns the loss."""
-        is_for_iou = epoch >= self.config.epochs
-        phase = Phase(1, frozen_norm=True) if is_for_iou else self.config.phase(epoch)
+        """One step as the recipe wants it in an epoch; returns the loss."""
+        if epoch >= self.config.epochs:
+            return self.learn(batch, Phase(1, frozen_norm=True), answer_iou_loss)
+        self.set_learning_rate(self.steps / self.total_steps)
+        return self.learn(batch, self.config.phase(epoch), answer_loss)
+
+    def learn(self, batch: dict, phase: Phase, measure: Callable[[Answer, Tensor, Lesson], Tensor]) -> float:
+        """One step of the optimiser on what `measure` finds wrong in the answers; returns the loss."""
         prepare_for(self.net, phase)
         lesson = Lesson(batch, phase.side, self.device)
-        measure = answer_iou_loss if is_for_iou else answer_loss
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             replies = list(answers(self.net, lesson, self.sampler, self.config))
         loss = torch.stack([measure(answer, asked, lesson) for answer, asked in replies]).mean()
-        if not is_for_iou:
-            self._set_learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -150,8 +166,8 @@ class _Run:
         self._average()
         return float(loss.detach())
 
-    def _set_learning_rate(self) -> None:
-        progress = self.steps / self.total_steps
+    def set_learning_rate(self, progress: float) -> None:
+        """A short rise, then half a cosine; `progress` is 0 at the start of the training and 1 at its end."""
         factor = min(1.0, progress / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * group["share"] * max(factor, LOWEST_RATE)

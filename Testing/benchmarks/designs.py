@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +33,8 @@ from SAMLungSegLib.models.compact import (
     SkipMaskDecoder,
 )
 from SAMLungSegLib.training.config import Phase, TrainingConfig
-from SAMLungSegLib.training.loop import _Run, prepare_for, validation_dice
-from SAMLungSegLib.training.objective import Lesson, answer_loss, answers
+from SAMLungSegLib.training.loop import TrainingRun, validation_dice
+from SAMLungSegLib.training.objective import answer_loss
 
 SHARES = {"cxr_montgomery": 0.25, "cxr_shenzhen": 0.40, "ct_kmader": 0.20, "phantom_ct": 0.15}
 LEARNING_RATE, DECODER_SHARE = 2e-3, 0.25
@@ -162,36 +161,18 @@ def trained(build: Callable[[], CompactNet], pack: Path, side: int, seconds: flo
     """Train one design for so many seconds of computing and score it on the validation images."""
     config = TrainingConfig(shares=SHARES, threads=1, learning_rate=LEARNING_RATE, decoder_share=DECODER_SHARE)
     torch.manual_seed(0)
-    run = _Run(pack, pack.parent, config, torch.device("cpu"))
-    run.net = build().to(memory_format=torch.channels_last)
-    phase = Phase(1, side=side)
-    prepare_for(run.net, phase)
-    encoder = [*run.net.image_encoder.parameters()]
-    decoder = [*run.net.prompt_encoder.parameters(), *run.net.mask_decoder.parameters()]
-    optimizer = torch.optim.AdamW(
-        [{"params": encoder, "share": 1.0}, {"params": decoder, "share": DECODER_SHARE}], weight_decay=0.02
-    )
-    spent, steps, epoch = 0.0, 0, 0
+    run = TrainingRun(pack, pack.parent, config, build())
+    spent, epoch = 0.0, 0
     while spent < seconds:
         for batch in run.batches(epoch):
             started = time.process_time()
-            progress = spent / seconds
-            for group in optimizer.param_groups:
-                rate = min(1.0, progress / 0.05 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * progress))
-                group["lr"] = LEARNING_RATE * group["share"] * rate
-            lesson = Lesson(batch, side, torch.device("cpu"))
-            replies = answers(run.net, lesson, run.sampler, config)
-            loss = torch.stack([answer_loss(answer, asked, lesson) for answer, asked in replies]).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(run.net.parameters(), 1.0)
-            optimizer.step()
-            steps += 1
+            run.set_learning_rate(spent / seconds)
+            run.learn(batch, Phase(1, side=side), answer_loss)
             spent += time.process_time() - started
             if spent >= seconds:
                 break
         epoch += 1
-    return {"steps": steps, **validation_dice(run.net.eval(), run.data, side), **cost(run.net, side)}
+    return {"steps": run.steps, **validation_dice(run.net.eval(), run.data, side), **cost(run.net, side)}
 
 
 @torch.inference_mode()

@@ -34,6 +34,7 @@ TINY = TrainingConfig(
     batch=4,
     workers=0,
     iou_epochs=1,
+    threads=1,
 )
 
 
@@ -307,15 +308,15 @@ def train_one_epoch_then_stop(packed, folder, config):
     class StopError(Exception):
         pass
 
-    original = loop._Run.close_epoch
+    original = loop.TrainingRun.close_epoch
 
     def close_and_stop(self, epoch, loss):
         original(self, epoch, loss)
         raise StopError
 
-    loop._Run.close_epoch = close_and_stop
+    loop.TrainingRun.close_epoch = close_and_stop
     try:
         with pytest.raises(StopError):
             train(packed, folder, config)
     finally:
-        loop._Run.close_epoch = original
+        loop.TrainingRun.close_epoch = original
