@@ -19,6 +19,8 @@ _BEFORE_COLOUR = "#BBBBBB"
 def learning_curves(path: Path, history: pd.DataFrame, *, title: str = "") -> None:
     """Write training and validation loss of each kind of prompts: every fold thin, their mean thick.
 
+    The mean ends with the fold that stopped first: beyond it would jump as folds leave it.
+
     Args:
         path: picture to write.
         history: of one set; columns prompt, fold, epoch, loss, validation_loss.
@@ -32,7 +34,7 @@ def learning_curves(path: Path, history: pd.DataFrame, *, title: str = "") -> No
         for column, colour, name in (("loss", 0, "training"), ("validation_loss", 1, "validation")):
             for _, fold in rows.groupby("fold"):
                 axes.plot(fold["epoch"] + 1, fold[column], color=METRIC_COLOURS[colour], linewidth=0.6, alpha=0.5)
-            mean = rows.groupby("epoch")[column].mean()
+            mean = rows.pivot(index="epoch", columns="fold", values=column).dropna().mean(axis=1)
             axes.plot(mean.index + 1, mean, color=METRIC_COLOURS[colour], linewidth=2, label=name)
         axes.set_title(str(kind), fontsize=10)
         axes.set_xlabel("epoch")
