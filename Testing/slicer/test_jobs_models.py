@@ -65,6 +65,10 @@ def test_other_weights_or_another_device_are_another_model(loaded, tmp_path):
     cache.get(Settings(weights=weights))
     cache.get(Settings(weights=str(weights)))
     assert len(loaded) == 5
+    weights.with_suffix(".json").write_text("{}")  # the card says how the weights are used
+    cache.get(Settings(weights=weights))
+    cache.get(Settings(weights=weights))
+    assert len(loaded) == 6
 
 
 def test_only_the_models_used_last_stay(loaded):

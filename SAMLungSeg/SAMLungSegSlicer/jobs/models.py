@@ -52,12 +52,12 @@ class ModelCache:
 
 
 def _stamp(weights: Path | str | None) -> tuple | None:
-    """What changes when a file is replaced; a file that is absent is left to the library to explain."""
-    path = Path(weights) if weights else None
-    if path is None or not path.is_file():
-        return weights and (str(weights),)
-    status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
+    """What changes when the weights or the card beside them do; absent files are left to the library to explain."""
+    if not weights:
+        return None
+    path = Path(weights)
+    present = [file.stat() for file in (path, path.with_suffix(".json")) if file.is_file()]
+    return str(path.resolve()), *((status.st_size, status.st_mtime_ns) for status in present)
 
 
 models = ModelCache()
