@@ -74,7 +74,10 @@ PURPOSE = {
         "middle of the chest, one whole chest CT.",
         "Children, lateral X-rays, pneumonectomy and massive effusion were hardly or never seen.",
         "X-ray masks follow the sets' readers: the part of the lung behind the heart and below the diaphragm's dome is "
-        "not lung there. A few tuberculosis masks cover aerated lung only.",
+        "not lung there. A seventh of the Shenzhen masks hold the lung behind the heart all the same; there the model "
+        "agrees with most readers, not with those. A few tuberculosis masks cover aerated lung only.",
+        "On X-rays the lower part of a lung that is white all over, by effusion or pneumonia, is often left out or "
+        "drawn with a ragged border.",
         "Sides are learned from position: the image must be in radiological display orientation, which the pipeline "
         "takes care of where the file says how the patient lies.",
         "Slices are seen one by one at 256 x 256 pixels; borders are as sharp as that allows.",
@@ -82,7 +85,8 @@ PURPOSE = {
         "and now and then a piece of the liver's dome. The outer border of large consolidations is ragged.",
         "Clicks choose a lung and move the border near them; three or four do what clicks can do, more seldom help and "
         "now and then spoil an answer.",
-        "Its predicted IoU ranks answers only roughly and is never low enough to tell a poor one for certain.",
+        "Its predicted IoU is right on average and ranks answers; it does not know what readers disagree about.",
+        "Failures to look at: `samlungseg study quality` draws the six worst answers on images of yours.",
     ],
 }
 
