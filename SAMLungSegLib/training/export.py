@@ -83,8 +83,7 @@ PURPOSE = {
         "Slices are seen one by one at 256 x 256 pixels; borders are as sharp as that allows.",
         "Painted consolidations in training make it take soft tissue inside the lung for lung: most consolidations, "
         "and now and then a piece of the liver's dome. The outer border of large consolidations is ragged.",
-        "Clicks choose a lung and move the border near them; three or four do what clicks can do, more seldom help and "
-        "now and then spoil an answer.",
+        "Clicks choose a lung and move the border near them; five do most of what clicks can do.",
         "Its predicted IoU is right on average and ranks answers; it does not know what readers disagree about.",
         "Failures to look at: `samlungseg study quality` draws the six worst answers on images of yours.",
     ],
