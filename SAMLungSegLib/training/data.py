@@ -196,7 +196,7 @@ def _reformats(
             square = SquarePixels.of(cut.size_hw, cut.spacing_hw_mm)
             image = square.draw(cut.sample(volume.array_kji, HU_RANGE[0]))
             labels = cut.take(labelmap_kji)
-            labelmap = np.zeros(square.draw(labels).shape, np.uint8)
+            labelmap = np.zeros(image.shape, np.uint8)
             for value in (UNKNOWN, LEFT_LUNG, RIGHT_LUNG):  # where two are drawn to the same pixel, lung
                 labelmap[square.draw((labels == value) * np.int16(255)) > 127] = value
             is_told = plane == "coronal"  # a sagittal slice does not show which lung it is

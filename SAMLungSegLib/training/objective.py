@@ -65,10 +65,11 @@ def answers(
         prompts = sampler.prompts(lesson.shares, wanted)
         answer = _decode(net, features, prompts)
         yield answer, asked
-    asked = sampler.other_outlines(asked)
-    for _ in range(MOST_CORRECTIONS):
-        if sampler.rng.uniform() > config.corrected:
+    for correction in range(MOST_CORRECTIONS):
+        if sampler.rng.uniform() >= config.corrected:
             break
+        if correction == 0:
+            asked = sampler.other_outlines(asked)
         prompts = sampler.corrected(prompts, answer[0][:, :1].detach(), asked, certain)
         answer = _decode(net, features, prompts)
         yield answer, asked
