@@ -12,12 +12,17 @@ import numpy as np
 import torch
 from monai.transforms import (
     Compose,
+    EnsureTyped,
     MapTransform,
     RandAdjustContrastd,
     RandAffined,
+    RandBiasFieldd,
     RandCoarseDropoutd,
     RandGaussianNoised,
+    RandGaussianSharpend,
     RandGaussianSmoothd,
+    RandGridDistortiond,
+    RandHistogramShiftd,
     RandomizableTransform,
 )
 from scipy import ndimage
@@ -36,9 +41,12 @@ class Strength:
     shear: float
     shift: int
     scale: float
+    bend: float
     consolidation: float
+    air: float
     contrast: float
     gamma: tuple[float, float]
+    style: float
     blur: float
     noise: float
     noise_sd: float
@@ -46,8 +54,42 @@ class Strength:
 
 
 STRENGTHS = {
-    "strong": Strength(1.0, 0.9, 0.25, 0.10, 24, 0.25, 0.45, 0.6, (0.6, 1.7), 0.15, 0.30, 0.06, 0.15),
-    "mild": Strength(0.7, 0.8, 0.14, 0.06, 14, 0.15, 0.25, 0.5, (0.7, 1.5), 0.07, 0.15, 0.04, 0.07),
+    "strong": Strength(
+        window=1.0,
+        affine=0.9,
+        rotation=0.25,
+        shear=0.10,
+        shift=24,
+        scale=0.25,
+        bend=0.25,
+        consolidation=0.45,
+        air=0.35,
+        contrast=0.6,
+        gamma=(0.6, 1.7),
+        style=0.25,
+        blur=0.15,
+        noise=0.30,
+        noise_sd=0.06,
+        holes=0.15,
+    ),
+    "mild": Strength(
+        window=0.7,
+        affine=0.8,
+        rotation=0.14,
+        shear=0.06,
+        shift=14,
+        scale=0.15,
+        bend=0.10,
+        consolidation=0.25,
+        air=0.20,
+        contrast=0.5,
+        gamma=(0.7, 1.5),
+        style=0.15,
+        blur=0.07,
+        noise=0.15,
+        noise_sd=0.04,
+        holes=0.07,
+    ),
 }
 
 
@@ -121,6 +163,59 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
             distance = ((grid_rows - rows[at]) / radii[0]) ** 2 + ((grid_columns - columns[at]) / radii[1]) ** 2
             blobs = np.maximum(blobs, 1 / (1 + np.exp(8 * (np.sqrt(distance) - 1 + 0.3 * ripple))))
         return blobs * lung
+
+
+class RandomAir(RandomizableTransform, MapTransform):
+    """Air outside the lungs of an X-ray, as dark as a lung or of any other grey; the label stays as it is.
+
+    Beside the body the air that is there changes its grey, or more of it is painted beyond a wavy line that does not
+    reach the lungs, as between chest and arm; below a lung comes a bubble, as in the stomach or the colon.
+    """
+
+    def __init__(self, prob: float) -> None:
+        RandomizableTransform.__init__(self, prob)
+        MapTransform.__init__(self, ["image"])
+
+    def __call__(self, data: dict) -> dict:
+        lungs = np.asarray(data["label"][:2]) > 0.5
+        self.randomize(None)
+        if not self._do_transform or data["modality"] != "XRAY" or not lungs.any():
+            return data
+        image = np.asarray(data["image"][0])
+        outside = ndimage.distance_transform_edt(~lungs.any(0)) - 4
+        ripple = ndimage.gaussian_filter(self.R.standard_normal(image.shape).astype(np.float32), 4) * 6
+        share = [self._grey_air, self._beyond_a_line, self._bubble][self.R.randint(3)](image, lungs, outside, ripple)
+        like_lung = np.quantile(image[lungs.any(0)], self.R.uniform(0.05, 0.6))
+        level = like_lung if self.R.uniform() < 0.6 else self.R.uniform(0, 0.9)
+        texture = 0.1 * (image - image.mean()) + self.R.uniform(0, 0.02) * self.R.standard_normal(image.shape)
+        share = ndimage.gaussian_filter(share.astype(np.float32), self.R.uniform(0.5, 2)) * (outside > 0)
+        change = share * (level + texture - image)
+        return {**data, "image": data["image"] + torch.from_numpy(change.astype(np.float32))}
+
+    def _grey_air(self, image: np.ndarray, lungs: np.ndarray, outside: np.ndarray, _: np.ndarray) -> np.ndarray:
+        dark = (image < np.quantile(image[lungs.any(0)], 0.2)) & (outside > 0)
+        pieces, _ = ndimage.label(np.pad(dark, 1, constant_values=True))
+        return (pieces == pieces[0, 0])[1:-1, 1:-1]
+
+    def _beyond_a_line(
+        self, image: np.ndarray, lungs: np.ndarray, outside: np.ndarray, ripple: np.ndarray
+    ) -> np.ndarray:
+        rows, columns = np.indices(image.shape, dtype=np.float32)
+        angle = self.R.randint(4) * np.pi / 2 + self.R.uniform(0.15, 0.35) * np.pi  # to a corner of the image
+        depth = rows * np.cos(angle) + columns * np.sin(angle) + self.R.uniform(0, 4) * ripple
+        nearest, corner = depth[lungs.any(0)].max(), depth.max()
+        line = nearest + self.R.uniform(0.05, 0.8) * (corner - nearest)
+        return (depth > line) & (depth < line + self.R.uniform(10, 120))
+
+    def _bubble(self, image: np.ndarray, lungs: np.ndarray, outside: np.ndarray, ripple: np.ndarray) -> np.ndarray:
+        sides = [side for side in lungs if side.any()]
+        lung_rows, lung_columns = np.nonzero(sides[self.R.randint(len(sides))])
+        middle = (lung_rows.max() + self.R.uniform(-10, 40), self.R.uniform(lung_columns.min(), lung_columns.max()))
+        radii = self.R.uniform(5, 28, 2)
+        rows, columns = np.indices(image.shape, dtype=np.float32)
+        bubble = np.hypot((rows - middle[0]) / radii[0], (columns - middle[1]) / radii[1]) < 1 + 0.3 * ripple
+        fluid_level = middle[0] + self.R.uniform(-0.3, 1) * radii[0]
+        return bubble & (rows < fluid_level) if self.R.uniform() < 0.3 else bubble
 
 
 class RandomFlip(RandomizableTransform, MapTransform):
@@ -252,8 +347,13 @@ def training_transforms(strength: str = "strong") -> Compose:
                 cache_grid=True,
                 spatial_size=(256, 256),
             ),
+            RandGridDistortiond(both, prob=much.bend, num_cells=4, distort_limit=0.25, padding_mode="zeros"),
             RandomConsolidation(prob=much.consolidation),
+            RandomAir(prob=much.air),
             RandomDevices(prob=0.15),
+            RandHistogramShiftd("image", prob=much.style, num_control_points=(4, 8)),
+            RandBiasFieldd("image", prob=much.style, coeff_range=(0.0, 0.2)),
+            RandGaussianSharpend("image", prob=much.style / 2),
             RandAdjustContrastd("image", prob=much.contrast, gamma=much.gamma),
             RandGaussianSmoothd("image", prob=much.blur, sigma_x=(0.3, 1.3), sigma_y=(0.3, 1.3)),
             RandGaussianNoised("image", prob=much.noise, std=much.noise_sd),
@@ -261,5 +361,7 @@ def training_transforms(strength: str = "strong") -> Compose:
             RandomInvert(prob=0.05),
             RandomCollimation(prob=0.10),
             RandomTurn(prob=0.07),
+            # some of the above make tensors of their own kind out of everything; a batch needs all alike
+            EnsureTyped([*both, "sides_known"], track_meta=False, allow_missing_keys=True),
         ]
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from monai.data import list_data_collate
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.models.checkpoints import load_state_dict
@@ -15,6 +16,7 @@ from SAMLungSegLib.models.compact import CompactNet
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export, pack, train, trained_network
 from SAMLungSegLib.training.augment import (
+    RandomAir,
     RandomCollimation,
     RandomConsolidation,
     RandomDevices,
@@ -167,6 +169,23 @@ def test_a_white_lung_on_an_xray_hides_the_borders_around_it():
     assert 4 < sum(is_hidden) < 16
 
 
+def test_painted_air_lies_outside_the_lungs_and_leaves_labels_alone():
+    """A bright body with dark lungs, black above it: air gets grey, comes nearer, or lies as a bubble below a lung."""
+    before = {**sample("XRAY"), "image": torch.full((1, 64, 64), 0.8)}
+    lung = before["label"][:2].sum(0) > 0
+    before["image"][0, lung] = 0.2
+    before["image"][0, :4] = 0.0
+    is_grey, is_bubble = [], []
+    for seed in range(40):
+        after = RandomAir(prob=1.0).set_random_state(seed)(before)
+        assert torch.equal(after["label"], before["label"])
+        assert torch.equal(after["image"][0, lung], before["image"][0, lung])
+        is_grey.append(bool((after["image"][0, 0] > 0.1).all()))
+        is_bubble.append(bool((after["image"][0, 54:, 5:60] < 0.5).any()))
+    assert sum(is_grey) > 4 and sum(is_bubble) > 4
+    assert torch.equal(RandomAir(prob=1.0)({**before, "modality": "CT"})["image"], before["image"])
+
+
 def test_only_xrays_are_inverted():
     xray = {**sample("XRAY"), "image": torch.full((1, 4, 4), 0.2)}
     assert torch.allclose(RandomInvert(prob=1.0)(xray)["image"], torch.tensor(0.8))
@@ -200,14 +219,18 @@ def test_devices_brighten_xrays_only_and_leave_labels_alone():
 
 
 @pytest.mark.parametrize("strength", ["strong", "mild"])
-def test_all_changes_together_keep_the_sizes_and_kinds(strength):
+def test_all_changes_together_keep_sizes_and_kinds_so_that_samples_make_a_batch(strength):
     transforms = training_transforms(strength).set_random_state(4)
-    for modality in ["CT", "XRAY"] * 10:
-        image = torch.full((1, 256, 256), -600.0 if modality == "CT" else 127.5)
-        changed = transforms({"image": image, "label": torch.zeros(3, 256, 256), "modality": modality})
-        for key, channels in (("image", 1), ("label", 3)):
-            assert changed[key].shape == (channels, 256, 256)
-            assert changed[key].dtype == torch.float32
+    label = torch.zeros(3, 256, 256)
+    label[0, 40:200, 20:100] = label[1, 40:200, 150:230] = 1
+    changed = []
+    for modality in ["CT", "XRAY"] * 20:
+        image = torch.full((1, 256, 256), -600.0 if modality == "CT" else 127.5) + torch.rand(1, 256, 256)
+        changed.append(transforms({"image": image, "label": label, "modality": modality, "sides_known": True}))
+    batch = list_data_collate(changed)
+    for key, channels in (("image", 1), ("label", 3)):
+        assert batch[key].shape == (40, channels, 256, 256)
+        assert batch[key].dtype == torch.float32
 
 
 # ---- prompts
