@@ -6,11 +6,11 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from scipy import ndimage
+from scripted_models import BrightThings, areas
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 from test_sam import grey, relative_error, tiny_sam
 from torch import nn
@@ -20,25 +20,20 @@ from SAMLungSegLib.automatic import (
     AutomaticSettings,
     automatic_masks,
     default_settings,
-    generator,
     numbered,
     volume_masks,
 )
-from SAMLungSegLib.automatic.masks import without_small_parts
-from SAMLungSegLib.cli import main
 from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
 from SAMLungSegLib.errors import IntensityError, PromptError, VolumeError
 from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.medsam import MedSamModel
 from SAMLungSegLib.models.sam import SamModel
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.volume import Volume
-
-EVERYTHING = AutomaticSettings(points_per_side=2, iou=0, stability=0, nms=1, min_area_px=0, max_share=1)
 
 
 class SpotDecoder(nn.Module):
@@ -49,56 +44,6 @@ class SpotDecoder(nn.Module):
         near = torch.einsum("nc,chw->nhw", place, image_pe[0]) + image_embeddings[0, 0]
         near = nn.functional.interpolate(near[:, None], scale_factor=4.0, mode="bilinear")
         return 4 * (near - torch.tensor([6.0, 9.0, 12.0])[:, None, None]), (place[:, :3] + 1) / 2
-
-
-class Scripted(PromptableModel):
-    """Gives the same masks for every point: full-size logits and scores, one for each."""
-
-    name, device = "scripted", torch.device("cpu")
-
-    def __init__(self, *answers: tuple[np.ndarray, float]) -> None:
-        self.logits = torch.tensor(np.array([logits for logits, _ in answers]), dtype=torch.float32)
-        self.scores = torch.tensor([score for _, score in answers])
-        self.drawn_at_once: list[int] = []
-
-    def encode(self, slices):
-        return [Embedding((), one.shape) for one in slices]
-
-    def decode(self, embedding, prompts):
-        raise AssertionError("automatic masks are decoded in batches")
-
-    def decode_points(self, embedding, points_xy):
-        count = len(points_xy)
-        return self.logits.expand(count, -1, -1, -1), self.scores.expand(count, -1)
-
-    def to_slice(self, low_res, size_hw):
-        self.drawn_at_once.append(len(low_res))
-        return low_res
-
-
-class BrightThings(Scripted):
-    """One mask: what is brighter than grey 200, or brighter than 100, in turn from point to point."""
-
-    def __init__(self) -> None:
-        self.drawn_at_once = []
-
-    def encode(self, slices):
-        return [Embedding((torch.from_numpy(one.astype(np.float32)),), one.shape) for one in slices]
-
-    def decode_points(self, embedding, points_xy):
-        levels = torch.tensor([200.0, 100.0])[torch.arange(len(points_xy)) % 2]
-        return embedding.features[0] - levels[:, None, None, None], torch.ones(len(points_xy), 1)
-
-
-def block(size_hw: tuple[int, int], rows: slice, columns: slice, value: float = 5.0) -> np.ndarray:
-    """Logits that are positive in a rectangle."""
-    logits = np.full(size_hw, -5.0)
-    logits[rows, columns] = value
-    return logits
-
-
-def areas(masks: list[AutomaticMask]) -> list[int]:
-    return sorted(mask.area_px for mask in masks)
 
 
 # ---- as segment_anything's own generator
@@ -179,104 +124,6 @@ def test_masks_are_the_same_from_cached_embeddings(spotty, tmp_path):
     assert cached.cache.size().slices == 1
     assert len(first) > 10
     assert [mask.box_xyxy for mask in again] == [mask.box_xyxy for mask in first]
-
-
-# ---- filters, by hand
-
-
-def test_a_predicted_iou_must_exceed_the_threshold():
-    model = Scripted((block((40, 40), np.s_[:10], np.s_[:10]), 0.875), (block((40, 40), np.s_[20:], np.s_[20:]), 0.9))
-    settings = AutomaticSettings(2, iou=0.875, stability=0, min_area_px=0)
-    assert areas(automatic_masks(model, grey((40, 40)), settings)) == [400]
-    assert areas(automatic_masks(model, grey((40, 40)), AutomaticSettings(2, iou=0.87, min_area_px=0))) == [100, 400]
-
-
-def test_stability_is_the_overlap_of_the_masks_cut_higher_and_lower():
-    """Above 1 are 60 pixels, above -1 are 80: 0.75. The mask itself, above 0, has 70."""
-    logits = np.full((40, 40), -5.0)
-    logits[:6, :10], logits[6, :10], logits[7, :10] = 3, 0.5, -0.5
-    model = Scripted((logits, 1.0))
-    for threshold, expected in ((0.75, [70]), (0.76, [])):
-        settings = AutomaticSettings(2, stability=threshold, min_area_px=0)
-        assert areas(automatic_masks(model, grey((40, 40)), settings)) == expected
-    [mask] = automatic_masks(model, grey((40, 40)), AutomaticSettings(2, stability=0.5, min_area_px=0))
-    assert mask.stability == 0.75
-
-
-def test_of_two_boxes_that_overlap_enough_the_better_one_stays():
-    """Boxes of 10 x 10 and 10 x 8 within it: corners are pixel indices, so the overlap is 9 * 7 / (9 * 9) = 0.78."""
-    model = Scripted((block((40, 40), np.s_[:10], np.s_[:10]), 0.9), (block((40, 40), np.s_[:10], np.s_[:8]), 0.95))
-    for nms, expected in ((0.77, [80]), (0.79, [80, 100])):
-        settings = AutomaticSettings(2, nms=nms, min_area_px=0)
-        assert areas(automatic_masks(model, grey((40, 40)), settings)) == expected
-
-
-def test_masks_of_nearly_the_whole_slice_are_dropped_and_suppress_nothing():
-    """1520 of 1600 pixels are 95 %; of the rest one mask overlaps the large one's box by more than 0.7."""
-    size_hw = (40, 40)
-    large = block(size_hw, np.s_[:38], np.s_[:])
-    model = Scripted((large, 1.0), (block(size_hw, np.s_[:37], np.s_[:]), 0.9))
-    assert areas(automatic_masks(model, grey(size_hw), AutomaticSettings(2, min_area_px=0))) == [1480]
-    keep_large = AutomaticSettings(2, min_area_px=0, max_share=1)
-    assert areas(automatic_masks(model, grey(size_hw), keep_large)) == [1520]
-    whole = Scripted((np.full(size_hw, 5.0), 1.0))
-    assert areas(automatic_masks(whole, grey(size_hw), keep_large)) == [1600]
-
-
-def test_small_holes_are_filled_and_small_islands_dropped():
-    mask = np.zeros((60, 60), bool)
-    mask[10:50, 10:50] = True
-    mask[20:23, 20:23] = False  # 9 pixels
-    mask[30:35, 30:32] = False  # 10 pixels
-    mask[0:3, 0:3] = mask[55:60, 0:2] = True  # 9 and 10 pixels
-    expected = mask.copy()
-    expected[20:23, 20:23], expected[0:3, 0:3] = True, False
-    assert np.array_equal(without_small_parts(mask, 10), expected)
-    assert np.array_equal(without_small_parts(mask, 0), mask)
-
-
-def test_parts_that_touch_at_a_corner_are_one():
-    mask = np.zeros((20, 20), bool)
-    mask[2:5, 2:5] = mask[5:8, 5:8] = True  # 9 pixels each
-    assert np.array_equal(without_small_parts(mask, 18), mask)
-    assert not without_small_parts(mask, 19).any()
-
-
-def test_masks_of_small_parts_only_are_dropped():
-    model = Scripted((block((60, 60), np.s_[:9], np.s_[:11]), 1.0), (block((60, 60), np.s_[30:40], np.s_[:10]), 1.0))
-    assert areas(automatic_masks(model, grey((60, 60)), AutomaticSettings(2))) == [100]
-
-
-def test_empty_masks_are_dropped_whatever_is_kept():
-    model = Scripted((np.full((40, 40), -5.0), 1.0))
-    assert automatic_masks(model, grey((40, 40)), EVERYTHING) == []
-
-
-def test_the_grid_of_points_is_centred_and_stays_inside_tiny_slices():
-    asked = []
-    model = BrightThings()
-    decode = model.decode_points
-    model.decode_points = lambda embedding, points_xy: asked.append(points_xy) or decode(embedding, points_xy)
-    automatic_masks(model, grey((40, 80)), AutomaticSettings(points_per_side=2))
-    assert asked[0].tolist() == [[20, 10], [60, 10], [20, 30], [60, 30]]
-    automatic_masks(load_model(device="cpu"), grey((3, 2)), AutomaticSettings(points_per_side=8))
-
-
-def test_only_sure_masks_are_drawn_at_full_size_and_few_at_a_time(monkeypatch):
-    size_hw = (32, 64)
-    model = Scripted((block(size_hw, np.s_[:20], np.s_[:20]), 0.9), (block(size_hw, np.s_[:], np.s_[30:]), 0.1))
-    monkeypatch.setattr(generator, "_FRAME_PIXELS", 1)
-    monkeypatch.setattr(generator, "_PIXELS_AT_ONCE", 3 * 32 * 64)
-    automatic_masks(model, grey(size_hw), AutomaticSettings(points_per_side=8, iou=0.5))
-    assert sum(model.drawn_at_once) == 64
-    assert max(model.drawn_at_once) == 3
-
-
-def test_progress_counts_the_points_of_all_crops():
-    seen = []
-    settings = AutomaticSettings(points_per_side=10, crop_layers=1)
-    automatic_masks(BrightThings(), grey((64, 64)), settings, progress=lambda *step: seen.append(step))
-    assert seen == [(done, 500) for crop in range(5) for done in (100 * crop + 64, 100 * crop + 100)]
 
 
 # ---- masks and settings
@@ -473,98 +320,3 @@ def test_lung_compact_finds_the_lungs_of_a_real_chest_xray(compact, shared_data)
         for folder in ("images", "masks")
     )
     assert best_dice(automatic_masks(compact, to_grey(image, "XRAY")), reference > 0) > 0.96
-
-
-# ---- the command
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    picture, _ = chest_xray(chest_ct(seed=0), (128, 128))
-    sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / "frontal.png"))
-    phantom = chest_ct(seed=1, size_kji=(12, 96, 96), spacing_mm=(26.0, 4.0, 4.0))
-    image = sitk.GetImageFromArray(phantom.hu_kji)
-    image.SetSpacing((4, 4, 26))
-    sitk.WriteImage(image, str(folder / "chest.nii.gz"))
-    return folder
-
-
-def run(*arguments: object) -> int:
-    return main(["automatic", *(str(argument) for argument in arguments)])
-
-
-def test_a_picture_gives_a_labelmap_a_table_and_an_overlay(images, tmp_path, capsys):
-    assert run(images / "frontal.png", "-o", tmp_path) == 0
-    files = {"frontal_masks.png", "frontal_masks.csv", "frontal_masks_overlay.png"}
-    assert {path.name for path in tmp_path.iterdir()} == files
-    image = sitk.ReadImage(str(tmp_path / "frontal_masks.png"))
-    table = pd.read_csv(tmp_path / "frontal_masks.csv")
-    assert image.GetPixelID() == sitk.sitkUInt16
-    numbers, counts = np.unique(sitk.GetArrayFromImage(image), return_counts=True)
-    shown = table[table["visible_px"] > 0]
-    assert numbers.tolist() == [0, *shown["mask"]]
-    assert counts[1:].tolist() == shown["visible_px"].tolist()
-    assert table["area_px"].is_monotonic_decreasing
-    assert f"{len(table)} masks in the slice" in capsys.readouterr().out
-    assert (tmp_path / "frontal_masks_overlay.png").stat().st_size > 10_000
-
-
-def test_the_middle_slice_of_a_volume_is_taken_or_the_one_that_is_asked_for(images, tmp_path, capsys):
-    original = sitk.ReadImage(str(images / "chest.nii.gz"))
-    for options, expected in (([], 6), (["--slice", 5], 5)):
-        assert run(images / "chest.nii.gz", "-o", tmp_path, "--overwrite", "--min-area", 20, *options) == 0
-        labelmap = sitk.ReadImage(str(tmp_path / "chest_masks.nrrd"))
-        assert labelmap.GetSize() == original.GetSize()
-        assert np.allclose(labelmap.GetSpacing(), original.GetSpacing())
-        assert np.flatnonzero(sitk.GetArrayFromImage(labelmap).any(axis=(1, 2))).tolist() == [expected]
-        assert f"in slice {expected}" in capsys.readouterr().out
-
-
-def test_all_slices_of_a_volume_are_taken(images, tmp_path, capsys):
-    assert run(images / "chest.nii.gz", "-o", tmp_path, "--slice", "all", "--points-per-side", 4) == 0
-    table = pd.read_csv(tmp_path / "chest_masks.csv")
-    assert table["slice"].nunique() > 4
-    assert table["mask"].tolist() == list(range(1, len(table) + 1))
-    assert "masks in 12 slices" in capsys.readouterr().out
-
-
-def test_no_mask_is_a_result_too(images, tmp_path, capsys):
-    assert run(images / "frontal.png", "-o", tmp_path, "--iou", 1) == 0
-    assert "frontal: no masks in the slice" in capsys.readouterr().out
-    assert not sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "frontal_masks.png"))).any()
-    assert len(pd.read_csv(tmp_path / "frontal_masks.csv")) == 0
-    assert (tmp_path / "frontal_masks_overlay.png").is_file()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--slice", "12"], "has no slice 12; give one from 0 to 11"),
-        (["--iou", "2"], "iou 2.0 is not possible"),
-        (["--points-per-side", "0"], "points_per_side 0 is not possible"),
-        (["--model", "medsam-vit-b"], "medsam-vit-b accepts boxes only"),
-        (["--model", "lung-huge"], "no model 'lung-huge'"),
-        (["--window", "sharp"], "Window 'sharp' is unknown"),
-        (["--weights", "nothing.pth"], "no weights at nothing.pth"),
-    ],
-)
-def test_wrong_arguments_are_explained_and_write_nothing(images, tmp_path, capsys, arguments, message):
-    assert run(images / "chest.nii.gz", "-o", tmp_path / "out", *arguments) == 2
-    error = capsys.readouterr().err
-    assert message in error and "Traceback" not in error
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_slice_that_is_no_number_is_refused(images, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run(images / "chest.nii.gz", "-o", tmp_path / "out", "--slice", "top")
-    assert stopped.value.code == 2
-    assert "'top' is no slice; give a whole number from 0 on, or 'all'" in capsys.readouterr().err
-
-
-def test_results_that_exist_are_kept_unless_told_otherwise(images, tmp_path, capsys):
-    (tmp_path / "frontal_masks.csv").write_text("mine")
-    assert run(images / "frontal.png", "-o", tmp_path) == 2
-    assert "exists already; add --overwrite" in capsys.readouterr().err
-    assert (tmp_path / "frontal_masks.csv").read_text() == "mine"

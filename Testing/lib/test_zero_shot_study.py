@@ -1,9 +1,6 @@
-"""The zero-shot study: its statistics against the authors' own results, its cases, what it refuses, how it goes on."""
+"""The zero-shot study: its cases, what it refuses, how it goes on, its report."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,11 +8,12 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from cohorts import DarkIsLung, use_dark_is_lung
 from test_sam import tiny_sam
+from test_seen_images import montgomery
 
 from SAMLungSegLib.batch.journal import Journal
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.errors import IntensityError, ModelError, PromptError, VolumeError
+from SAMLungSegLib.errors import IntensityError, PromptError, VolumeError
 from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models.medsam import MedSamModel
 from SAMLungSegLib.models.sam import SamModel
@@ -23,11 +21,8 @@ from SAMLungSegLib.prompts.reference import ABLATION_STEPS, algorithm_1
 from SAMLungSegLib.replay import ModelChoice
 from SAMLungSegLib.studies import zero_shot
 from SAMLungSegLib.studies.answers import with_more_negatives
-from SAMLungSegLib.studies.cases import Greys, StudyCase, study_cases
-from SAMLungSegLib.studies.leakage import check_unseen, seen_images, without_seen
-from SAMLungSegLib.studies.published import ZERO_SHOT_TABLE_1, ZERO_SHOT_VOLUME_MEANS
+from SAMLungSegLib.studies.cases import Greys, study_cases
 from SAMLungSegLib.studies.report import Picture, Table, write_study_report
-from SAMLungSegLib.studies.statistics import slice_statistics, volume_mean_statistics, volume_table
 from SAMLungSegLib.studies.zero_shot import ZeroShotSettings, run_zero_shot
 from SAMLungSegLib.training.data import split_of
 
@@ -95,68 +90,6 @@ def data(tmp_path):
     write_set(tmp_path / "data" / "cxr_one", ["a", "b", "c"])
     write_volume(tmp_path / "data" / "ct_two")
     return tmp_path / "data"
-
-
-# statistics
-
-
-@pytest.fixture
-def authors(shared_data):
-    table = pd.read_csv(shared_data / "reference" / "zero_shot_ct_per_slice.csv").rename(columns={"image": "volume"})
-    subset = np.where(table["volume"].str.contains("coronacases"), "coronacases", "radiopaedia")
-    return table.assign(empty=table["dice"].isna(), subset=subset)
-
-
-def test_the_papers_table_1_is_recomputed_from_the_authors_slices(authors):
-    """To all printed digits but two, which the authors' own table of slices does not give: the standard deviation of
-    Jaccard is 12.26 there (12.2624; printed: 12.25) and the mean of Dice 94.94 (94.9448; printed: 94.95)."""
-    ours = slice_statistics(authors).iloc[0]
-    row = "lung CT (COVID-19, 20 volumes)"
-    printed = {name: ZERO_SHOT_TABLE_1.value(row, name) for name in ZERO_SHOT_TABLE_1.columns[1:]}
-    assert len(authors) == 3520
-    assert {name: round(float(ours[name]), 2) for name in printed} == printed | {
-        "Jaccard SD [%]": 12.26,
-        "Dice mean [%]": 94.94,
-    }
-
-
-def test_the_papers_means_over_volumes_are_recomputed(authors):
-    """The mean of Jaccard over volumes is 89.87 by the authors' tables; the text says 89.97."""
-    ours = volume_mean_statistics(authors).iloc[0]
-    printed = {
-        name: ZERO_SHOT_VOLUME_MEANS.value("lung CT (COVID-19)", name) for name in ZERO_SHOT_VOLUME_MEANS.columns[1:]
-    }
-    assert printed["Dice mean [%]"] == 93.69
-    assert {name: round(float(ours[name]), 2) for name in printed} == printed | {"Jaccard mean [%]": 89.87}
-
-
-def test_the_table_of_volumes_is_the_authors_own(authors, shared_data):
-    theirs = pd.read_csv(shared_data / "reference" / "zero_shot_ct_per_volume.csv").set_index("image").sort_index()
-    ours = volume_table(authors).set_index("volume").sort_index()
-    assert (ours["slices"] == theirs["slices"]).all()
-    names = {"mean": "avg", "sd": "std", "min": "min", "max": "max"}
-    for metric in ("jaccard", "dice"):
-        for our_name, their_name in names.items():
-            np.testing.assert_allclose(ours[f"{metric}_{our_name}"], theirs[f"{metric}_{their_name}"], rtol=1e-9)
-
-
-def test_statistics_are_pooled_over_slices_or_over_volumes():
-    table = pd.DataFrame(
-        {
-            "subset": ["s"] * 5,
-            "volume": ["a", "a", "a", "b", "b"],
-            "empty": [False, False, False, False, True],
-            "jaccard": [0.2, 0.4, 0.6, 0.9, np.nan],
-            "dice": [0.1, 0.3, 0.5, 0.7, np.nan],
-        }
-    )
-    pooled, means = slice_statistics(table).iloc[0], volume_mean_statistics(table).iloc[0]
-    assert pooled["slices"] == 4
-    assert pooled["Dice mean [%]"] == pytest.approx(40)
-    assert pooled["Dice SD [%]"] == pytest.approx(100 * np.sqrt((0.09 + 0.01 + 0.01 + 0.09) / 3))
-    assert means["images"] == 2
-    assert means["Dice mean [%]"] == pytest.approx(50)  # of 0.3 and 0.7
-    assert means["Dice SD within [%]"] == pytest.approx(20)  # of a alone: b has one slice
 
 
 # cases
@@ -233,75 +166,6 @@ def test_what_is_no_data_is_refused(tmp_path):
     (tmp_path / "set" / "masks" / "b.png").unlink()
     with pytest.raises(VolumeError, match=r"image .*b\.png"):
         study_cases(tmp_path / "set")
-
-
-# what the model has seen
-
-
-def case_of(subset, name):
-    return StudyCase(subset, name, Path(f"{name}.png"), Path(f"{name}.png"))
-
-
-def card_beside(path, **card):
-    path.with_suffix(".json").write_text(json.dumps(card), encoding="utf-8")
-    return path
-
-
-def montgomery():
-    """One name of the part that lung-compact learns from, and one of the part kept for tests."""
-    names = [f"MCUCXR_{number:04d}_0" for number in range(1, 60)]
-    return tuple(next(name for name in names if split_of(name) == split) for split in ("train", "validation", "test"))
-
-
-def test_the_bundled_model_has_seen_what_it_was_trained_and_validated_on():
-    seen = seen_images("lung-compact")
-    train, validation, test = (case_of("cxr_montgomery", name) for name in montgomery())
-    assert seen.is_known
-    assert (seen.include(train), seen.include(validation), seen.include(test)) == (True, True, False)
-    assert seen.include(case_of("renamed", train.name)), "the set is known by the names of its files"
-    assert seen.include(case_of("ct_ricord_dicom", "anything")), "no part of it was kept for tests"
-    assert not seen.include(case_of("of_my_own", "patient1"))
-    assert without_seen([train, validation, test], seen) == [test]
-    with pytest.raises(ModelError, match="has learned from 2 of the images, of cxr_montgomery"):
-        check_unseen([train, validation, test], seen)
-    with pytest.raises(ModelError, match="held_out_sets"):
-        without_seen([train], seen)
-
-
-def test_weights_that_held_a_set_out_may_be_tested_on_all_of_it_and_on_no_other(tmp_path):
-    weights = tmp_path / "variant.safetensors"
-    rows = [{"set": name} for name in ("cxr_montgomery", "cxr_shenzhen")]
-    card_beside(weights, data=rows, held_out_sets=["cxr_montgomery"])
-    seen = seen_images("lung-compact", weights)
-    assert not any(seen.include(case_of("cxr_montgomery", name)) for name in montgomery())
-    shenzhen = [f"CHNCXR_{number:04d}_0" for number in range(1, 60)]
-    assert {split_of(name) for name in shenzhen} == {"train", "validation", "test"}
-    assert all(seen.include(case_of("cxr_shenzhen", name)) for name in shenzhen), "the test part was learned, too"
-
-
-def test_a_card_may_name_images_and_the_card_of_its_base_counts(tmp_path):
-    weights = tmp_path / "tuned.safetensors"
-    train, _, test = (case_of("cxr_montgomery", name) for name in montgomery())
-    images = {"training": ["p1"], "validation": ["p2"], "held_out": ["p3"]}
-    card_beside(weights, images=images, base="lung-compact")
-    seen = seen_images("lung-compact", weights)
-    assert [seen.include(case_of("mine", name)) for name in ("p1", "p2", "p3")] == [True, True, False]
-    assert (seen.include(train), seen.include(test)) == (True, False)
-    card_beside(weights, images=images, base="lung-compact", base_sha256="0" * 64, base_file="own.safetensors")
-    assert not seen_images("lung-compact", weights).is_known, "nothing is known about that base"
-    card_beside(tmp_path / "own.safetensors", data=[{"set": "cxr_montgomery"}], held_out_sets=["ct_kmader"])
-    seen = seen_images("lung-compact", weights)
-    assert seen.is_known
-    assert seen.include(test)
-
-
-def test_weights_without_a_card_are_known_to_be_unknown(tmp_path):
-    assert not seen_images("lung-compact", tmp_path / "plain.safetensors").is_known
-    assert not seen_images("sam-vit-l").is_known
-    broken = tmp_path / "broken.safetensors"
-    broken.with_suffix(".json").write_text("{", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"broken\.json"):
-        seen_images("lung-compact", broken)
 
 
 # the study
