@@ -90,24 +90,6 @@ STRENGTHS = {
         noise_sd=0.04,
         holes=0.07,
     ),
-    "light": Strength(
-        window=0.3,
-        affine=0.8,
-        rotation=0.08,
-        shear=0.03,
-        shift=10,
-        scale=0.08,
-        bend=0.05,
-        consolidation=0.20,
-        air=0.05,
-        contrast=0.2,
-        gamma=(0.85, 1.2),
-        style=0.05,
-        blur=0.03,
-        noise=0.05,
-        noise_sd=0.02,
-        holes=0.02,
-    ),
 }
 
 
@@ -346,8 +328,7 @@ def training_transforms(strength: str = "strong") -> Compose:
     """All random changes, in order.
 
     Args:
-        strength: one of `STRENGTHS`; 'mild' towards the end of a training, when borders are to become exact, 'light' at
-            the very end, when they take the manner of each set's readers.
+        strength: one of `STRENGTHS`; 'mild' for the end of a training, when borders are to become exact.
     """
     both, much = ["image", "label"], STRENGTHS[strength]
     return Compose(
