@@ -111,6 +111,11 @@ class RandomWindow(RandomizableTransform, MapTransform):
         return {**data, "image": ((data["image"] - low) / width).clip(0, 1)}
 
 
+def _ripple(random: np.random.RandomState, size_hw: tuple[int, int]) -> np.ndarray:
+    """Smooth noise around 0 with an SD of 0.4, to make lines wavy and blobs ragged."""
+    return ndimage.gaussian_filter(random.standard_normal(size_hw).astype(np.float32), 4) * 6
+
+
 class RandomConsolidation(RandomizableTransform, MapTransform):
     """Denser lung painted inside the lungs; the label stays lung, as a radiologist would draw it.
 
@@ -128,7 +133,7 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
         self.randomize(None)
         if not self._do_transform or lung.sum() < 500:
             return data
-        ripple = ndimage.gaussian_filter(self.R.standard_normal(lung.shape).astype(np.float32), 4) * 6
+        ripple = _ripple(self.R, lung.shape)
         is_ct = data["modality"] == "CT"
         if self.R.uniform() < 0.5:
             one = np.asarray(data["label"][self.R.randint(2)])
@@ -183,7 +188,7 @@ class RandomAir(RandomizableTransform, MapTransform):
             return data
         image = np.asarray(data["image"][0])
         outside = ndimage.distance_transform_edt(~lungs.any(0)) - 4
-        ripple = ndimage.gaussian_filter(self.R.standard_normal(image.shape).astype(np.float32), 4) * 6
+        ripple = _ripple(self.R, image.shape)
         share = [self._grey_air, self._beyond_a_line, self._bubble][self.R.randint(3)](image, lungs, outside, ripple)
         like_lung = np.quantile(image[lungs.any(0)], self.R.uniform(0.05, 0.6))
         level = like_lung if self.R.uniform() < 0.6 else self.R.uniform(0, 0.9)
@@ -194,7 +199,7 @@ class RandomAir(RandomizableTransform, MapTransform):
 
     def _grey_air(self, image: np.ndarray, lungs: np.ndarray, outside: np.ndarray, _: np.ndarray) -> np.ndarray:
         dark = (image < np.quantile(image[lungs.any(0)], 0.2)) & (outside > 0)
-        pieces, _ = ndimage.label(np.pad(dark, 1, constant_values=True))
+        pieces = ndimage.label(np.pad(dark, 1, constant_values=True))[0]
         return (pieces == pieces[0, 0])[1:-1, 1:-1]
 
     def _beyond_a_line(
