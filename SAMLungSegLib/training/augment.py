@@ -116,6 +116,12 @@ def _ripple(random: np.random.RandomState, size_hw: tuple[int, int]) -> np.ndarr
     return ndimage.gaussian_filter(random.standard_normal(size_hw).astype(np.float32), 4) * 6
 
 
+def _depth(angle: float, waves: np.ndarray) -> np.ndarray:
+    """How far each pixel lies along a direction, which is down in the image at angle 0; `waves` are added."""
+    rows, columns = np.indices(waves.shape, dtype=np.float32)
+    return rows * np.cos(angle) + columns * np.sin(angle) + waves
+
+
 class RandomConsolidation(RandomizableTransform, MapTransform):
     """Denser lung painted inside the lungs; the label stays lung, as a radiologist would draw it.
 
@@ -149,9 +155,8 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
 
     def _beyond_a_line(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
         """1 beyond, 0 before a line that cuts off a tenth to a half of one lung, mostly its lower part in the image."""
-        rows, columns = np.indices(lung.shape, dtype=np.float32)
         angle = self.R.normal(0, 0.6) if self.R.uniform() < 0.8 else self.R.uniform(0, 2 * np.pi)
-        depth = rows * np.cos(angle) + columns * np.sin(angle) + self.R.uniform(0, 8) * ripple
+        depth = _depth(angle, self.R.uniform(0, 8) * ripple)
         inside = lung > 0.5
         if not inside.any():
             return np.zeros_like(lung)
@@ -187,37 +192,41 @@ class RandomAir(RandomizableTransform, MapTransform):
         if not self._do_transform or data["modality"] != "XRAY" or not lungs.any():
             return data
         image = np.asarray(data["image"][0])
-        outside = ndimage.distance_transform_edt(~lungs.any(0)) - 4
+        lung = lungs.any(0)
+        is_clear = ndimage.distance_transform_edt(~lung) > 4
         ripple = _ripple(self.R, image.shape)
-        share = [self._grey_air, self._beyond_a_line, self._bubble][self.R.randint(3)](image, lungs, outside, ripple)
-        like_lung = np.quantile(image[lungs.any(0)], self.R.uniform(0.05, 0.6))
+        kind = self.R.randint(3)
+        if kind == 0:
+            share = self._air_around(image, lung, is_clear)
+        elif kind == 1:
+            share = self._beyond_a_line(lung, ripple)
+        else:
+            share = self._bubble(lungs, ripple)
+        like_lung = np.quantile(image[lung], self.R.uniform(0.05, 0.6))
         level = like_lung if self.R.uniform() < 0.6 else self.R.uniform(0, 0.9)
         texture = 0.1 * (image - image.mean()) + self.R.uniform(0, 0.02) * self.R.standard_normal(image.shape)
-        share = ndimage.gaussian_filter(share.astype(np.float32), self.R.uniform(0.5, 2)) * (outside > 0)
+        share = ndimage.gaussian_filter(share.astype(np.float32), self.R.uniform(0.5, 2)) * is_clear
         change = share * (level + texture - image)
         return {**data, "image": data["image"] + torch.from_numpy(change.astype(np.float32))}
 
-    def _grey_air(self, image: np.ndarray, lungs: np.ndarray, outside: np.ndarray, _: np.ndarray) -> np.ndarray:
-        dark = (image < np.quantile(image[lungs.any(0)], 0.2)) & (outside > 0)
+    def _air_around(self, image: np.ndarray, lung: np.ndarray, is_clear: np.ndarray) -> np.ndarray:
+        dark = (image < np.quantile(image[lung], 0.2)) & is_clear
         pieces = ndimage.label(np.pad(dark, 1, constant_values=True))[0]
         return (pieces == pieces[0, 0])[1:-1, 1:-1]
 
-    def _beyond_a_line(
-        self, image: np.ndarray, lungs: np.ndarray, outside: np.ndarray, ripple: np.ndarray
-    ) -> np.ndarray:
-        rows, columns = np.indices(image.shape, dtype=np.float32)
+    def _beyond_a_line(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
         angle = self.R.randint(4) * np.pi / 2 + self.R.uniform(0.15, 0.35) * np.pi  # to a corner of the image
-        depth = rows * np.cos(angle) + columns * np.sin(angle) + self.R.uniform(0, 4) * ripple
-        nearest, corner = depth[lungs.any(0)].max(), depth.max()
+        depth = _depth(angle, self.R.uniform(0, 4) * ripple)
+        nearest, corner = depth[lung].max(), depth.max()
         line = nearest + self.R.uniform(0.05, 0.8) * (corner - nearest)
         return (depth > line) & (depth < line + self.R.uniform(10, 120))
 
-    def _bubble(self, image: np.ndarray, lungs: np.ndarray, outside: np.ndarray, ripple: np.ndarray) -> np.ndarray:
+    def _bubble(self, lungs: np.ndarray, ripple: np.ndarray) -> np.ndarray:
         sides = [side for side in lungs if side.any()]
         lung_rows, lung_columns = np.nonzero(sides[self.R.randint(len(sides))])
         middle = (lung_rows.max() + self.R.uniform(-10, 40), self.R.uniform(lung_columns.min(), lung_columns.max()))
         radii = self.R.uniform(5, 28, 2)
-        rows, columns = np.indices(image.shape, dtype=np.float32)
+        rows, columns = np.indices(ripple.shape, dtype=np.float32)
         bubble = np.hypot((rows - middle[0]) / radii[0], (columns - middle[1]) / radii[1]) < 1 + 0.3 * ripple
         fluid_level = middle[0] + self.R.uniform(-0.3, 1) * radii[0]
         return bubble & (rows < fluid_level) if self.R.uniform() < 0.3 else bubble

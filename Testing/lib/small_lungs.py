@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from SAMLungSegLib.evaluation import (
-    Evaluation,
-    evaluate,
-)
+from SAMLungSegLib.evaluation import Evaluation, evaluate
 from SAMLungSegLib.volume import Volume
 
 SPACING_MM = (4.0, 1.0, 2.0)

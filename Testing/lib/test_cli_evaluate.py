@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from small_lungs import lungs
 
 from SAMLungSegLib.cli import main
 
@@ -23,13 +24,6 @@ def write(path: Path, array_kji: np.ndarray, origin: tuple[float, float, float] 
     image.SetOrigin(origin)
     sitk.WriteImage(image, str(path))
     return path
-
-
-def lungs() -> np.ndarray:
-    labelmap = np.zeros((5, 8, 10), np.uint8)
-    labelmap[1:4, 2:6, 1:4] = 1
-    labelmap[2:4, 2:6, 6:9] = 2
-    return labelmap
 
 
 def hounsfield() -> np.ndarray:
