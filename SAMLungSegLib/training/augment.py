@@ -6,7 +6,7 @@ it; `label` float32 (3, H, W), shares of right lung, left lung and unknown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ from monai.transforms import (
     RandGaussianSmoothd,
     RandGridDistortiond,
     RandHistogramShiftd,
+    Randomizable,
     RandomizableTransform,
+    Transform,
 )
-from scipy import ndimage
-from skimage.draw import bezier_curve, disk, polygon
+
+from SAMLungSegLib.training.painting import RandomAir, RandomConsolidation, RandomDevices, RandomEffusion
 
 LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0
 
@@ -43,6 +45,7 @@ class Strength:
     scale: float
     bend: float
     consolidation: float
+    effusion: float
     air: float
     contrast: float
     gamma: tuple[float, float]
@@ -51,45 +54,73 @@ class Strength:
     noise: float
     noise_sd: float
     holes: float
+    turn: float
 
 
+STRONG = Strength(
+    window=1.0,
+    affine=0.9,
+    rotation=0.25,
+    shear=0.10,
+    shift=24,
+    scale=0.25,
+    bend=0.25,
+    consolidation=0.45,
+    effusion=0.20,
+    air=0.35,
+    contrast=0.6,
+    gamma=(0.6, 1.7),
+    style=0.25,
+    blur=0.15,
+    noise=0.30,
+    noise_sd=0.06,
+    holes=0.15,
+    turn=0.07,
+)
+MILD = Strength(
+    window=0.7,
+    affine=0.8,
+    rotation=0.14,
+    shear=0.06,
+    shift=14,
+    scale=0.15,
+    bend=0.10,
+    consolidation=0.25,
+    effusion=0.20,
+    air=0.20,
+    contrast=0.5,
+    gamma=(0.7, 1.5),
+    style=0.15,
+    blur=0.07,
+    noise=0.15,
+    noise_sd=0.04,
+    holes=0.07,
+    turn=0.07,
+)
+LIGHT = Strength(
+    window=0.3,
+    affine=0.8,
+    rotation=0.10,
+    shear=0.03,
+    shift=10,
+    scale=0.10,
+    bend=0.05,
+    consolidation=0.30,
+    effusion=0.0,
+    air=0.08,
+    contrast=0.2,
+    gamma=(0.85, 1.2),
+    style=0.05,
+    blur=0.03,
+    noise=0.05,
+    noise_sd=0.02,
+    holes=0.03,
+    turn=0.10,
+)
 STRENGTHS = {
-    "strong": Strength(
-        window=1.0,
-        affine=0.9,
-        rotation=0.25,
-        shear=0.10,
-        shift=24,
-        scale=0.25,
-        bend=0.25,
-        consolidation=0.45,
-        air=0.35,
-        contrast=0.6,
-        gamma=(0.6, 1.7),
-        style=0.25,
-        blur=0.15,
-        noise=0.30,
-        noise_sd=0.06,
-        holes=0.15,
-    ),
-    "mild": Strength(
-        window=0.7,
-        affine=0.8,
-        rotation=0.14,
-        shear=0.06,
-        shift=14,
-        scale=0.15,
-        bend=0.10,
-        consolidation=0.25,
-        air=0.20,
-        contrast=0.5,
-        gamma=(0.7, 1.5),
-        style=0.15,
-        blur=0.07,
-        noise=0.15,
-        noise_sd=0.04,
-        holes=0.07,
-    ),
+    "strong": {"CT": STRONG, "XRAY": STRONG},
+    "mild": {"CT": MILD, "XRAY": MILD},
+    "light": {"CT": replace(MILD, consolidation=0.18, style=0.0), "XRAY": LIGHT},
 }
 
 
@@ -109,127 +140,6 @@ class RandomWindow(RandomizableTransform, MapTransform):
         else:
             low, width = 20 * change[0], 255 + 40 * change[1]
         return {**data, "image": ((data["image"] - low) / width).clip(0, 1)}
-
-
-def _ripple(random: np.random.RandomState, size_hw: tuple[int, int]) -> np.ndarray:
-    """Smooth noise around 0 with an SD of 0.4, to make lines wavy and blobs ragged."""
-    return ndimage.gaussian_filter(random.standard_normal(size_hw).astype(np.float32), 4) * 6
-
-
-def _depth(angle: float, waves: np.ndarray) -> np.ndarray:
-    """How far each pixel lies along a direction, which is down in the image at angle 0; `waves` are added."""
-    rows, columns = np.indices(waves.shape, dtype=np.float32)
-    return rows * np.cos(angle) + columns * np.sin(angle) + waves
-
-
-class RandomConsolidation(RandomizableTransform, MapTransform):
-    """Denser lung painted inside the lungs; the label stays lung, as a radiologist would draw it.
-
-    Either soft blobs of any density, or all of one lung that lies beyond a wavy line, mostly its dependent part, as
-    dense as tissue: then only the shape of the chest tells where the lung ends. On X-rays this hides the borders of
-    heart and diaphragm as well.
-    """
-
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image"])
-
-    def __call__(self, data: dict) -> dict:
-        lung = np.asarray(data["label"][:2].sum(0))
-        self.randomize(None)
-        if not self._do_transform or lung.sum() < 500:
-            return data
-        ripple = _ripple(self.R, lung.shape)
-        is_ct = data["modality"] == "CT"
-        if self.R.uniform() < 0.5:
-            one = np.asarray(data["label"][self.R.randint(2)])
-            reach = one if is_ct else ndimage.gaussian_filter(ndimage.grey_dilation(one, self.R.randint(3, 16)), 1.5)
-            share = self._beyond_a_line(one, ripple) * reach * self.R.uniform(0.8, 1.0)
-            density = self.R.uniform(0.86, 0.97) if is_ct else self.R.uniform(0.7, 0.97)
-        else:
-            share = self._blobs(lung, ripple) * self.R.uniform(0.4, 1.0)
-            density = self.R.uniform(0.7, 0.97) if is_ct else self.R.uniform(0.5, 0.85)
-        dense = torch.from_numpy((density + 0.02 * self.R.standard_normal(lung.shape)).astype(np.float32))
-        image = data["image"]
-        return {**data, "image": image + torch.from_numpy(share.astype(np.float32)) * (dense - image).clip(min=0)}
-
-    def _beyond_a_line(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
-        """1 beyond, 0 before a line that cuts off a tenth to a half of one lung, mostly its lower part in the image."""
-        angle = self.R.normal(0, 0.6) if self.R.uniform() < 0.8 else self.R.uniform(0, 2 * np.pi)
-        depth = _depth(angle, self.R.uniform(0, 8) * ripple)
-        inside = lung > 0.5
-        if not inside.any():
-            return np.zeros_like(lung)
-        line = np.quantile(depth[inside], 1 - self.R.uniform(0.1, 0.5))
-        return 1 / (1 + np.exp(np.clip(line - depth, -20, 20)))
-
-    def _blobs(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
-        blobs = np.zeros(lung.shape, np.float32)
-        rows, columns = np.nonzero(lung > 0.5)
-        grid_rows, grid_columns = np.indices(lung.shape, dtype=np.float32)
-        for _ in range(self.R.randint(1, 4)):
-            at = self.R.randint(len(rows))
-            radii = self.R.uniform(6, 40, 2)
-            distance = ((grid_rows - rows[at]) / radii[0]) ** 2 + ((grid_columns - columns[at]) / radii[1]) ** 2
-            blobs = np.maximum(blobs, 1 / (1 + np.exp(8 * (np.sqrt(distance) - 1 + 0.3 * ripple))))
-        return blobs * lung
-
-
-class RandomAir(RandomizableTransform, MapTransform):
-    """Air outside the lungs of an X-ray, as dark as a lung or of any other grey; the label stays as it is.
-
-    Beside the body the air that is there changes its grey, or more of it is painted beyond a wavy line that does not
-    reach the lungs, as between chest and arm; below a lung comes a bubble, as in the stomach or the colon.
-    """
-
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image"])
-
-    def __call__(self, data: dict) -> dict:
-        lungs = np.asarray(data["label"][:2]) > 0.5
-        self.randomize(None)
-        if not self._do_transform or data["modality"] != "XRAY" or not lungs.any():
-            return data
-        image = np.asarray(data["image"][0])
-        lung = lungs.any(0)
-        is_clear = ndimage.distance_transform_edt(~lung) > 4
-        ripple = _ripple(self.R, image.shape)
-        kind = self.R.randint(3)
-        if kind == 0:
-            share = self._air_around(image, lung, is_clear)
-        elif kind == 1:
-            share = self._beyond_a_line(lung, ripple)
-        else:
-            share = self._bubble(lungs, ripple)
-        like_lung = np.quantile(image[lung], self.R.uniform(0.05, 0.6))
-        level = like_lung if self.R.uniform() < 0.6 else self.R.uniform(0, 0.9)
-        texture = 0.1 * (image - image.mean()) + self.R.uniform(0, 0.02) * self.R.standard_normal(image.shape)
-        share = ndimage.gaussian_filter(share.astype(np.float32), self.R.uniform(0.5, 2)) * is_clear
-        change = share * (level + texture - image)
-        return {**data, "image": data["image"] + torch.from_numpy(change.astype(np.float32))}
-
-    def _air_around(self, image: np.ndarray, lung: np.ndarray, is_clear: np.ndarray) -> np.ndarray:
-        dark = (image < np.quantile(image[lung], 0.2)) & is_clear
-        pieces = ndimage.label(np.pad(dark, 1, constant_values=True))[0]
-        return (pieces == pieces[0, 0])[1:-1, 1:-1]
-
-    def _beyond_a_line(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
-        angle = self.R.randint(4) * np.pi / 2 + self.R.uniform(0.15, 0.35) * np.pi  # to a corner of the image
-        depth = _depth(angle, self.R.uniform(0, 4) * ripple)
-        nearest, corner = depth[lung].max(), depth.max()
-        line = nearest + self.R.uniform(0.05, 0.8) * (corner - nearest)
-        return (depth > line) & (depth < line + self.R.uniform(10, 120))
-
-    def _bubble(self, lungs: np.ndarray, ripple: np.ndarray) -> np.ndarray:
-        sides = [side for side in lungs if side.any()]
-        lung_rows, lung_columns = np.nonzero(sides[self.R.randint(len(sides))])
-        middle = (lung_rows.max() + self.R.uniform(-10, 40), self.R.uniform(lung_columns.min(), lung_columns.max()))
-        radii = self.R.uniform(5, 28, 2)
-        rows, columns = np.indices(ripple.shape, dtype=np.float32)
-        bubble = np.hypot((rows - middle[0]) / radii[0], (columns - middle[1]) / radii[1]) < 1 + 0.3 * ripple
-        fluid_level = middle[0] + self.R.uniform(-0.3, 1) * radii[0]
-        return bubble & (rows < fluid_level) if self.R.uniform() < 0.3 else bubble
 
 
 class RandomFlip(RandomizableTransform, MapTransform):
@@ -296,55 +206,34 @@ class RandomCollimation(RandomizableTransform, MapTransform):
         return {**data, "image": data["image"] * inside + border * (1 - inside), "label": data["label"] * inside}
 
 
-class RandomDevices(RandomizableTransform, MapTransform):
-    """Tubes, electrodes and a pacemaker's box painted over an X-ray, brighter than what lies below."""
+class ByModality(Randomizable, Transform):
+    """Changes of their own for CT and for X-rays."""
 
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image"])
+    def __init__(self, changes: dict[str, Compose]) -> None:
+        self.changes = changes
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> ByModality:
+        super().set_random_state(seed, state)
+        for changes in self.changes.values():
+            changes.set_random_state(self.R.randint(2**31))
+        return self
 
     def __call__(self, data: dict) -> dict:
-        self.randomize(None)
-        if not self._do_transform or data["modality"] != "XRAY":
-            return data
-        size_hw = tuple(data["image"].shape[-2:])
-        painted = np.zeros(size_hw, np.float32)
-        for _ in range(self.R.randint(1, 4)):
-            shape = [self._tube, self._electrode, self._box][self.R.choice(3, p=[0.5, 0.35, 0.15])](size_hw)
-            painted = np.maximum(painted, shape * np.float32(self.R.uniform(0.2, 0.6)))
-        painted = torch.from_numpy(ndimage.gaussian_filter(painted, 0.6))
-        return {**data, "image": (data["image"] + painted).clip(max=1)}
-
-    def _points(self, size_hw: tuple[int, int], count: int) -> np.ndarray:
-        return (self.R.uniform(0.1, 0.9, (count, 2)) * size_hw).astype(int)
-
-    def _tube(self, size_hw: tuple[int, int]) -> np.ndarray:
-        canvas = np.zeros(size_hw, bool)
-        first, bend, last = self._points(size_hw, 3)
-        canvas[bezier_curve(*first, *bend, *last, weight=1.0, shape=size_hw)] = True
-        return ndimage.binary_dilation(canvas, iterations=self.R.randint(1, 3))
-
-    def _electrode(self, size_hw: tuple[int, int]) -> np.ndarray:
-        canvas = self._tube(size_hw) if self.R.uniform() < 0.5 else np.zeros(size_hw, bool)
-        canvas[disk(self._points(size_hw, 1)[0], self.R.uniform(3, 7), shape=size_hw)] = True
-        return canvas
-
-    def _box(self, size_hw: tuple[int, int]) -> np.ndarray:
-        canvas = np.zeros(size_hw, bool)
-        middle, half, angle = self._points(size_hw, 1)[0], self.R.uniform(6, 16, 2), self.R.uniform(0, np.pi)
-        corners = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]) * half
-        turned = corners @ [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]] + middle
-        canvas[polygon(*turned.T, shape=size_hw)] = True
-        return canvas
+        return self.changes[data["modality"]](data)
 
 
-def training_transforms(strength: str = "strong") -> Compose:
+def training_transforms(strength: str = "strong") -> ByModality:
     """All random changes, in order.
 
     Args:
-        strength: one of `STRENGTHS`; 'mild' for the end of a training, when borders are to become exact.
+        strength: one of `STRENGTHS`; 'mild' towards the end of a training, when borders are to become exact, 'light' at
+            its very end: X-rays nearly as they are, so that borders take the manner of their readers.
     """
-    both, much = ["image", "label"], STRENGTHS[strength]
+    return ByModality({modality: _changes(much) for modality, much in STRENGTHS[strength].items()})
+
+
+def _changes(much: Strength) -> Compose:
+    both = ["image", "label"]
     return Compose(
         [
             RandomWindow(much.window),
@@ -363,6 +252,7 @@ def training_transforms(strength: str = "strong") -> Compose:
             ),
             RandGridDistortiond(both, prob=much.bend, num_cells=4, distort_limit=0.25, padding_mode="zeros"),
             RandomConsolidation(prob=much.consolidation),
+            RandomEffusion(prob=much.effusion),
             RandomAir(prob=much.air),
             RandomDevices(prob=0.15),
             RandHistogramShiftd("image", prob=much.style, num_control_points=(4, 8)),
@@ -374,7 +264,7 @@ def training_transforms(strength: str = "strong") -> Compose:
             RandCoarseDropoutd("image", prob=much.holes, holes=1, max_holes=4, spatial_size=8, max_spatial_size=40),
             RandomInvert(prob=0.05),
             RandomCollimation(prob=0.10),
-            RandomTurn(prob=0.07),
+            RandomTurn(prob=much.turn),
             # some of the above make tensors of their own kind out of everything; a batch needs all alike
             EnsureTyped([*both, "sides_known"], track_meta=False, allow_missing_keys=True),
         ]

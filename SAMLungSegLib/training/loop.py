@@ -124,7 +124,7 @@ class TrainingRun:
         self.sampler = PromptSampler(seed)
         # failures are what the predicted IoU learns from
         strength = config.phase(epoch).augmentation if epoch < config.epochs else "strong"
-        transforms = Compose([self._sample, *training_transforms(strength).transforms]).set_random_state(seed)
+        transforms = Compose([self._sample, training_transforms(strength)]).set_random_state(seed)
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         return DataLoader(

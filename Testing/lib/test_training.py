@@ -16,10 +16,7 @@ from SAMLungSegLib.models.compact import CompactNet
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export, pack, train, trained_network
 from SAMLungSegLib.training.augment import (
-    RandomAir,
     RandomCollimation,
-    RandomConsolidation,
-    RandomDevices,
     RandomFlip,
     RandomInvert,
     RandomTurn,
@@ -28,6 +25,7 @@ from SAMLungSegLib.training.augment import (
 )
 from SAMLungSegLib.training.data import is_trained_on, paired_examples, phantom_examples, sides_are_plausible, split_of
 from SAMLungSegLib.training.objective import iou_loss, segmentation_loss
+from SAMLungSegLib.training.painting import RandomAir, RandomConsolidation, RandomDevices, RandomEffusion
 from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
 
 TINY = TrainingConfig(
@@ -169,6 +167,18 @@ def test_a_white_lung_on_an_xray_hides_the_borders_around_it():
     assert 4 < sum(is_hidden) < 16
 
 
+def test_fluid_on_ct_is_white_and_no_longer_lung():
+    before = {**sample(), "image": torch.full((1, 64, 64), 0.1)}
+    for seed in range(10):
+        after = RandomEffusion(prob=1.0).set_random_state(seed)(before)
+        lost = (before["label"] - after["label"])[:2].sum(0) > 0.5
+        assert 0.02 < lost.sum() / (40 * 40) < 0.4
+        assert (after["image"][0, lost] > 0.4).all()
+        kept = after["label"][:2].sum(0) > 0.99
+        assert kept.sum() > 800 and (after["image"][0, kept] < 0.2).all()
+    assert RandomEffusion(prob=1.0)({**before, "modality": "XRAY"})["label"] is before["label"]
+
+
 def test_painted_air_lies_outside_the_lungs_and_leaves_labels_alone():
     """A bright body with dark lungs, black above it: air gets grey, comes nearer, or lies as a bubble below a lung."""
     before = {**sample("XRAY"), "image": torch.full((1, 64, 64), 0.8)}
@@ -218,7 +228,7 @@ def test_devices_brighten_xrays_only_and_leave_labels_alone():
     assert torch.equal(RandomDevices(prob=1.0)({**before, "modality": "CT"})["image"], before["image"])
 
 
-@pytest.mark.parametrize("strength", ["strong", "mild"])
+@pytest.mark.parametrize("strength", ["strong", "mild", "light"])
 def test_all_changes_together_keep_sizes_and_kinds_so_that_samples_make_a_batch(strength):
     transforms = training_transforms(strength).set_random_state(4)
     label = torch.zeros(3, 256, 256)
@@ -231,6 +241,23 @@ def test_all_changes_together_keep_sizes_and_kinds_so_that_samples_make_a_batch(
     for key, channels in (("image", 1), ("label", 3)):
         assert batch[key].shape == (40, channels, 256, 256)
         assert batch[key].dtype == torch.float32
+
+
+def test_light_changes_spare_the_greys_of_xrays_but_move_the_window_of_ct():
+    def changed(strength: str, modality: str) -> torch.Tensor:
+        grey = torch.full((1, 256, 256), -600.0 if modality == "CT" else 127.5)
+        before = {"image": grey, "label": torch.zeros(3, 256, 256), "modality": modality, "sides_known": True}
+        transforms = training_transforms(strength).set_random_state(4)
+        return torch.stack([transforms(before)["image"] for _ in range(30)])
+
+    def typical_change(images: torch.Tensor) -> float:
+        return float((images[:, 0, 100:156, 100:156].mean((1, 2)) - 0.5).abs().median())
+
+    light, mild = (
+        {name: typical_change(changed(strength, name)) for name in ("XRAY", "CT")} for strength in ("light", "mild")
+    )
+    assert 0 < light["XRAY"] < 0.7 * mild["XRAY"]
+    assert 0.7 * mild["CT"] < light["CT"]
 
 
 # ---- prompts
