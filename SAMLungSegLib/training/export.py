@@ -82,9 +82,11 @@ PURPOSE = {
         "takes care of where the file says how the patient lies.",
         "Slices are seen one by one at 256 x 256 pixels; borders are as sharp as that allows.",
         "Painted consolidations in training make it take soft tissue inside the lung for lung: most consolidations, "
-        "and now and then a piece of the liver's dome. The outer border of large consolidations is ragged.",
+        "and now and then a piece of an effusion or of the liver's dome. The outer border of large consolidations is "
+        "ragged.",
         "Clicks choose a lung and move the border near them; five do most of what clicks can do.",
-        "Its predicted IoU is right on average and ranks answers; it does not know what readers disagree about.",
+        "Its predicted IoU is right to 0.01 on average and ranks answers; it does not know what readers disagree "
+        "about.",
         "Failures to look at: `samlungseg study quality` draws the six worst answers on images of yours.",
     ],
 }
