@@ -23,6 +23,18 @@ def _depth(angle: float, waves: np.ndarray) -> np.ndarray:
     return rows * np.cos(angle) + columns * np.sin(angle) + waves
 
 
+def _beyond(depth: np.ndarray, inside: np.ndarray, share: float, sharpness: float = 1.0) -> np.ndarray:
+    """1 beyond, 0 before the depth that cuts off this share of the pixels inside."""
+    line = np.quantile(depth[inside], 1 - share)
+    return 1 / (1 + np.exp(np.clip(sharpness * (line - depth), -20, 20)))
+
+
+def _brightened(image: torch.Tensor, share: np.ndarray, grey: np.ndarray) -> torch.Tensor:
+    """The image (1, H, W) with so much of a grey as the share says, where that is brighter."""
+    share, grey = (torch.from_numpy(plane.astype(np.float32)) for plane in (share, grey))
+    return image + share * (grey - image).clip(min=0)
+
+
 class RandomConsolidation(RandomizableTransform, MapTransform):
     """Denser lung painted inside the lungs; the label stays lung, as a radiologist would draw it.
 
@@ -50,9 +62,8 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
         else:
             share = self._blobs(lung, ripple) * self.R.uniform(0.4, 1.0)
             density = self.R.uniform(0.7, 0.97) if is_ct else self.R.uniform(0.5, 0.85)
-        dense = torch.from_numpy((density + 0.02 * self.R.standard_normal(lung.shape)).astype(np.float32))
-        image = data["image"]
-        return {**data, "image": image + torch.from_numpy(share.astype(np.float32)) * (dense - image).clip(min=0)}
+        dense = density + 0.02 * self.R.standard_normal(lung.shape)
+        return {**data, "image": _brightened(data["image"], share, dense)}
 
     def _beyond_a_line(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
         """1 beyond, 0 before a line that cuts off a tenth to a half of one lung, mostly its lower part in the image."""
@@ -61,8 +72,7 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
         inside = lung > 0.5
         if not inside.any():
             return np.zeros_like(lung)
-        line = np.quantile(depth[inside], 1 - self.R.uniform(0.1, 0.5))
-        return 1 / (1 + np.exp(np.clip(line - depth, -20, 20)))
+        return _beyond(depth, inside, self.R.uniform(0.1, 0.5))
 
     def _blobs(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
         blobs = np.zeros(lung.shape, np.float32)
@@ -98,12 +108,11 @@ class RandomEffusion(RandomizableTransform, MapTransform):
         hollow = ((across - across[inside].mean()) / (across[inside].std() + 1)) ** 2
         waves = self.R.uniform(0, 2) * _ripple(self.R, lung.shape)
         depth = _depth(angle, waves + self.R.uniform(0, 12) * hollow)
-        line = np.quantile(depth[inside], 1 - self.R.uniform(0.05, 0.5))
         reach = ndimage.gaussian_filter(ndimage.grey_dilation(lung, 5), 1)
-        share = torch.from_numpy((reach / (1 + np.exp(np.clip(2 * (line - depth), -20, 20)))).astype(np.float32))
+        share = reach * _beyond(depth, inside, self.R.uniform(0.05, 0.5), sharpness=2)
         fluid = self.R.uniform(0.88, 0.95) + 0.01 * self.R.standard_normal(lung.shape)
-        painted = image + share * (torch.from_numpy(fluid.astype(np.float32)) - image).clip(min=0)
-        return {**data, "image": painted, "label": torch.cat([label[:2] * (1 - share), label[2:]])}
+        kept = torch.from_numpy(1 - share.astype(np.float32))
+        return {**data, "image": _brightened(image, share, fluid), "label": torch.cat([label[:2] * kept, label[2:]])}
 
 
 class RandomAir(RandomizableTransform, MapTransform):
