@@ -28,7 +28,7 @@ from monai.transforms import (
     Transform,
 )
 
-from SAMLungSegLib.training.painting import RandomAir, RandomConsolidation, RandomDevices, RandomEffusion
+from SAMLungSegLib.training.painting import RandomAir, RandomChange, RandomConsolidation, RandomDevices, RandomEffusion
 
 LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0
 
@@ -142,12 +142,10 @@ class RandomWindow(RandomizableTransform, MapTransform):
         return {**data, "image": ((data["image"] - low) / width).clip(0, 1)}
 
 
-class RandomFlip(RandomizableTransform, MapTransform):
+class RandomFlip(RandomChange):
     """Mirror left-right, exchanging the sides' labels, and CT now and then top-bottom (prone)."""
 
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image", "label"])
+    changed_keys = ("image", "label")
 
     def __call__(self, data: dict) -> dict:
         self.randomize(None)
@@ -159,12 +157,8 @@ class RandomFlip(RandomizableTransform, MapTransform):
         return {**data, "image": image, "label": label}
 
 
-class RandomInvert(RandomizableTransform, MapTransform):
+class RandomInvert(RandomChange):
     """Exchange black and white, as an X-ray whose photometric interpretation was ignored."""
-
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image"])
 
     def __call__(self, data: dict) -> dict:
         self.randomize(None)
@@ -172,12 +166,10 @@ class RandomInvert(RandomizableTransform, MapTransform):
         return {**data, "image": 1 - data["image"]} if is_inverted else data
 
 
-class RandomTurn(RandomizableTransform, MapTransform):
+class RandomTurn(RandomChange):
     """A quarter turn either way, as the image of a patient who lies on the side."""
 
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image", "label"])
+    changed_keys = ("image", "label")
 
     def __call__(self, data: dict) -> dict:
         self.randomize(None)
@@ -187,12 +179,10 @@ class RandomTurn(RandomizableTransform, MapTransform):
         return {**data, **{key: torch.rot90(data[key], times, (-2, -1)) for key in self.keys}}
 
 
-class RandomCollimation(RandomizableTransform, MapTransform):
+class RandomCollimation(RandomChange):
     """Nothing but black, at times white, outside a random rectangle; there is no lung where there is no image."""
 
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image", "label"])
+    changed_keys = ("image", "label")
 
     def __call__(self, data: dict) -> dict:
         self.randomize(None)

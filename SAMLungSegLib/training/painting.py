@@ -35,17 +35,23 @@ def _brightened(image: torch.Tensor, share: np.ndarray, grey: np.ndarray) -> tor
     return image + share * (grey - image).clip(min=0)
 
 
-class RandomConsolidation(RandomizableTransform, MapTransform):
+class RandomChange(RandomizableTransform, MapTransform):
+    """Base of the changes that happen with a probability."""
+
+    changed_keys: tuple[str, ...] = ("image",)
+
+    def __init__(self, prob: float) -> None:
+        RandomizableTransform.__init__(self, prob)
+        MapTransform.__init__(self, self.changed_keys)
+
+
+class RandomConsolidation(RandomChange):
     """Denser lung painted inside the lungs; the label stays lung, as a radiologist would draw it.
 
     Either soft blobs of any density, or all of one lung that lies beyond a wavy line, mostly its dependent part, as
     dense as tissue: then only the shape of the chest tells where the lung ends. On X-rays this hides the borders of
     heart and diaphragm as well.
     """
-
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image"])
 
     def __call__(self, data: dict) -> dict:
         lung = np.asarray(data["label"][:2].sum(0))
@@ -86,15 +92,13 @@ class RandomConsolidation(RandomizableTransform, MapTransform):
         return blobs * lung
 
 
-class RandomEffusion(RandomizableTransform, MapTransform):
+class RandomEffusion(RandomChange):
     """Fluid painted where one lung of a CT was, beyond a smooth hollow line, mostly in its dependent part: not lung.
 
     Without it, a network that has learned from `RandomConsolidation` takes effusions for lung.
     """
 
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image", "label"])
+    changed_keys = ("image", "label")
 
     def __call__(self, data: dict) -> dict:
         self.randomize(None)
@@ -115,16 +119,12 @@ class RandomEffusion(RandomizableTransform, MapTransform):
         return {**data, "image": _brightened(image, share, fluid), "label": torch.cat([label[:2] * kept, label[2:]])}
 
 
-class RandomAir(RandomizableTransform, MapTransform):
+class RandomAir(RandomChange):
     """Air outside the lungs of an X-ray, as dark as a lung or of any other grey; the label stays as it is.
 
     Beside the body the air that is there changes its grey, or more of it is painted beyond a wavy line that does not
     reach the lungs, as between chest and arm; below a lung comes a bubble, as in the stomach or the colon.
     """
-
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image"])
 
     def __call__(self, data: dict) -> dict:
         lungs = np.asarray(data["label"][:2]) > 0.5
@@ -172,12 +172,8 @@ class RandomAir(RandomizableTransform, MapTransform):
         return bubble & (rows < fluid_level) if self.R.uniform() < 0.3 else bubble
 
 
-class RandomDevices(RandomizableTransform, MapTransform):
+class RandomDevices(RandomChange):
     """Tubes, electrodes and a pacemaker's box painted over an X-ray, brighter than what lies below."""
-
-    def __init__(self, prob: float) -> None:
-        RandomizableTransform.__init__(self, prob)
-        MapTransform.__init__(self, ["image"])
 
     def __call__(self, data: dict) -> dict:
         self.randomize(None)

@@ -16,6 +16,7 @@ from SAMLungSegLib.models.compact import CompactNet
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export, pack, train, trained_network
 from SAMLungSegLib.training.augment import (
+    STRENGTHS,
     RandomCollimation,
     RandomFlip,
     RandomInvert,
@@ -228,7 +229,7 @@ def test_devices_brighten_xrays_only_and_leave_labels_alone():
     assert torch.equal(RandomDevices(prob=1.0)({**before, "modality": "CT"})["image"], before["image"])
 
 
-@pytest.mark.parametrize("strength", ["strong", "mild", "light"])
+@pytest.mark.parametrize("strength", STRENGTHS)
 def test_all_changes_together_keep_sizes_and_kinds_so_that_samples_make_a_batch(strength):
     transforms = training_transforms(strength).set_random_state(4)
     label = torch.zeros(3, 256, 256)
