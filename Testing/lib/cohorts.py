@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import os
 import tempfile
@@ -193,3 +194,9 @@ def run_with_dark_is_lung(cohort: Path, output: Path, seconds: float) -> None:
     use_dark_is_lung(seconds=seconds)
     logging.disable(logging.CRITICAL)
     run(cohort, output)
+
+
+def segmented(output: Path) -> list[str]:
+    """Ids in the order in which the model was asked about them, over all runs."""
+    lines = (output / "journal.jsonl").read_text().splitlines()
+    return [json.loads(line)["id"] for line in lines if line.startswith('{"event": "segmenting"')]
