@@ -120,7 +120,7 @@ LIGHT = Strength(
 STRENGTHS = {
     "strong": {"CT": STRONG, "XRAY": STRONG},
     "mild": {"CT": MILD, "XRAY": MILD},
-    "light": {"CT": replace(MILD, consolidation=0.18, style=0.0), "XRAY": LIGHT},
+    "light": {"CT": replace(MILD, consolidation=0.30, effusion=0.14, style=0.0), "XRAY": LIGHT},
 }
 
 
