@@ -13,32 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from cohorts import (
-    DarkIsLung,
-    chest_hu,
-    chest_picture,
-    segmented,
-    use_dark_is_lung,
-    write_broken,
-    write_cohort,
-    write_image,
-)
+from cohorts import DarkIsLung, chest_hu, chest_picture, segmented, use_dark_is_lung, write_broken, write_image
 
 from SAMLungSegLib.batch import BatchError, Settings, run
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.replay import ModelChoice
 from SAMLungSegLib.volume import read_volume
 
-
-@pytest.fixture(autouse=True)
-def model(monkeypatch) -> DarkIsLung:
-    return use_dark_is_lung(monkeypatch)
-
-
-@pytest.fixture
-def cohort(tmp_path) -> Path:
-    """Three pictures, a volume and a series."""
-    return write_cohort(tmp_path / "in", pictures=3, volumes=1, series=1)
+pytestmark = pytest.mark.usefixtures("dark_is_lung")
 
 
 # ---- what is written
@@ -129,8 +111,8 @@ def test_the_report_shows_the_doubtful_ones_first_and_escapes_names(tmp_path):
 # ---- how it ends when something is wrong
 
 
-def test_a_defect_of_ours_costs_one_case(cohort, tmp_path, model, monkeypatch):
-    decode = model.decode
+def test_a_defect_of_ours_costs_one_case(cohort, tmp_path, dark_is_lung, monkeypatch):
+    decode = dark_is_lung.decode
     spoilt = chest_picture(1)
 
     def fail_once(embedding, prompts):
@@ -138,7 +120,7 @@ def test_a_defect_of_ours_costs_one_case(cohort, tmp_path, model, monkeypatch):
             raise IndexError("beyond")
         return decode(embedding, prompts)
 
-    monkeypatch.setattr(model, "decode", fail_once)
+    monkeypatch.setattr(dark_is_lung, "decode", fail_once)
     result = run(cohort, tmp_path / "out")
     assert [(row["id"], row["reason"]) for row in result.failed] == [
         ("xrays__1__x001", "unexpected IndexError: beyond")
@@ -254,11 +236,11 @@ def test_a_full_graphics_memory_is_met_slice_by_slice_then_on_the_cpu(tmp_path, 
     assert "tried slice by slice" in rows[0]["notes"] and rows[1]["notes"] == ""
 
 
-def test_memory_that_does_not_suffice_anywhere_fails_the_case(cohort, tmp_path, model, monkeypatch, caplog):
+def test_memory_that_does_not_suffice_anywhere_fails_the_case(cohort, tmp_path, dark_is_lung, monkeypatch, caplog):
     def fail(slices):
         raise MemoryError
 
-    monkeypatch.setattr(model, "encode", fail)
+    monkeypatch.setattr(dark_is_lung, "encode", fail)
     with caplog.at_level(logging.ERROR):
         result = run(cohort / "cts", tmp_path / "out")
     assert "needs more memory" in result.failed[0]["reason"]

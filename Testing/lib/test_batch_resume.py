@@ -6,20 +6,10 @@ import json
 import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from cohorts import (
-    DarkIsLung,
-    chest_hu,
-    chest_picture,
-    segmented,
-    use_dark_is_lung,
-    write_broken,
-    write_cohort,
-    write_image,
-)
+from cohorts import chest_hu, chest_picture, segmented, write_broken, write_image
 
 from SAMLungSegLib.batch import BatchError, Settings, preview, run
 from SAMLungSegLib.batch import journal as journals
@@ -28,16 +18,7 @@ from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.pipeline import Options, VolumePoint
 from SAMLungSegLib.replay import ModelChoice
 
-
-@pytest.fixture(autouse=True)
-def model(monkeypatch) -> DarkIsLung:
-    return use_dark_is_lung(monkeypatch)
-
-
-@pytest.fixture
-def cohort(tmp_path) -> Path:
-    """Three pictures, a volume and a series."""
-    return write_cohort(tmp_path / "in", pictures=3, volumes=1, series=1)
+pytestmark = pytest.mark.usefixtures("dark_is_lung")
 
 
 def test_a_second_run_asks_the_model_nothing(cohort, tmp_path):

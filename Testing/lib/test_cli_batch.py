@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from cohorts import chest_picture, use_dark_is_lung, write_broken, write_cohort, write_image
+from cohorts import chest_picture, write_broken, write_cohort, write_image
 
 from SAMLungSegLib.cli import main
 
@@ -22,11 +22,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def cohort(tmp_path) -> Path:
     return write_cohort(tmp_path / "in", pictures=3, volumes=1, series=0)
-
-
-@pytest.fixture
-def quick(monkeypatch) -> None:
-    use_dark_is_lung(monkeypatch)
 
 
 def run(*arguments: object) -> int:
@@ -48,7 +43,7 @@ def test_a_result_of_the_run_can_be_replayed(cohort, tmp_path):
     assert (tmp_path / "again" / "ct000_lungs.seg.nrrd").read_bytes() == result.read_bytes()
 
 
-def test_a_failed_case_gives_code_2_and_its_reason(cohort, tmp_path, quick, capsys, caplog):
+def test_a_failed_case_gives_code_2_and_its_reason(cohort, tmp_path, dark_is_lung, capsys, caplog):
     write_broken(cohort, "text")
     with caplog.at_level(logging.WARNING):
         assert run("batch", cohort, "-o", tmp_path / "out") == 2
@@ -56,7 +51,7 @@ def test_a_failed_case_gives_code_2_and_its_reason(cohort, tmp_path, quick, caps
     assert "text.nii is damaged" in caplog.text
 
 
-def test_options_reach_the_run(cohort, tmp_path, quick):
+def test_options_reach_the_run(cohort, tmp_path, dark_is_lung):
     write_image(tmp_path / "masks" / "x000.png", (chest_picture(0) < 100).astype("uint8"))
     options = ("--format", "nii.gz", "--lungs", "left", "--no-overlay", "--reference", tmp_path / "masks")
     assert run("batch", f"{cohort}/xrays/0/*.png", "-o", tmp_path / "out", *options) == 0
@@ -65,7 +60,7 @@ def test_options_reach_the_run(cohort, tmp_path, quick):
     assert pd.notna(row["dice_both"]) and pd.isna(row["overlay"])
 
 
-def test_a_dry_run_says_what_is_to_do_and_how_long_it_may_take(cohort, tmp_path, quick, capsys):
+def test_a_dry_run_says_what_is_to_do_and_how_long_it_may_take(cohort, tmp_path, dark_is_lung, capsys):
     assert run("batch", cohort, "-o", tmp_path / "out", "--dry-run") == 0
     first = capsys.readouterr().out
     assert "4 cases to do, 0 done already" in first and "7 slices, about" in first and "a first try took" in first
@@ -131,14 +126,14 @@ def test_two_processes_give_what_one_gives(cohort, tmp_path, capfd):
     pd.testing.assert_frame_equal(one[same], two[same])
 
 
-def test_several_processes_without_dask_say_what_to_install(cohort, tmp_path, quick, capsys, monkeypatch):
+def test_several_processes_without_dask_say_what_to_install(cohort, tmp_path, dark_is_lung, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert run("batch", cohort, "-o", tmp_path / "out", "--workers", "2") == 2
     assert "pip install 'SAMLungSegLib[cluster]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_does_not_answer_is_told(cohort, tmp_path, quick, capsys, monkeypatch):
+def test_a_scheduler_that_does_not_answer_is_told(cohort, tmp_path, dark_is_lung, capsys, monkeypatch):
     pytest.importorskip("distributed", reason="Dask is not installed")
     monkeypatch.setattr("SAMLungSegLib.batch.distributed._CONNECT_SECONDS", 1)
     assert run("batch", cohort, "-o", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9") == 2
