@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy import ndimage
 
 from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.prompts.reference import BOX, Mode, algorithm_1_steps
-from SAMLungSegLib.prompts.simulated import thickest_point
+from SAMLungSegLib.prompts.simulated import corrective_click
 
 
 def slice_prompts(model: PromptableModel, labels_hw: np.ndarray, mode: Mode, name: str) -> dict[str, PromptSet]:
@@ -43,6 +42,8 @@ def with_more_negatives(
 ) -> Iterator[tuple[PromptSet, np.ndarray]]:
     """Prompts and answers as negative points are added, each in the middle of the largest region wrongly taken.
 
+    A point that changed nothing is not given again: the next one keeps away from it.
+
     Args:
         reference: bool (H, W).
         most: points to add; fewer where nothing is wrongly taken any more.
@@ -52,11 +53,12 @@ def with_more_negatives(
     prediction = answer(model, embedding, prompts)
     yield prompts, prediction
     for _ in range(most):
-        components, count = ndimage.label(prediction & ~reference)
-        if count == 0:
+        wrongly_taken = prediction & ~reference
+        for point in prompts.points:
+            wrongly_taken[int(point.xy[1]), int(point.xy[0])] = False
+        click = corrective_click(wrongly_taken, np.zeros_like(wrongly_taken))
+        if click is None:
             return
-        largest = components == np.argmax(np.bincount(components.ravel())[1:]) + 1
-        negative = PointPrompt(thickest_point(largest), positive=False)
-        prompts = replace(prompts, points=(*prompts.points, negative))
+        prompts = replace(prompts, points=(*prompts.points, PointPrompt(click[0], positive=False)))
         prediction = answer(model, embedding, prompts)
         yield prompts, prediction

@@ -323,6 +323,16 @@ def test_more_negatives_go_into_the_middle_of_the_largest_region_wrongly_taken()
     assert dice(mask, answers[1][1]) > dice(mask, answers[0][1])
 
 
+def test_more_negatives_go_elsewhere_where_the_model_does_not_heed_them():
+    grey, mask = chest()
+    model = DarkIsLung()
+    prompts = algorithm_1(mask.astype(np.uint8))
+    answers = list(with_more_negatives(model, model.encode([grey])[0], prompts, mask, most=5))
+    assert len(answers) == 6
+    added = answers[-1][0].points[len(prompts.points) :]
+    assert len({point.xy for point in added}) == 5
+
+
 def test_the_report_has_everything_that_the_paper_reports(data, tmp_path, sam, capsys):
     out = tmp_path / "out"
     arguments = ["study", "zero-shot", str(data), "-o", str(out), "--model", "sam-vit-b", "--mode", "paper"]
