@@ -59,7 +59,7 @@ class TrainingConfig:
             the corrected one again.
         averaging: share that the average of the weights keeps at each step.
         iou_epochs: epochs at the end in which only the prediction of IoU learns.
-        phantoms: how many generated chests to add, each as ten slices.
+        phantoms: how many generated chests to add, each as ten CT slices and an X-ray.
         threads: of the processor; workers: processes that prepare batches.
     """
 

@@ -72,9 +72,9 @@ def test_the_split_depends_on_the_name_alone_and_has_its_shares():
 
 def test_a_pack_holds_images_labels_and_splits(packed):
     with np.load(packed, allow_pickle=False) as data:
-        assert data["images"].shape == (22, 256, 256) and data["images"].dtype == np.int16
-        assert data["labels"].shape == (22, 3, 256, 256) and data["labels"].dtype == np.uint8
-        assert sorted(set(data["sets"])) == ["cxr_montgomery", "phantom_ct"]
+        assert data["images"].shape == (23, 256, 256) and data["images"].dtype == np.int16
+        assert data["labels"].shape == (23, 3, 256, 256) and data["labels"].dtype == np.uint8
+        assert sorted(set(data["sets"])) == ["cxr_montgomery", "phantom_ct", "phantom_xray"]
         right, left = (data["labels"][0][side] for side in (0, 1))
         assert np.nonzero(right)[1].mean() < np.nonzero(left)[1].mean()
         assert data["images"][data["modalities"] == "CT"].min() >= -1400
@@ -112,6 +112,16 @@ def test_a_phantom_is_seen_from_all_three_sides():
     assert len(set(np.unique(sagittal.labelmap)) - {0}) == 1, "a sagittal slice holds one lung"
     lung_hu, outside_hu = (coronal.image[mask].mean() for mask in (coronal.labelmap > 0, coronal.labelmap == 0))
     assert lung_hu < -600 < outside_hu
+
+
+def test_a_phantom_is_seen_on_an_xray_too():
+    [xray] = [example for example in phantom_examples(1) if example.modality == "XRAY"]
+    assert xray.set_name == "phantom_xray" and xray.sides_known
+    right, left = (np.nonzero(xray.labelmap == side)[1].mean() for side in (1, 2))
+    assert right < left
+    rows = np.nonzero(xray.labelmap.any(axis=1))[0]
+    between = xray.image[rows.min() : rows.max(), round((right + left) / 2)]
+    assert np.median(xray.image[xray.labelmap > 0]) < 0.8 * np.median(between), "lung is darker than the mediastinum"
 
 
 def test_a_recipe_that_holds_a_set_out_learns_from_nothing_of_it():
