@@ -63,18 +63,22 @@ def _client(stack: ExitStack, workers: int, scheduler: str | None) -> Client:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise BatchError("Several processes take Dask; install it: pip install 'SAMLungSegLib[cluster]'.") from error
-    try:
-        if scheduler is None:
-            share = str(max(1, (os.cpu_count() or 1) // workers))
+    if scheduler is None:
+        share = str(max(1, (os.cpu_count() or 1) // workers))
+        threads = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}  # Dask says 1
+        try:
             scheduler = stack.enter_context(
                 LocalCluster(
                     n_workers=workers,
                     threads_per_worker=_THREADS,
                     memory_limit=0,
                     dashboard_address=None,
-                    env={"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share},  # Dask says 1
+                    env=threads,
                 )
             )
+        except (OSError, RuntimeError) as error:
+            raise BatchError(f"{workers} processes could not be started ({error}); ask for fewer of them.") from error
+    try:
         return stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
     except (OSError, ValueError) as error:
         raise BatchError(f"The Dask scheduler {scheduler} does not answer ({error}); give host:port of it.") from error

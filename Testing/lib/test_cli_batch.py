@@ -133,6 +133,15 @@ def test_several_processes_without_dask_say_what_to_install(cohort, tmp_path, da
 
 
 @pytest.mark.slow
+def test_processes_that_do_not_start_are_told(cohort, tmp_path, dark_is_lung, capsys):
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    dask = pytest.importorskip("dask")
+    with dask.config.set({"distributed.worker.preload": ["no_such_module"]}):
+        assert run("batch", cohort, "-o", tmp_path / "out", "--workers", "2") == 2
+    assert "2 processes could not be started" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_told(cohort, tmp_path, dark_is_lung, capsys, monkeypatch):
     pytest.importorskip("distributed", reason="Dask is not installed")
     monkeypatch.setattr("SAMLungSegLib.batch.distributed._CONNECT_SECONDS", 1)
