@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
+from tqdm import tqdm
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.models.compact import INPUT_SIZE, scaled_size
@@ -87,23 +88,30 @@ def pack(data: Path, target: Path, *, phantoms: int = 60) -> None:
     Raises:
         VolumeError: none of the sets is in `data`.
     """
-    examples = [*real_examples(data)]
-    if not examples:
+    rows = _rows(real_examples(data), "packing images")
+    if not rows:
         raise VolumeError(f"No image set was found in {data}; expected folders such as cxr_montgomery or ct_kmader.")
-    examples += phantom_examples(phantoms)
+    rows += _rows(phantom_examples(phantoms), "packing generated chests")
     partial = target.with_name(target.name + ".part.npz")
-    np.savez(
-        partial,
-        images=np.stack([_small_image(example) for example in examples]),
-        labels=np.stack([_small_labels(example.labelmap) for example in examples]),
-        sets=np.array([example.set_name for example in examples]),
-        names=np.array([example.name for example in examples]),
-        splits=np.array([_split(example) for example in examples]),
-        modalities=np.array([example.modality for example in examples]),
-        sides_known=np.array([example.sides_known for example in examples]),
-    )
+    np.savez(partial, **{name: np.array([row[name] for row in rows]) for name in rows[0]})
     partial.replace(target)
-    logger.info("packed %d examples into %s", len(examples), target)
+    logger.info("packed %d examples into %s", len(rows), target)
+
+
+def _rows(examples: Iterator[Example], doing: str) -> list[dict]:
+    return [_row(example) for example in tqdm(examples, desc=doing, unit=" slices", leave=False, disable=None)]
+
+
+def _row(example: Example) -> dict:
+    return {
+        "images": _small_image(example),
+        "labels": _small_labels(example.labelmap),
+        "sets": example.set_name,
+        "names": example.name,
+        "splits": _split(example),
+        "modalities": example.modality,
+        "sides_known": example.sides_known,
+    }
 
 
 def _split(example: Example) -> str:
