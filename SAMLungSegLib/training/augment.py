@@ -14,6 +14,7 @@ from monai.transforms import (
     Compose,
     EnsureTyped,
     MapTransform,
+    OneOf,
     RandAdjustContrastd,
     RandAffined,
     RandBiasFieldd,
@@ -37,24 +38,27 @@ LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0
 class Strength:
     """How far images are changed; see `training_transforms`. Angles in radians, lengths in pixels of 256."""
 
-    window: float
-    affine: float
-    rotation: float
-    shear: float
-    shift: int
-    scale: float
-    bend: float
-    consolidation: float
-    effusion: float
-    air: float
-    contrast: float
-    gamma: tuple[float, float]
-    style: float
-    blur: float
-    noise: float
-    noise_sd: float
-    holes: float
-    turn: float
+    window: float = 0.0
+    affine: float = 0.0
+    rotation: float = 0.0
+    shear: float = 0.0
+    shift: int = 0
+    scale: float = 0.0
+    bend: float = 0.0
+    consolidation: float = 0.0
+    effusion: float = 0.0
+    air: float = 0.0
+    devices: float = 0.0
+    contrast: float = 0.0
+    gamma: tuple[float, float] = (1.0, 1.0)
+    style: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    noise_sd: float = 0.0
+    holes: float = 0.0
+    invert: float = 0.0
+    collimation: float = 0.0
+    turn: float = 0.0
 
 
 STRONG = Strength(
@@ -68,6 +72,7 @@ STRONG = Strength(
     consolidation=0.45,
     effusion=0.20,
     air=0.35,
+    devices=0.15,
     contrast=0.6,
     gamma=(0.6, 1.7),
     style=0.25,
@@ -75,6 +80,8 @@ STRONG = Strength(
     noise=0.30,
     noise_sd=0.06,
     holes=0.15,
+    invert=0.05,
+    collimation=0.10,
     turn=0.07,
 )
 MILD = Strength(
@@ -88,6 +95,7 @@ MILD = Strength(
     consolidation=0.25,
     effusion=0.20,
     air=0.20,
+    devices=0.15,
     contrast=0.5,
     gamma=(0.7, 1.5),
     style=0.15,
@@ -95,33 +103,14 @@ MILD = Strength(
     noise=0.15,
     noise_sd=0.04,
     holes=0.07,
+    invert=0.05,
+    collimation=0.10,
     turn=0.07,
 )
-LIGHT = Strength(
-    window=0.3,
-    affine=0.8,
-    rotation=0.10,
-    shear=0.03,
-    shift=10,
-    scale=0.10,
-    bend=0.05,
-    consolidation=0.30,
-    effusion=0.0,
-    air=0.08,
-    contrast=0.2,
-    gamma=(0.85, 1.2),
-    style=0.05,
-    blur=0.03,
-    noise=0.05,
-    noise_sd=0.02,
-    holes=0.03,
-    turn=0.10,
-)
-STRENGTHS = {
-    "strong": {"CT": STRONG, "XRAY": STRONG},
-    "mild": {"CT": MILD, "XRAY": MILD},
-    "light": {"CT": replace(MILD, consolidation=0.30, effusion=0.14, style=0.0), "XRAY": LIGHT},
-}
+LIGHT_CT = replace(MILD, consolidation=0.30, effusion=0.14, style=0.0)
+PLAIN = Strength(window=1.0, affine=0.9, rotation=0.14, shift=8, scale=0.13)
+PLAIN_SHARE = 0.65  # of X-rays in the light strength
+STRENGTHS = ("strong", "mild", "light", "plain")
 
 
 class RandomWindow(RandomizableTransform, MapTransform):
@@ -217,9 +206,15 @@ def training_transforms(strength: str = "strong") -> ByModality:
 
     Args:
         strength: one of `STRENGTHS`; 'mild' towards the end of a training, when borders are to become exact, 'light' at
-            its very end: X-rays nearly as they are, so that borders take the manner of their readers.
+            its very end: most X-rays as in 'plain', which changes no more than place, size and brightness, so that
+            borders take the manner of their readers.
     """
-    return ByModality({modality: _changes(much) for modality, much in STRENGTHS[strength].items()})
+    mild, plain = _changes(MILD), _changes(PLAIN)
+    if strength == "light":
+        xray = OneOf([plain, mild], weights=[PLAIN_SHARE, 1 - PLAIN_SHARE])
+        return ByModality({"CT": _changes(LIGHT_CT), "XRAY": xray})
+    changes = {"strong": _changes(STRONG), "mild": mild, "plain": plain}[strength]
+    return ByModality({"CT": changes, "XRAY": changes})
 
 
 def _changes(much: Strength) -> Compose:
@@ -244,7 +239,7 @@ def _changes(much: Strength) -> Compose:
             RandomConsolidation(prob=much.consolidation),
             RandomEffusion(prob=much.effusion),
             RandomAir(prob=much.air),
-            RandomDevices(prob=0.15),
+            RandomDevices(prob=much.devices),
             RandHistogramShiftd("image", prob=much.style, num_control_points=(4, 8)),
             RandBiasFieldd("image", prob=much.style, coeff_range=(0.0, 0.2)),
             RandGaussianSharpend("image", prob=much.style / 2),
@@ -252,8 +247,8 @@ def _changes(much: Strength) -> Compose:
             RandGaussianSmoothd("image", prob=much.blur, sigma_x=(0.3, 1.3), sigma_y=(0.3, 1.3)),
             RandGaussianNoised("image", prob=much.noise, std=much.noise_sd),
             RandCoarseDropoutd("image", prob=much.holes, holes=1, max_holes=4, spatial_size=8, max_spatial_size=40),
-            RandomInvert(prob=0.05),
-            RandomCollimation(prob=0.10),
+            RandomInvert(prob=much.invert),
+            RandomCollimation(prob=much.collimation),
             RandomTurn(prob=much.turn),
             # some of the above make tensors of their own kind out of everything; a batch needs all alike
             EnsureTyped([*both, "sides_known"], track_meta=False, allow_missing_keys=True),

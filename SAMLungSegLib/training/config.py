@@ -31,7 +31,7 @@ class Phase:
     Attributes:
         epochs: how many.
         side: of the images in pixels; half of the final 256 costs a quarter of the time and teaches nearly as much.
-        augmentation: 'strong', 'mild' or 'light', see `training_transforms`.
+        augmentation: 'strong', 'mild', 'light' or 'plain', see `training_transforms`.
         frozen_norm: whether batch normalisation keeps its statistics. Batches mix CT and X-rays, so that their own
             statistics differ from those that will be used; borders become exact only without that difference.
     """
