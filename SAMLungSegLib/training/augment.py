@@ -109,8 +109,13 @@ MILD = Strength(
 )
 LIGHT_CT = replace(MILD, consolidation=0.30, effusion=0.14, style=0.0)
 PLAIN = Strength(window=1.0, affine=0.9, rotation=0.14, shift=8, scale=0.13)
-PLAIN_SHARE = 0.65  # of X-rays in the light strength
-STRENGTHS = ("strong", "mild", "light", "plain")
+# by modality, how often which changes are made
+STRENGTHS: dict[str, dict[str, dict[Strength, float]]] = {
+    "strong": {"CT": {STRONG: 1.0}, "XRAY": {STRONG: 1.0}},
+    "mild": {"CT": {MILD: 1.0}, "XRAY": {MILD: 1.0}},
+    "light": {"CT": {LIGHT_CT: 1.0}, "XRAY": {PLAIN: 0.65, MILD: 0.35}},
+    "plain": {"CT": {PLAIN: 1.0}, "XRAY": {PLAIN: 1.0}},
+}
 
 
 class RandomWindow(RandomizableTransform, MapTransform):
@@ -209,12 +214,11 @@ def training_transforms(strength: str = "strong") -> ByModality:
             its very end: most X-rays as in 'plain', which changes no more than place, size and brightness, so that
             borders take the manner of their readers.
     """
-    mild, plain = _changes(MILD), _changes(PLAIN)
-    if strength == "light":
-        xray = OneOf([plain, mild], weights=[PLAIN_SHARE, 1 - PLAIN_SHARE])
-        return ByModality({"CT": _changes(LIGHT_CT), "XRAY": xray})
-    changes = {"strong": _changes(STRONG), "mild": mild, "plain": plain}[strength]
-    return ByModality({"CT": changes, "XRAY": changes})
+    return ByModality({modality: _one_of(shares) for modality, shares in STRENGTHS[strength].items()})
+
+
+def _one_of(shares: dict[Strength, float]) -> OneOf:
+    return OneOf([_changes(much) for much in shares], weights=[*shares.values()])
 
 
 def _changes(much: Strength) -> Compose:

@@ -269,6 +269,16 @@ def test_light_changes_leave_most_xrays_as_they_were_but_change_ct_as_mild_ones_
         assert share_of_even_lungs(strength, modality) < 0.65
 
 
+def test_light_changes_move_the_window_of_ct_as_mild_ones_do():
+    def typical_change(strength: str) -> float:
+        before = {**sample(), "image": torch.full((1, 256, 256), -600.0), "label": torch.zeros(3, 256, 256)}
+        transforms = training_transforms(strength).set_random_state(4)
+        images = torch.stack([transforms(before)["image"] for _ in range(30)])
+        return float((images[:, 0, 100:156, 100:156].mean((1, 2)) - 0.5).abs().median())
+
+    assert 0.7 * typical_change("mild") < typical_change("light")
+
+
 # ---- prompts
 
 
