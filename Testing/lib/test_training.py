@@ -259,7 +259,7 @@ def test_light_changes_leave_most_xrays_as_they_were_but_change_ct_as_mild_ones_
         grey = torch.full((1, 256, 256), -600.0 if modality == "CT" else 127.5)
         label = torch.zeros(3, 256, 256)
         label[0, 40:200, 20:100] = label[1, 40:200, 150:230] = 1
-        before = {"image": grey, "label": label, "modality": modality, "sides_known": True}
+        before = {**sample(modality), "image": grey, "label": label}
         transforms = training_transforms(strength).set_random_state(4)
         after = [transforms(before)["image"][0, 70:170, 70:190] for _ in range(60)]
         return sum(float(image.max() - image.min()) < 1e-3 for image in after) / 60
