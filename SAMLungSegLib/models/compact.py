@@ -1,7 +1,8 @@
 """lung-compact: a small promptable network that knows lungs.
 
 SAM's own prompt encoder and mask decoder sit around a convolutional pyramid encoder. High-resolution skips of the
-encoder join the decoder's upscaling, so the masks come out at half the input resolution instead of a quarter.
+encoder join the decoder's upscaling, so the masks come out at half the input resolution instead of a quarter. How large
+slices are drawn for the network, its frame, is kept with its weights.
 The four mask tokens have fixed meanings: what was prompted (both lungs if nothing was), right lung, left lung, both.
 """
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice, encoder_fingerprint
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 
-INPUT_SIZE = 256
+INPUT_SIZE = 320  # of networks trained from now on
 PROMPT_WIDTH = 128
 STAGE_WIDTHS = (24, 48, 80, 144, 224)
 STAGE_DEPTHS = (1, 2, 3, 4, 3)
@@ -57,8 +58,8 @@ class MixBlock(nn.Module):
 class PyramidEncoder(nn.Module):
     """Five strided stages and a top-down sum.
 
-    Input (B, 1, 256, 256) in [-1, 1]; output the embedding (B, 128, 32, 32) and the skips (B, 32, 64, 64) and
-    (B, 16, 128, 128).
+    Input (B, 1, S, S) in [-1, 1], S a multiple of 32; output the embedding (B, 128, S/8, S/8) and the skips
+    (B, 32, S/4, S/4) and (B, 16, S/2, S/2).
     """
 
     def __init__(self) -> None:
@@ -104,14 +105,14 @@ class SkipMaskDecoder(MaskDecoder):
     def predict_all(
         self, embedding: Tensor, skips: tuple[Tensor, Tensor], position: Tensor, sparse: Tensor, dense: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits (B, 4, 128, 128) and predicted IoU (B, 4) of all mask tokens.
+        """Logits (B, 4, S/2, S/2) and predicted IoU (B, 4) of all mask tokens.
 
         The predicted IoU is the expected one of the mask's probabilities, corrected by SAM's head for it.
 
         Args:
-            embedding: (B, C, 32, 32); skips: (B, C/4, 64, 64) and (B, C/8, 128, 128).
-            position: (1, C, 32, 32) positional encoding of the grid.
-            sparse: (B, N, C) point and box tokens; dense: (B, C, 32, 32) mask prompt.
+            embedding: (B, C, S/8, S/8); skips: (B, C/4, S/4, S/4) and (B, C/8, S/2, S/2).
+            position: (1, C, S/8, S/8) positional encoding of the grid.
+            sparse: (B, N, C) point and box tokens; dense: (B, C, S/8, S/8) mask prompt.
         """
         batch = embedding.shape[0]
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
@@ -145,15 +146,20 @@ def expected_iou(logits: Tensor) -> Tensor:
 
 
 class CompactNet(nn.Module):
-    """The network: `image_encoder`, `prompt_encoder`, `mask_decoder`, as in SAM."""
+    """The network: `image_encoder`, `prompt_encoder`, `mask_decoder`, as in SAM; any frame that 32 divides.
+
+    `input_size`, the side of the frame that it learned from, is one of its weights.
+    """
+
+    input_size: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        grid = INPUT_SIZE // 8
+        self.register_buffer("input_size", torch.tensor(INPUT_SIZE))
         self.image_encoder = PyramidEncoder()
         self.prompt_encoder = PromptEncoder(
             embed_dim=PROMPT_WIDTH,
-            image_embedding_size=(grid, grid),
+            image_embedding_size=(INPUT_SIZE // 8, INPUT_SIZE // 8),
             input_image_size=(INPUT_SIZE, INPUT_SIZE),
             mask_in_chans=16,
         )
@@ -166,15 +172,18 @@ class CompactNet(nn.Module):
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits (B, 4, 128, 128) and IoU (B, 4) for one prompt set per image of the batch.
+        """Logits (B, 4, S/2, S/2) and IoU (B, 4) for one prompt set per image of the batch.
 
         Args:
             features: what `image_encoder` returned.
-            points: XY (B, N, 2) in input pixels and labels (B, N), 1, 0 or -1 for padding.
-            boxes: (B, 4) XYXY in input pixels.
-            masks: (B, 1, 128, 128) logits.
+            points: XY (B, N, 2) in pixels of the frame and labels (B, N), 1, 0 or -1 for padding.
+            boxes: (B, 4) XYXY in pixels of the frame.
+            masks: (B, 1, S/2, S/2) logits.
         """
         embedding, *skips = features
+        grid = embedding.shape[-1]
+        self.prompt_encoder.image_embedding_size = (grid, grid)
+        self.prompt_encoder.input_image_size = (8 * grid, 8 * grid)
         sparse, dense = self.prompt_encoder(points, boxes, masks)
         sparse = sparse.expand(embedding.shape[0], -1, -1)
         dense = dense.expand(embedding.shape[0], -1, -1, -1)
@@ -182,20 +191,20 @@ class CompactNet(nn.Module):
         return self.mask_decoder.predict_all(embedding, tuple(skips), position, sparse, dense)
 
 
-def to_input(grey: Tensor) -> Tensor:
-    """Grey slices (B, 1, H, W) in 0..255 to the network's frame (B, 1, 256, 256) in [-1, 1].
+def to_input(grey: Tensor, input_size: int) -> Tensor:
+    """Grey slices (B, 1, H, W) in 0..255 to the network's frame (B, 1, S, S) in [-1, 1], S the `input_size`.
 
-    The longest side becomes 256 (antialiased bilinear), the rest is padded with black at the bottom and right.
+    The longest side becomes S (antialiased bilinear), the rest is padded with black at the bottom and right.
     """
-    height, width = scaled_size(tuple(grey.shape[-2:]))
+    height, width = scaled_size(tuple(grey.shape[-2:]), input_size)
     small = F.interpolate(grey, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return F.pad(small, (0, INPUT_SIZE - width, 0, INPUT_SIZE - height)) / 127.5 - 1
+    return F.pad(small, (0, input_size - width, 0, input_size - height)) / 127.5 - 1
 
 
-def scaled_size(size_hw: tuple[int, int]) -> tuple[int, int]:
-    """Size in the network's frame of a slice of `size_hw` pixels, aspect kept."""
+def scaled_size(size_hw: tuple[int, int], input_size: int) -> tuple[int, int]:
+    """Size in a frame of `input_size` of a slice of `size_hw` pixels, aspect kept."""
     longest = max(size_hw)
-    return tuple(max(1, round(side * INPUT_SIZE / longest)) for side in size_hw)
+    return tuple(max(1, round(side * input_size / longest)) for side in size_hw)
 
 
 @contextmanager
@@ -232,13 +241,14 @@ class CompactModel(PromptableModel):
     def __init__(self, net: CompactNet, *, name: str = "lung-compact", device: torch.device | str = "cpu") -> None:
         self.name = name
         self.device = torch.device(device)
+        self.input_size = int(net.input_size)
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self.slices_at_once = min(usable_cores(), LARGEST_CROWD) if self.device.type == "cpu" else 1
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the encoder's weights."""
-        return encoder_fingerprint(self.net.image_encoder, f"compact {INPUT_SIZE}")
+        return encoder_fingerprint(self.net.image_encoder, f"compact {self.input_size}")
 
     @one_thread()
     @torch.inference_mode()
@@ -246,9 +256,9 @@ class CompactModel(PromptableModel):
         """Encode slices in one batch. Raises IntensityError for what is not uint8 (H, W)."""
         for array in slices:
             check_slice(array)
-        frames = torch.cat([to_input(torch.from_numpy(np.ascontiguousarray(s)).float()[None, None]) for s in slices])
-        frames = frames.to(self.device).contiguous(memory_format=torch.channels_last)
-        features = self.net.image_encoder(frames)
+        greys = [torch.from_numpy(np.ascontiguousarray(array)).float()[None, None] for array in slices]
+        frames = torch.cat([to_input(grey, self.input_size) for grey in greys])
+        features = self.net.image_encoder(frames.to(self.device).contiguous(memory_format=torch.channels_last))
         return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
 
     @one_thread()
@@ -301,7 +311,7 @@ class CompactModel(PromptableModel):
 
     def _prompt_tensors(self, prompts: PromptSet, size_hw: tuple[int, int]) -> tuple:
         """Points, boxes and masks in the network's frame, None where not given."""
-        height, width = scaled_size(size_hw)
+        height, width = scaled_size(size_hw, self.input_size)
         scale_xy = np.array([width / size_hw[1], height / size_hw[0]], np.float32)
         points = boxes = masks = None
         if prompts.points:
@@ -311,27 +321,28 @@ class CompactModel(PromptableModel):
             corners = np.array(prompts.box.xyxy, np.float32).reshape(2, 2)
             boxes = self._on_device(((corners + 0.5) * scale_xy - 0.5).ravel())
         if prompts.mask is not None:
-            masks = mask_to_frame(torch.from_numpy(prompts.mask.logits())[None, None]).to(self.device)
+            masks = mask_to_frame(torch.from_numpy(prompts.mask.logits())[None, None], self.input_size).to(self.device)
         return points, boxes, masks
 
     def _on_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)[None].to(self.device)
 
 
-def mask_to_frame(logits: Tensor) -> Tensor:
-    """Logits (B, 1, H, W) of a slice to the decoder's grid (B, 1, 128, 128)."""
-    height, width = scaled_size(tuple(logits.shape[-2:]))
+def mask_to_frame(logits: Tensor, input_size: int) -> Tensor:
+    """Logits (B, 1, H, W) of a slice to the decoder's grid (B, 1, S/2, S/2), S the `input_size`."""
+    height, width = scaled_size(tuple(logits.shape[-2:]), input_size)
     small = F.interpolate(logits, (height, width), mode="bilinear", antialias=True, align_corners=False)
     lowest = float(logits.min())
-    framed = F.pad(small, (0, INPUT_SIZE - width, 0, INPUT_SIZE - height), value=min(lowest, -10.0))
+    framed = F.pad(small, (0, input_size - width, 0, input_size - height), value=min(lowest, -10.0))
     return F.avg_pool2d(framed, 2)
 
 
 def from_frame(low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Logits (B, C, 128, 128) to the slice's own pixels (B, C, H, W), bilinear in one step."""
-    height, width = scaled_size(size_hw)
-    rows, columns = (max(1, round(side * low_res.shape[-1] / INPUT_SIZE)) for side in (height, width))
+    """Logits (B, C, S/2, S/2) to the slice's own pixels (B, C, H, W), bilinear in one step where the grids allow."""
+    input_size = 2 * low_res.shape[-1]
+    height, width = scaled_size(size_hw, input_size)
+    rows, columns = (max(1, round(side / 2)) for side in (height, width))
     if (rows * 2, columns * 2) == (height, width):
         return F.interpolate(low_res[..., :rows, :columns], size_hw, mode="bilinear", align_corners=False)
-    frame = F.interpolate(low_res, (INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+    frame = F.interpolate(low_res, (input_size, input_size), mode="bilinear", align_corners=False)
     return F.interpolate(frame[..., :height, :width], size_hw, mode="bilinear", align_corners=False)

@@ -29,6 +29,7 @@ from monai.transforms import (
     Transform,
 )
 
+from SAMLungSegLib.models.compact import INPUT_SIZE
 from SAMLungSegLib.training.painting import RandomAir, RandomChange, RandomConsolidation, RandomDevices, RandomEffusion
 
 LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0
@@ -36,13 +37,13 @@ LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0
 
 @dataclass(frozen=True)
 class Strength:
-    """How far images are changed; see `training_transforms`. Angles in radians, lengths in pixels of 256."""
+    """How far images are changed; see `training_transforms`. Angles in radians, `shift` as a share of the side."""
 
     window: float = 0.0
     affine: float = 0.0
     rotation: float = 0.0
     shear: float = 0.0
-    shift: int = 0
+    shift: float = 0.0
     scale: float = 0.0
     bend: float = 0.0
     consolidation: float = 0.0
@@ -66,7 +67,7 @@ STRONG = Strength(
     affine=0.9,
     rotation=0.25,
     shear=0.10,
-    shift=24,
+    shift=0.094,
     scale=0.25,
     bend=0.25,
     consolidation=0.45,
@@ -89,7 +90,7 @@ MILD = Strength(
     affine=0.8,
     rotation=0.14,
     shear=0.06,
-    shift=14,
+    shift=0.055,
     scale=0.15,
     bend=0.10,
     consolidation=0.25,
@@ -107,13 +108,14 @@ MILD = Strength(
     collimation=0.10,
     turn=0.07,
 )
+WHITE_LUNGS = replace(MILD, consolidation=0.9)
 LIGHT_CT = replace(MILD, consolidation=0.30, effusion=0.14, style=0.0)
-PLAIN = Strength(window=1.0, affine=0.9, rotation=0.14, shift=8, scale=0.13)
+PLAIN = Strength(window=1.0, affine=0.9, rotation=0.14, shift=0.031, scale=0.13)
 # by modality, how often which changes are made
 STRENGTHS: dict[str, dict[str, dict[Strength, float]]] = {
     "strong": {"CT": {STRONG: 1.0}, "XRAY": {STRONG: 1.0}},
     "mild": {"CT": {MILD: 1.0}, "XRAY": {MILD: 1.0}},
-    "light": {"CT": {LIGHT_CT: 1.0}, "XRAY": {PLAIN: 0.65, MILD: 0.35}},
+    "light": {"CT": {LIGHT_CT: 1.0}, "XRAY": {PLAIN: 0.55, MILD: 0.25, WHITE_LUNGS: 0.20}},
     "plain": {"CT": {PLAIN: 1.0}, "XRAY": {PLAIN: 1.0}},
 }
 
@@ -212,7 +214,8 @@ def training_transforms(strength: str = "strong") -> ByModality:
     Args:
         strength: one of `STRENGTHS`; 'mild' towards the end of a training, when borders are to become exact, 'light' at
             its very end: most X-rays as in 'plain', which changes no more than place, size and brightness, so that
-            borders take the manner of their readers.
+            borders take the manner of their readers, and a fifth with painted consolidations, which no reader's manner
+            tells.
     """
     return ByModality({modality: _one_of(shares) for modality, shares in STRENGTHS[strength].items()})
 
@@ -232,12 +235,12 @@ def _changes(much: Strength) -> Compose:
                 prob=much.affine,
                 rotate_range=much.rotation,
                 shear_range=(much.shear,) * 2,
-                translate_range=(much.shift,) * 2,
+                translate_range=(much.shift * INPUT_SIZE,) * 2,
                 scale_range=((-much.scale, much.scale),) * 2,
                 mode="bilinear",
                 padding_mode="zeros",
                 cache_grid=True,
-                spatial_size=(256, 256),
+                spatial_size=(INPUT_SIZE, INPUT_SIZE),
             ),
             RandGridDistortiond(both, prob=much.bend, num_cells=4, distort_limit=0.25, padding_mode="zeros"),
             RandomConsolidation(prob=much.consolidation),

@@ -17,7 +17,7 @@ else:
     import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
-SIDES = (INPUT_SIZE // 4, INPUT_SIZE // 2, INPUT_SIZE)
+SIDES = (INPUT_SIZE // 2, INPUT_SIZE)
 
 
 class RecipeError(SAMLungSegError):
@@ -30,7 +30,7 @@ class Phase:
 
     Attributes:
         epochs: how many.
-        side: of the images in pixels; half of the final 256 costs a quarter of the time and teaches nearly as much.
+        side: of the images in pixels; half of the frame costs a quarter of the time and teaches nearly as much.
         augmentation: 'strong', 'mild', 'light' or 'plain', see `training_transforms`.
         frozen_norm: whether batch normalisation keeps its statistics. Batches mix CT and X-rays, so that their own
             statistics differ from those that will be used; borders become exact only without that difference.

@@ -1,7 +1,7 @@
 """The training set: real images and generated phantoms, packed at the network's input size.
 
-A pack is one .npz file without pickles: `images` int16 (N, 256, 256), HU for CT and 0..255 for X-rays; `labels` uint8
-(N, 3, 256, 256), the share (0..255) of right lung, left lung and 'unknown' in each pixel; and one string column each of
+A pack is one .npz file without pickles: `images` int16 (N, S, S), HU for CT and 0..255 for X-rays; `labels` uint8
+(N, 3, S, S), the share (0..255) of right lung, left lung and 'unknown' in each pixel; and one string column each of
 `sets`, `names`, `splits`, `modalities`; `sides_known` bool.
 """
 
@@ -96,6 +96,23 @@ def pack(data: Path, target: Path, *, phantoms: int = 60) -> None:
     np.savez(partial, **{name: np.array([row[name] for row in rows]) for name in rows[0]})
     partial.replace(target)
     logger.info("packed %d examples into %s", len(rows), target)
+
+
+def read_pack(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a packed training set.
+
+    Raises:
+        VolumeError: its images are not of the size that networks learn from now.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        columns = dict(file)
+    side = columns["images"].shape[-1]
+    if side != INPUT_SIZE:
+        raise VolumeError(
+            f"The images in {path} have {side} pixels a side, expected {INPUT_SIZE}: an earlier version packed them. "
+            "Remove the file, or train in another folder."
+        )
+    return columns
 
 
 def _rows(examples: Iterator[Example], doing: str) -> list[dict]:
@@ -262,7 +279,7 @@ def _small_labels(labelmap: np.ndarray) -> np.ndarray:
 
 
 def _to_frame(planes: np.ndarray, padding: float) -> np.ndarray:
-    """(C, H, W) to (C, 256, 256): longest side scaled, the rest padded at the bottom and right."""
-    height, width = scaled_size(planes.shape[1:])
+    """(C, H, W) to (C, S, S): longest side scaled, the rest padded at the bottom and right."""
+    height, width = scaled_size(planes.shape[1:], INPUT_SIZE)
     small = F.interpolate(torch.from_numpy(planes)[None], (height, width), mode="bilinear", antialias=True)[0]
     return F.pad(small, (0, INPUT_SIZE - width, 0, INPUT_SIZE - height), value=padding).numpy()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from SAMLungSegLib.models.compact import CompactNet
+from SAMLungSegLib.models.compact import INPUT_SIZE, CompactNet
 from SAMLungSegLib.training.config import TrainingConfig
 
 
@@ -80,7 +80,7 @@ PURPOSE = {
         "drawn with a ragged border.",
         "Sides are learned from position: the image must be in radiological display orientation, which the pipeline "
         "takes care of where the file says how the patient lies.",
-        "Slices are seen one by one at 256 x 256 pixels; borders are as sharp as that allows.",
+        f"Slices are seen one by one at {INPUT_SIZE} x {INPUT_SIZE} pixels; borders are as sharp as that allows.",
         "Painted consolidations in training make it take soft tissue inside the lung for lung: most consolidations, "
         "and now and then a piece of an effusion or of the liver's dome. The outer border of large consolidations is "
         "ragged.",

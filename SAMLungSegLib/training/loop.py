@@ -25,7 +25,7 @@ from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.training.augment import RandomWindow, training_transforms
 from SAMLungSegLib.training.config import Phase, TrainingConfig
 from SAMLungSegLib.training.curves import add_to_history
-from SAMLungSegLib.training.data import is_trained_on
+from SAMLungSegLib.training.data import is_trained_on, read_pack
 from SAMLungSegLib.training.objective import Answer, Lesson, answer_iou_loss, answer_loss, answers
 from SAMLungSegLib.training.prompting import PromptSampler
 
@@ -51,6 +51,7 @@ def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.
         The network with averaged weights, in evaluation mode, on the CPU.
     Raises:
         ModelError: the weights to start from cannot be read or do not fit.
+        VolumeError: the pack's images have another size.
     """
     set_determinism(config.seed)
     torch.set_num_threads(config.threads)
@@ -79,7 +80,7 @@ class TrainingRun:
         self, pack: Path, folder: Path, config: TrainingConfig, net: CompactNet, device: torch.device = CPU
     ) -> None:
         self.config, self.folder, self.device = config, folder, device
-        self.data = dict(np.load(pack, allow_pickle=False))
+        self.data = read_pack(pack)
         self.net = net.to(device, memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.net)
         encoder = [*self.net.image_encoder.parameters()]
@@ -153,7 +154,7 @@ class TrainingRun:
 
     def learn(self, batch: dict, phase: Phase, measure: Callable[[Answer, Tensor, Lesson], Tensor]) -> float:
         """One step of the optimiser on what `measure` finds wrong in the answers; returns the loss."""
-        prepare_for(self.net, phase)
+        set_training(self.net, frozen_norm=phase.frozen_norm)
         lesson = Lesson(batch, phase.side, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             replies = list(answers(self.net, lesson, self.sampler, self.config))
@@ -194,7 +195,6 @@ class TrainingRun:
         partial = self.folder / "checkpoint.pt.part"
         torch.save(state, partial)
         partial.replace(self.folder / "checkpoint.pt")
-        prepare_for(self.averaged, Phase(1))
         scores = validation_dice(self.averaged.eval(), self.data)
         row = {"epoch": epoch, "loss": round(loss, 5)} | {name: round(score, 5) for name, score in scores.items()}
         add_to_history(self.folder, row)
@@ -212,15 +212,14 @@ def started_network(config: TrainingConfig) -> CompactNet:
         spec = model_spec("lung-compact")
         path = checkpoint_path(spec) if config.start == spec.name else Path(config.start)
         apply_weights(net, load_state_dict(path), what=str(path))
+        net.input_size.fill_(INPUT_SIZE)  # whatever the frame was that these weights learned from
     return net
 
 
-def prepare_for(net: CompactNet, phase: Phase) -> None:
-    """Set a network to training on images of the phase's size."""
-    net.prompt_encoder.image_embedding_size = (phase.side // 8, phase.side // 8)
-    net.prompt_encoder.input_image_size = (phase.side, phase.side)
+def set_training(net: CompactNet, *, frozen_norm: bool) -> None:
+    """Set a network to training, its batch normalisation only where that is not frozen."""
     net.train()
-    if phase.frozen_norm:
+    if frozen_norm:
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()

@@ -33,14 +33,15 @@ def grey(size_hw: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("size_hw", "expected"), [((512, 512), (256, 256)), ((300, 200), (256, 171)), ((1, 640), (1, 256))]
+    ("size_hw", "input_size", "expected"),
+    [((512, 512), 256, (256, 256)), ((300, 200), 256, (256, 171)), ((1, 640), 320, (1, 320))],
 )
-def test_the_longest_side_becomes_256(size_hw, expected):
-    assert scaled_size(size_hw) == expected
+def test_the_longest_side_becomes_that_of_the_frame(size_hw, input_size, expected):
+    assert scaled_size(size_hw, input_size) == expected
 
 
 def test_a_slice_is_padded_with_black_below_and_right():
-    frame = to_input(torch.full((1, 1, 100, 50), 255.0))[0, 0]
+    frame = to_input(torch.full((1, 1, 100, 50), 255.0), 256)[0, 0]
     assert frame.shape == (256, 256)
     assert torch.allclose(frame[:, :128], torch.ones(256, 128))
     assert torch.equal(frame[:, 128:], -torch.ones(256, 128))
@@ -65,11 +66,23 @@ def test_logits_come_back_where_they_belong(size_hw):
 def test_a_mask_prompt_lands_where_it_was_drawn():
     logits = torch.full((1, 1, 512, 256), -10.0)
     logits[..., 100:300, 60:200] = 10
-    frame = mask_to_frame(logits)[0, 0]
+    frame = mask_to_frame(logits, 256)[0, 0]
     assert frame.shape == (128, 128)
     inside = frame > 0
     assert inside[26:74, 16:49].all()
     assert not inside[:24].any() and not inside[76:].any() and not inside[:, 52:].any()
+
+
+def test_a_network_answers_in_the_frame_that_its_weights_name():
+    """Weights that learned at 256 pixels are shown slices of that size, whatever is trained now."""
+    net, other = CompactNet(), CompactNet()
+    net.load_state_dict(other.state_dict() | {"input_size": torch.tensor(256)})
+    model = CompactModel(net)
+    embedding = model.encode([grey((300, 200))])[0]
+    assert embedding.features[0].shape == (128, 32, 32)
+    box = PromptSet(points=(PointPrompt((3, 4)),), box=BoxPrompt((2, 3, 12, 14)))
+    assert model.decode(embedding, box).low_res_logits.shape == (128, 128)
+    assert model.fingerprint != CompactModel(other).fingerprint
 
 
 def test_a_network_has_the_size_that_can_be_shipped():
@@ -122,7 +135,7 @@ def test_every_prompt_is_answered_in_the_slices_own_pixels(model, size_hw, promp
     prediction = model.decode(model.encode([grey(size_hw)])[0], prompts)
     assert prediction.logits.shape == size_hw
     assert prediction.side_logits.shape == (2, *size_hw)
-    assert prediction.low_res_logits.shape == (128, 128)
+    assert prediction.low_res_logits.shape == (model.input_size // 2,) * 2
     assert 0 <= prediction.score <= 1
     assert np.isfinite(prediction.logits).all()
 

@@ -30,7 +30,7 @@ from SAMLungSegLib.training.painting import RandomAir, RandomConsolidation, Rand
 from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
 
 TINY = TrainingConfig(
-    phases=(Phase(1, side=128), Phase(1, augmentation="mild", frozen_norm=True)),
+    phases=(Phase(1, side=160), Phase(1, augmentation="mild", frozen_norm=True)),
     epoch_images=8,
     batch=4,
     workers=0,
@@ -72,8 +72,8 @@ def test_the_split_depends_on_the_name_alone_and_has_its_shares():
 
 def test_a_pack_holds_images_labels_and_splits(packed):
     with np.load(packed, allow_pickle=False) as data:
-        assert data["images"].shape == (23, 256, 256) and data["images"].dtype == np.int16
-        assert data["labels"].shape == (23, 3, 256, 256) and data["labels"].dtype == np.uint8
+        assert data["images"].shape == (23, 320, 320) and data["images"].dtype == np.int16
+        assert data["labels"].shape == (23, 3, 320, 320) and data["labels"].dtype == np.uint8
         assert sorted(set(data["sets"])) == ["cxr_montgomery", "phantom_ct", "phantom_xray"]
         right, left = (data["labels"][0][side] for side in (0, 1))
         assert np.nonzero(right)[1].mean() < np.nonzero(left)[1].mean()
@@ -242,22 +242,22 @@ def test_devices_brighten_xrays_only_and_leave_labels_alone():
 @pytest.mark.parametrize("strength", STRENGTHS)
 def test_all_changes_together_keep_sizes_and_kinds_so_that_samples_make_a_batch(strength):
     transforms = training_transforms(strength).set_random_state(4)
-    label = torch.zeros(3, 256, 256)
+    label = torch.zeros(3, 320, 320)
     label[0, 40:200, 20:100] = label[1, 40:200, 150:230] = 1
     changed = []
     for modality in ["CT", "XRAY"] * 20:
-        image = torch.full((1, 256, 256), -600.0 if modality == "CT" else 127.5) + torch.rand(1, 256, 256)
+        image = torch.full((1, 320, 320), -600.0 if modality == "CT" else 127.5) + torch.rand(1, 320, 320)
         changed.append(transforms({"image": image, "label": label, "modality": modality, "sides_known": True}))
     batch = list_data_collate(changed)
     for key, channels in (("image", 1), ("label", 3)):
-        assert batch[key].shape == (40, channels, 256, 256)
+        assert batch[key].shape == (40, channels, 320, 320)
         assert batch[key].dtype == torch.float32
 
 
 def test_light_changes_leave_most_xrays_as_they_were_but_change_ct_as_mild_ones_do():
     def share_of_even_lungs(strength: str, modality: str) -> float:
-        grey = torch.full((1, 256, 256), -600.0 if modality == "CT" else 127.5)
-        label = torch.zeros(3, 256, 256)
+        grey = torch.full((1, 320, 320), -600.0 if modality == "CT" else 127.5)
+        label = torch.zeros(3, 320, 320)
         label[0, 40:200, 20:100] = label[1, 40:200, 150:230] = 1
         before = {**sample(modality), "image": grey, "label": label}
         transforms = training_transforms(strength).set_random_state(4)
@@ -271,10 +271,10 @@ def test_light_changes_leave_most_xrays_as_they_were_but_change_ct_as_mild_ones_
 
 def test_light_changes_move_the_window_of_ct_as_mild_ones_do():
     def typical_change(strength: str) -> float:
-        before = {**sample(), "image": torch.full((1, 256, 256), -600.0), "label": torch.zeros(3, 256, 256)}
+        before = {**sample(), "image": torch.full((1, 320, 320), -600.0), "label": torch.zeros(3, 320, 320)}
         transforms = training_transforms(strength).set_random_state(4)
         images = torch.stack([transforms(before)["image"] for _ in range(30)])
-        return float((images[:, 0, 100:156, 100:156].mean((1, 2)) - 0.5).abs().median())
+        return float((images[:, 0, 130:190, 130:190].mean((1, 2)) - 0.5).abs().median())
 
     assert 0.7 * typical_change("mild") < typical_change("light")
 

@@ -19,7 +19,7 @@ ct_kmader = 0.3
 
 [[phases]]
 epochs = 3
-side = 128
+side = 160
 
 [[phases]]
 epochs = 2
@@ -41,10 +41,10 @@ def test_a_recipe_says_everything_and_the_rest_is_the_default(tmp_path):
         learning_rate=1,
         held_out_sets=("cxr_montgomery",),
         shares={"cxr_shenzhen": 0.7, "ct_kmader": 0.3},
-        phases=(Phase(3, side=128), Phase(2, augmentation="mild", frozen_norm=True)),
+        phases=(Phase(3, side=160), Phase(2, augmentation="mild", frozen_norm=True)),
     )
     assert config.epochs == 5
-    assert [config.phase(epoch).side for epoch in range(6)] == [128, 128, 128, 256, 256, 256]
+    assert [config.phase(epoch).side for epoch in range(6)] == [160, 160, 160, 320, 320, 320]
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -61,7 +61,7 @@ def test_the_recipes_that_come_along_can_be_read(name):
         ("learning_rate = 1", 'learning_rate = "fast"', "learning_rate is 'fast', expected a value like 0.002"),
         ("epochs = 3", "", "a phase has no epochs"),
         ("epochs = 3", "epochs = 0", "expected at least one"),
-        ("side = 128", "side = 100", "side is 100, expected one of 64, 128, 256"),
+        ("side = 160", "side = 100", "side is 100, expected one of 160, 320"),
         ('"mild"', '"wild"', "augmentation is 'wild'"),
         ("[[phases]]", "[[phases", "is not TOML"),
     ],
