@@ -292,7 +292,7 @@ class CompactModel(PromptableModel):
     @one_thread()
     @torch.inference_mode()
     def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[Tensor, Tensor]:
-        """One mask for each point: the object that it shows."""
+        """Two masks for each point: the object that it shows, and both lungs."""
         prompts = PromptSet(tuple(PointPrompt(tuple(xy)) for xy in points_xy.tolist()))
         self.check_prompts(prompts, embedding.size_hw)
         (coordinates, labels), _, _ = self._prompt_tensors(prompts, embedding.size_hw)
@@ -301,7 +301,7 @@ class CompactModel(PromptableModel):
         for points in zip(coordinates[0, :, None].split(at_once), labels[0, :, None].split(at_once), strict=True):
             features = tuple(level.expand(len(points[0]), *level.shape) for level in embedding.features)
             answers.append(self.net.decode(features, points))
-        low_res, iou = (torch.cat(parts)[:, PROMPTED, None] for parts in zip(*answers, strict=True))
+        low_res, iou = (torch.cat(parts)[:, [PROMPTED, BOTH]] for parts in zip(*answers, strict=True))
         return low_res, iou.clamp(0, 1)
 
     @one_thread()

@@ -285,11 +285,11 @@ def test_a_batch_of_points_is_answered_as_one_by_one(compact):
     [embedding] = compact.encode([image])
     low_res, scores = compact.decode_points(embedding, points_xy)
     logits = compact.to_slice(low_res, image.shape)
-    assert logits.shape == (7, 1, 200, 310)
+    assert logits.shape == (7, 2, 200, 310), "the object that the point shows, and both lungs"
     for point_xy, own, score in zip(points_xy, logits, scores, strict=True):
         alone = compact.decode(embedding, PromptSet((PointPrompt(tuple(point_xy)),)))
         assert relative_error(own[0].numpy(), alone.logits) < 1e-4
-        assert float(score) == pytest.approx(alone.score, abs=1e-5)
+        assert float(score[0]) == pytest.approx(alone.score, abs=1e-5)
 
 
 def best_dice(masks: list[AutomaticMask], reference_hw: np.ndarray) -> float:
