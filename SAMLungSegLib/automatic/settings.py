@@ -57,9 +57,9 @@ _LIMITS = {
     "max_share": (0, 1),
 }
 
-# lung-compact knows three objects, right lung, left lung and both. Wherever it is asked it answers with one of them,
-# and with both: a coarse grid is enough. Its predicted IoU tells slices apart rather than masks; stability tells good masks
-# from others.
+# lung-compact knows three objects, right lung, left lung and both. Wherever it is asked it answers with one of them and
+# with both, so that a coarse grid is enough. Its predicted IoU tells slices apart rather than masks; stability tells
+# good masks from others.
 _OF_FAMILY = {"sam": AutomaticSettings(), "compact": AutomaticSettings(points_per_side=8, iou=0.5, stability=0.8)}
 
 
