@@ -73,30 +73,38 @@ def clean_lungs(labelmap: np.ndarray, smallest_share: float = SMALLEST_ISLAND) -
         uint8 (N, H, W). Holes up to the size of a vessel are filled slice by slice, not the dome of the liver; a hole
         is never taken from the other lung.
     """
-    lungs = keep_large_components(labelmap > 0, smallest_share)
-    right, left = (
-        keep_large_components((labelmap == side) & lungs, smallest_share) for side in (RIGHT_LUNG, LEFT_LUNG)
-    )
-    result = np.where(left, LEFT_LUNG, right.astype(np.uint8) * RIGHT_LUNG).astype(np.uint8)
-    for index in np.flatnonzero(lungs.any(axis=(1, 2))):
-        stray = lungs[index] & (result[index] == 0)
-        if stray.any() and result[index].any():
-            nearest = ndimage.distance_transform_edt(result[index] == 0, return_distances=False, return_indices=True)
-            result[index][stray] = result[index][tuple(nearest)][stray]
+    result = np.zeros_like(labelmap)
+    box = _box_around(labelmap)
+    lungs = keep_large_components(labelmap[box] > 0, smallest_share)
+    for side in (RIGHT_LUNG, LEFT_LUNG):
+        result[box][keep_large_components((labelmap[box] == side) & lungs, smallest_share)] = side
+    for lungs_hw, result_hw in zip(lungs, result[box], strict=True):
+        stray = lungs_hw & (result_hw == 0)
+        if stray.any() and result_hw.any():
+            nearest = ndimage.distance_transform_edt(result_hw == 0, return_distances=False, return_indices=True)
+            result_hw[stray] = result_hw[tuple(nearest)][stray]
         for side, other in ((RIGHT_LUNG, LEFT_LUNG), (LEFT_LUNG, RIGHT_LUNG)):
-            holes = _small_holes(result[index] == side)
-            result[index][holes & (result[index] != other)] = side
+            result_hw[_small_holes(result_hw == side) & (result_hw != other)] = side
     return result
+
+
+def _box_around(labelmap: np.ndarray) -> tuple[slice, ...]:
+    """The smallest window that holds all labels of a labelmap, empty if there are none."""
+    if not labelmap.any():
+        return (slice(0),) * labelmap.ndim
+    axes = range(labelmap.ndim)
+    held = (np.flatnonzero(labelmap.any(axis=tuple(other for other in axes if other != axis))) for axis in axes)
+    return tuple(slice(int(where[0]), int(where[-1]) + 1) for where in held)
 
 
 def _small_holes(mask: np.ndarray) -> np.ndarray:
     """Enclosed gaps of a bool mask (H, W) that are small beside it."""
-    components, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
-    if count == 0:
+    gaps, count = ndimage.label(~np.pad(mask, 1))
+    if count <= 1:
         return np.zeros_like(mask)
-    small = np.bincount(components.ravel()) <= LARGEST_HOLE_SHARE * mask.sum()
-    small[0] = False
-    return small[components]
+    small = np.bincount(gaps.ravel()) <= LARGEST_HOLE_SHARE * mask.sum()
+    small[[0, gaps[0, 0]]] = False  # the mask and what surrounds it
+    return small[gaps[1:-1, 1:-1]]
 
 
 def keep_large_components(mask: np.ndarray, smallest_share: float) -> np.ndarray:
@@ -152,8 +160,7 @@ def without_airway(labelmap: np.ndarray, hu: np.ndarray, spacing_mm: tuple[float
     lung = labelmap > 0
     if not lung.any():
         return labelmap
-    rows, columns = (np.flatnonzero(lung.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-    box = np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = _box_around(labelmap)
     result = labelmap.copy()
     # where most of it is consolidated, aerated lung must not look like airway
     lung_hu = min(float(np.median(hu[lung])), AERATED_LUNG_HU)

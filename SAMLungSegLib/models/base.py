@@ -113,7 +113,7 @@ class PromptableModel(ABC):
 
     def size_in_frame(self, size_hw: tuple[int, int], side: int) -> tuple[int, int]:
         """Rows and columns that a slice takes, at the top left, of the network's frame drawn as `side` x `side`."""
-        return tuple(max(1, round(length * side / max(size_hw))) for length in size_hw)
+        return scaled_size(size_hw, side)
 
     def prompts_about_both(self, rough_hw: np.ndarray) -> PromptSet | None:
         """What this model was tuned to be asked about both lungs at once, given a rough labelmap (H, W) of the slice.
@@ -135,6 +135,11 @@ class PromptableModel(ABC):
         if prompts.mask is not None and not self.accepts_masks:
             raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of a mask.")
         prompts.check_inside(size_hw)
+
+
+def scaled_size(size_hw: tuple[int, int], side: int) -> tuple[int, int]:
+    """Rows and columns of a slice of `size_hw` pixels whose longest side becomes `side`, aspect kept."""
+    return tuple(max(1, round(length * side / max(size_hw))) for length in size_hw)
 
 
 def check_slice(array: np.ndarray) -> None:

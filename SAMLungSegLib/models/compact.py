@@ -8,6 +8,7 @@ The four mask tokens have fixed meanings: what was prompted (both lungs if nothi
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,15 +18,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel, check_slice, encoder_fingerprint
+from SAMLungSegLib.models.base import (
+    Embedding,
+    Prediction,
+    PromptableModel,
+    check_slice,
+    encoder_fingerprint,
+    scaled_size,
+)
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 
 INPUT_SIZE = 320  # of networks trained from now on
 PROMPT_WIDTH = 128
 STAGE_WIDTHS = (24, 48, 80, 144, 224)
 STAGE_DEPTHS = (1, 2, 3, 4, 3)
+HEADS = 8
 LARGEST_CROWD = 8
 POINTS_IN_CACHE = 4  # decoded together on a CPU: 64 take longer by two thirds each
 IOU_SMOOTHING_PX = 16.0
@@ -33,13 +44,21 @@ PROMPTED, RIGHT, LEFT, BOTH = range(4)
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias, then batch normalisation: one convolution once fused."""
+    """Convolution without bias, then batch normalisation: one convolution where the statistics are fixed."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm = self
+        if norm.training:
+            return super().forward(x)
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
 
 
 class MixBlock(nn.Module):
@@ -52,7 +71,7 @@ class MixBlock(nn.Module):
         self.project = ConvNorm(width * expansion, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.project(F.relu(self.expand(self.space(x))))
+        return self.project(F.relu(self.expand(self.space(x)), inplace=True)).add_(x)
 
 
 class PyramidEncoder(nn.Module):
@@ -67,7 +86,7 @@ class PyramidEncoder(nn.Module):
         stages, inputs = [], 1
         for width, depth in zip(STAGE_WIDTHS, STAGE_DEPTHS, strict=True):
             blocks = [MixBlock(width) for _ in range(depth)]
-            stages.append(nn.Sequential(ConvNorm(inputs, width, 3, stride=2), nn.ReLU(), *blocks))
+            stages.append(nn.Sequential(ConvNorm(inputs, width, 3, stride=2), nn.ReLU(inplace=True), *blocks))
             inputs = width
         self.stages = nn.ModuleList(stages)
         self.laterals = nn.ModuleList(ConvNorm(width, PROMPT_WIDTH, 1) for width in STAGE_WIDTHS[2:])
@@ -88,13 +107,44 @@ class PyramidEncoder(nn.Module):
         return self.neck(top), self.skip_quarter(quarter), self.skip_half(half)
 
 
+def fused(module: nn.Module) -> nn.Module:
+    """A copy for inference in which each `ConvNorm` is a convolution, so that none is folded anew for every slice."""
+    if isinstance(module, ConvNorm):
+        return fuse_conv_bn_eval(*module)
+    faster = copy.deepcopy(module)
+    for name, child in module.named_children():
+        setattr(faster, name, fused(child))
+    return faster
+
+
+class FusedAttention(Attention):
+    """SAM's attention by torch's fused kernel."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        projected = (self.q_proj(q), self.k_proj(k), self.v_proj(v))
+        heads = (self._separate_heads(tokens, self.num_heads) for tokens in projected)
+        return self.out_proj(self._recombine_heads(F.scaled_dot_product_attention(*heads)))
+
+
+class FusedTransformer(TwoWayTransformer):
+    """SAM's transformer of mask tokens and image, `HEADS` heads and `depth` blocks, with the fused kernel."""
+
+    def __init__(self, width: int, depth: int = 2) -> None:
+        super().__init__(depth, width, HEADS, mlp_dim=4 * width)
+        for block in self.layers:
+            block.self_attn = FusedAttention(width, HEADS)
+            block.cross_attn_token_to_image = FusedAttention(width, HEADS, downsample_rate=2)
+            block.cross_attn_image_to_token = FusedAttention(width, HEADS, downsample_rate=2)
+        self.final_attn_token_to_image = FusedAttention(width, HEADS, downsample_rate=2)
+
+
 class SkipMaskDecoder(MaskDecoder):
     """SAM's mask decoder whose upscaling takes two skips from the encoder and mixes in space after each."""
 
     def __init__(self, width: int) -> None:
         super().__init__(
             transformer_dim=width,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=width, mlp_dim=4 * width, num_heads=8),
+            transformer=FusedTransformer(width),
             num_multimask_outputs=3,
             iou_head_depth=3,
             iou_head_hidden_dim=width,
@@ -201,12 +251,6 @@ def to_input(grey: Tensor, input_size: int) -> Tensor:
     return F.pad(small, (0, input_size - width, 0, input_size - height)) / 127.5 - 1
 
 
-def scaled_size(size_hw: tuple[int, int], input_size: int) -> tuple[int, int]:
-    """Size in a frame of `input_size` of a slice of `size_hw` pixels, aspect kept."""
-    longest = max(size_hw)
-    return tuple(max(1, round(side * input_size / longest)) for side in size_hw)
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let the calling thread compute on one core.
@@ -243,6 +287,7 @@ class CompactModel(PromptableModel):
         self.device = torch.device(device)
         self.input_size = int(net.input_size)
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self._encoder = fused(self.net.image_encoder)
         self.slices_at_once = min(usable_cores(), LARGEST_CROWD) if self.device.type == "cpu" else 1
 
     @cached_property
@@ -258,7 +303,7 @@ class CompactModel(PromptableModel):
             check_slice(array)
         greys = [torch.from_numpy(np.ascontiguousarray(array)).float()[None, None] for array in slices]
         frames = torch.cat([to_input(grey, self.input_size) for grey in greys])
-        features = self.net.image_encoder(frames.to(self.device).contiguous(memory_format=torch.channels_last))
+        features = self._encoder(frames.to(self.device).contiguous(memory_format=torch.channels_last))
         return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
 
     @one_thread()
@@ -267,11 +312,11 @@ class CompactModel(PromptableModel):
         self.check_prompts(prompts, embedding.size_hw)
         features = tuple(level[None] for level in embedding.features)
         low_res, iou = self.net.decode(features, *self._prompt_tensors(prompts, embedding.size_hw))
-        logits = from_frame(low_res, embedding.size_hw)[0].cpu().numpy()
+        logits = from_frame(low_res[:, [PROMPTED, RIGHT, LEFT]], embedding.size_hw)[0].cpu().numpy()
         return Prediction(
-            logits=logits[PROMPTED],
+            logits=logits[0],
             score=float(iou[0, PROMPTED].clamp(0, 1)),
-            side_logits=logits[[RIGHT, LEFT]],
+            side_logits=logits[1:],
             low_res_logits=low_res[0, PROMPTED].cpu().numpy(),
         )
 
@@ -342,7 +387,10 @@ def from_frame(low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
     input_size = 2 * low_res.shape[-1]
     height, width = scaled_size(size_hw, input_size)
     rows, columns = (max(1, round(side / 2)) for side in (height, width))
+    planes = low_res.flatten(0, 1)[:, None]  # torch takes thrice as long for three channels as for three images
     if (rows * 2, columns * 2) == (height, width):
-        return F.interpolate(low_res[..., :rows, :columns], size_hw, mode="bilinear", align_corners=False)
-    frame = F.interpolate(low_res, (input_size, input_size), mode="bilinear", align_corners=False)
-    return F.interpolate(frame[..., :height, :width], size_hw, mode="bilinear", align_corners=False)
+        planes = F.interpolate(planes[..., :rows, :columns], size_hw, mode="bilinear", align_corners=False)
+    else:
+        planes = F.interpolate(planes, (input_size, input_size), mode="bilinear", align_corners=False)
+        planes = F.interpolate(planes[..., :height, :width], size_hw, mode="bilinear", align_corners=False)
+    return planes[:, 0].unflatten(0, low_res.shape[:2])

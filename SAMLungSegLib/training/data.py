@@ -22,7 +22,8 @@ from skimage.morphology import convex_hull_image
 from tqdm import tqdm
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.models.compact import INPUT_SIZE, scaled_size
+from SAMLungSegLib.models.base import scaled_size
+from SAMLungSegLib.models.compact import INPUT_SIZE
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline.square import SquarePixels
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, split_sides

@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from segment_anything.modeling.transformer import Attention
 
 from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.models.base import scaled_size
 from SAMLungSegLib.models.compact import (
     CompactModel,
     CompactNet,
+    ConvNorm,
+    FusedAttention,
     SkipMaskDecoder,
     expected_iou,
     from_frame,
+    fused,
     mask_to_frame,
-    scaled_size,
     to_input,
 )
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
@@ -95,6 +99,62 @@ def test_the_decoder_is_sams_with_all_its_parts():
     assert isinstance(decoder, SkipMaskDecoder)
     assert decoder.num_mask_tokens == 4
     assert len(decoder.output_hypernetworks_mlps) == 4
+
+
+def used(net: torch.nn.Module) -> torch.nn.Module:
+    """With normalisation as after a training: statistics, scales and shifts of all kinds."""
+    for norm in net.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            for tensor, low, high in (
+                (norm.running_mean, -1.0, 1.0),
+                (norm.running_var, 0.3, 3.0),
+                (norm.weight, 0.5, 1.5),
+                (norm.bias, -0.5, 0.5),
+            ):
+                torch.nn.init.uniform_(tensor, low, high)
+    return net
+
+
+@pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 1), (1, 6)])
+def test_with_fixed_statistics_one_convolution_gives_what_convolution_and_normalisation_give(stride, groups):
+    torch.manual_seed(0)
+    layer = used(ConvNorm(6, 12, 5, stride, groups)).eval()
+    x = torch.randn(2, 6, 20, 17)
+    conv, norm = layer
+    expected = norm(conv(x))
+    assert torch.allclose(layer(x), expected, atol=1e-5)
+    layer(x).square().mean().backward()
+    found = [parameter.grad.clone() for parameter in layer.parameters()]
+    layer.zero_grad()
+    expected.square().mean().backward()
+    assert all(torch.allclose(one, p.grad, atol=1e-5) for one, p in zip(found, layer.parameters(), strict=True))
+
+
+def test_in_training_the_statistics_are_those_of_the_batch_and_learned():
+    layer = ConvNorm(3, 4, 1)
+    y = layer(torch.randn(8, 3, 10, 10))
+    assert torch.allclose(y.mean((0, 2, 3)), torch.zeros(4), atol=1e-5)
+    assert layer[1].num_batches_tracked == 1
+
+
+def test_the_fused_encoder_gives_what_the_encoder_gives_and_leaves_it_alone():
+    torch.manual_seed(0)
+    encoder = used(CompactNet().image_encoder).eval().requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    frame = torch.randn(1, 1, 64, 64)
+    for level, expected in zip(fused(encoder)(frame), encoder(frame), strict=True):
+        assert torch.allclose(level, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in fused(encoder).modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
+
+
+def test_fused_attention_gives_the_numbers_of_segment_anything():
+    torch.manual_seed(0)
+    fast, stock = FusedAttention(32, 4, downsample_rate=2), Attention(32, 4, downsample_rate=2)
+    stock.load_state_dict(fast.state_dict())
+    few, many = torch.randn(2, 7, 32), torch.randn(2, 100, 32)
+    for q, k in ((few, many), (many, few), (few, few)):
+        assert torch.allclose(fast(q, k, k), stock(q, k, k), atol=1e-6)
 
 
 def test_the_expected_overlap_follows_from_the_probabilities():

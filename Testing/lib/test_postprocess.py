@@ -57,6 +57,28 @@ def test_holes_are_filled_and_islands_dropped():
     assert np.array_equal(clean == LEFT_LUNG, labelmap == LEFT_LUNG)
 
 
+def test_a_notch_at_the_edge_of_the_image_is_no_hole():
+    labelmap = np.full((1, 40, 40), RIGHT_LUNG, np.uint8)
+    labelmap[0, 0:3, 10:13] = 0
+    labelmap[0, 20:22, 20:22] = 0
+    clean = clean_lungs(labelmap)
+    assert not clean[0, 0:3, 10:13].any()
+    assert np.sum(clean == 0) == 9
+
+
+def test_a_hole_whose_pixels_meet_the_outside_only_at_a_corner_is_filled():
+    labelmap = np.zeros((1, 30, 30), np.uint8)
+    labelmap[0, 5:25, 5:25] = LEFT_LUNG
+    labelmap[0, 5, 5] = labelmap[0, 6, 6] = 0
+    clean = clean_lungs(labelmap)
+    assert clean[0, 6, 6] == LEFT_LUNG and clean[0, 5, 5] == 0
+
+
+def test_nothing_stays_nothing():
+    empty = np.zeros((2, 9, 9), np.uint8)
+    assert np.array_equal(clean_lungs(empty), empty)
+
+
 def test_the_dome_of_the_liver_inside_the_right_lung_is_not_filled():
     labelmap = np.zeros((2, 60, 60), np.uint8)
     labelmap[:, 5:55, 5:45] = RIGHT_LUNG
