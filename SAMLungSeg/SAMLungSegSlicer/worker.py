@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +25,9 @@ DELIVERY_INTERVAL_MS = 20
 # Slicer's event loop keeps Python's interpreter lock while it waits for events, so other Python threads run only while
 # the main thread waits inside Python. Most of each interval is therefore spent waiting here; the rest is the window's.
 THREAD_SHARE_S = 0.015
+# How long the window waits each time that it asks a busy thread for the lock, which is often while it draws. Python's
+# usual 5 ms add up to 60 to 180 ms in which the window is deaf.
+SWITCH_INTERVAL_S = 0.001
 IDLE_S = 3.0
 STOP_TIMEOUT_S = 10.0
 
@@ -123,6 +127,7 @@ class InferenceWorker:
         self._news = threading.Event()
         self._thread = _TicketThread(self._news)
         self._timer = None
+        self._usualSwitchInterval = sys.getswitchinterval()
 
     def submit(
         self,
@@ -188,6 +193,8 @@ class InferenceWorker:
 
     def _startTimer(self) -> None:
         if self._timer is None:
+            self._usualSwitchInterval = sys.getswitchinterval()
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
             self._timer = qt.QTimer()
             self._timer.setInterval(DELIVERY_INTERVAL_MS)
             self._timer.connect("timeout()", self._deliver)
@@ -196,6 +203,7 @@ class InferenceWorker:
     def _dropTimer(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
+            sys.setswitchinterval(self._usualSwitchInterval)
             timer.stop()
             timer.disconnect("timeout()", self._deliver)
             timer.deleteLater()

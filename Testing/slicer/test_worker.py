@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -12,7 +13,7 @@ import pytest
 import qt
 import slicer
 
-from SAMLungSegSlicer.worker import DELIVERY_INTERVAL_MS, THREAD_SHARE_S, InferenceWorker
+from SAMLungSegSlicer.worker import DELIVERY_INTERVAL_MS, SWITCH_INTERVAL_S, THREAD_SHARE_S, InferenceWorker
 
 PATIENCE_S = 20
 
@@ -357,6 +358,17 @@ def test_the_event_loop_is_never_blocked_for_long_by_busy_python_work(worker):
     waits = [later - earlier for earlier, later in pairwise(ticks)]
     assert len(waits) >= 4
     assert sorted(waits)[len(waits) // 2] < 0.1
+
+
+@pytest.mark.parametrize("end", [lambda gate, worker: gate.opened.set(), lambda gate, worker: worker.stop()])
+def test_only_while_there_is_work_the_window_gets_the_interpreter_lock_quickly(worker, end):
+    usual, gate = sys.getswitchinterval(), Gate()
+    worker.submit(gate, channel="a")
+    worker.submit(lambda progress, cancelled: 1, channel="b")
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
+    end(gate, worker)
+    processEventsUntil(lambda: not worker.isBusy())
+    assert sys.getswitchinterval() == usual
 
 
 def test_work_goes_on_although_the_event_loop_keeps_the_interpreter_lock(worker):
