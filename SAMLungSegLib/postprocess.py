@@ -22,6 +22,15 @@ RING_OF_A_BULLA = 0.6
 CENTRAL_SHARE = 0.5
 
 
+def box_around(labelmap: np.ndarray) -> tuple[slice, ...]:
+    """The smallest window that holds all labels of a labelmap, empty if there are none."""
+    if not labelmap.any():
+        return (slice(0),) * labelmap.ndim
+    axes = range(labelmap.ndim)
+    held = (np.flatnonzero(labelmap.any(axis=tuple(other for other in axes if other != axis))) for axis in axes)
+    return tuple(slice(int(where[0]), int(where[-1]) + 1) for where in held)
+
+
 def split_sides(mask: np.ndarray) -> np.ndarray:
     """Tell the right lung from the left in a mask of both.
 
@@ -74,7 +83,7 @@ def clean_lungs(labelmap: np.ndarray, smallest_share: float = SMALLEST_ISLAND) -
         is never taken from the other lung.
     """
     result = np.zeros_like(labelmap)
-    box = _box_around(labelmap)
+    box = box_around(labelmap)
     lungs = keep_large_components(labelmap[box] > 0, smallest_share)
     for side in (RIGHT_LUNG, LEFT_LUNG):
         result[box][keep_large_components((labelmap[box] == side) & lungs, smallest_share)] = side
@@ -86,15 +95,6 @@ def clean_lungs(labelmap: np.ndarray, smallest_share: float = SMALLEST_ISLAND) -
         for side, other in ((RIGHT_LUNG, LEFT_LUNG), (LEFT_LUNG, RIGHT_LUNG)):
             result_hw[_small_holes(result_hw == side) & (result_hw != other)] = side
     return result
-
-
-def _box_around(labelmap: np.ndarray) -> tuple[slice, ...]:
-    """The smallest window that holds all labels of a labelmap, empty if there are none."""
-    if not labelmap.any():
-        return (slice(0),) * labelmap.ndim
-    axes = range(labelmap.ndim)
-    held = (np.flatnonzero(labelmap.any(axis=tuple(other for other in axes if other != axis))) for axis in axes)
-    return tuple(slice(int(where[0]), int(where[-1]) + 1) for where in held)
 
 
 def _small_holes(mask: np.ndarray) -> np.ndarray:
@@ -160,7 +160,7 @@ def without_airway(labelmap: np.ndarray, hu: np.ndarray, spacing_mm: tuple[float
     lung = labelmap > 0
     if not lung.any():
         return labelmap
-    box = _box_around(labelmap)
+    box = box_around(labelmap)
     result = labelmap.copy()
     # where most of it is consolidated, aerated lung must not look like airway
     lung_hu = min(float(np.median(hu[lung])), AERATED_LUNG_HU)

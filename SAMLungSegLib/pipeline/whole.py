@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.intensity import Modality, guess_modality, lung_window_hu, to_grey
+from SAMLungSegLib.intensity import Modality, grey_mapping, guess_modality, lung_window_hu, to_grey
 from SAMLungSegLib.interpolate import fill_between
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
@@ -29,7 +29,7 @@ from SAMLungSegLib.pipeline.options import (
     voxel_of,
 )
 from SAMLungSegLib.pipeline.square import SquarePixels
-from SAMLungSegLib.postprocess import clean_lungs, without_airway
+from SAMLungSegLib.postprocess import box_around, clean_lungs, without_airway
 from SAMLungSegLib.predictor import Question, SliceAnswer, answer_slice, automatic_questions, prompted_questions
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
@@ -111,7 +111,8 @@ def segment_volume(
             progress(done + 1, len(seen))
     labelmap = fill_between(labelmap, seen)
     if modality == "CT":
-        labelmap = without_airway(labelmap, *_hu_and_spacing(volume, plane))
+        box = box_around(labelmap)
+        labelmap[box] = without_airway(labelmap[box], *_hu_and_spacing(volume, plane, box))
     labelmap = clean_lungs(labelmap)
     labelmap[~np.isin(labelmap, LUNGS[options.lungs])] = 0
     return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores)
@@ -176,10 +177,12 @@ def _rough_lungs(volume: Volume, plane: SlicePlane, modality: Modality) -> np.nd
     return rough_lungs_ct(*_hu_and_spacing(volume, plane))
 
 
-def _hu_and_spacing(volume: Volume, plane: SlicePlane) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Hounsfield units (N, H, W) of a CT within the lung window, however it is stored, and the spacing in mm."""
-    hu = lung_window_hu(plane.to_display(to_grey(volume, "CT")))
-    return hu, (plane.slice_spacing_mm, *plane.spacing_hw_mm)
+def _hu_and_spacing(
+    volume: Volume, plane: SlicePlane, box: tuple[slice, ...] = np.s_[:, :, :]
+) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Hounsfield units (N, H, W) in a box of a CT within the lung window, however it is stored; the spacing in mm."""
+    grey = grey_mapping(volume, "CT").apply(plane.to_display(volume.array_kji)[box])
+    return lung_window_hu(grey), (plane.slice_spacing_mm, *plane.spacing_hw_mm)
 
 
 def _points_by_slice(points: Sequence[VolumePoint], plane: SlicePlane, volume: Volume) -> dict[int, list[PointPrompt]]:
