@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,6 +87,7 @@ class FairLatency(Latency):
 @contextmanager
 def fair_latency() -> Iterator[FairLatency]:
     """As `bench.latency.latency`, for machines that are busy with something else."""
+    gc.collect()  # what earlier tests left takes a quarter of a second, which would fall into the block now and then
     watch, timer = FairLatency(), qt.QTimer()
     timer.setTimerType(qt.Qt.PreciseTimer)
     timer.setInterval(TICK_MS)
