@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from SAMLungSegLib.pipeline import LUNGS, Segmentation
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, box_around
 from SAMLungSegLib.results import lung_volumes_ml
 
 SIDES = {"right": RIGHT_LUNG, "left": LEFT_LUNG}
@@ -134,11 +134,7 @@ def _within(value: float, limits: tuple[float, float]) -> bool:
 
 def _loose_share(mask: np.ndarray) -> float:
     """Share of the voxels of a mask (N, H, W) that are not in its largest component."""
-    if not mask.any():
-        return 0.0
-    occupied = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
-    box = tuple(slice(places[0], places[-1] + 1) for places in occupied)
-    pieces, count = ndimage.label(mask[box], np.ones((3, 3, 3)))
+    pieces, count = ndimage.label(mask[box_around(mask)], np.ones((3, 3, 3)))
     if count < 2:
         return 0.0
     sizes = np.bincount(pieces.ravel())[1:]

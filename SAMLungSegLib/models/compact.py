@@ -107,13 +107,13 @@ class PyramidEncoder(nn.Module):
         return self.neck(top), self.skip_quarter(quarter), self.skip_half(half)
 
 
-def fused(module: nn.Module) -> nn.Module:
+def fused(encoder: nn.Module) -> nn.Module:
     """A copy for inference in which each `ConvNorm` is a convolution, so that none is folded anew for every slice."""
-    if isinstance(module, ConvNorm):
-        return fuse_conv_bn_eval(*module)
-    faster = copy.deepcopy(module)
-    for name, child in module.named_children():
-        setattr(faster, name, fused(child))
+    faster = copy.deepcopy(encoder)
+    for parent in list(faster.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, ConvNorm):
+                setattr(parent, name, fuse_conv_bn_eval(*child))
     return faster
 
 
@@ -127,10 +127,10 @@ class FusedAttention(Attention):
 
 
 class FusedTransformer(TwoWayTransformer):
-    """SAM's transformer of mask tokens and image, `HEADS` heads and `depth` blocks, with the fused kernel."""
+    """SAM's transformer of mask tokens and image, with the fused kernel."""
 
-    def __init__(self, width: int, depth: int = 2) -> None:
-        super().__init__(depth, width, HEADS, mlp_dim=4 * width)
+    def __init__(self, width: int) -> None:
+        super().__init__(depth=2, embedding_dim=width, num_heads=HEADS, mlp_dim=4 * width)
         for block in self.layers:
             block.self_attn = FusedAttention(width, HEADS)
             block.cross_attn_token_to_image = FusedAttention(width, HEADS, downsample_rate=2)
