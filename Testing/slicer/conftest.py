@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bench.dialogs import Dialogs
     from bench.faults import Faults
 
+    from SAMLungSegSlicer.worker import InferenceWorker
+
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 MODULE = REPOSITORY / "SAMLungSeg" / "SAMLungSeg.py"
@@ -63,6 +65,16 @@ def faults() -> Faults:
     from bench.faults import faults as collector
 
     return collector
+
+
+@pytest.fixture
+def worker() -> Iterator[InferenceWorker]:
+    """An inference worker that is stopped afterwards."""
+    from SAMLungSegSlicer.worker import InferenceWorker
+
+    worker = InferenceWorker()
+    yield worker
+    worker.stop()
 
 
 @pytest.fixture(autouse=True)
