@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from cohorts import BROKEN, run_with_dark_is_lung, use_dark_is_lung, write_cohort
+from processes import ready_processes
 
 from SAMLungSegLib.batch import run
 from SAMLungSegLib.batch.rows import Row
@@ -75,10 +75,9 @@ def test_188_are_done_and_12_have_a_reason_of_their_own(expected):
 def test_killed_again_and_again_it_ends_as_if_nothing_had_been(cohort, expected, tmp_path):
     folder, table = expected
     output, chance = tmp_path / "out", random.Random(0)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cohorts"])
+    processes = ready_processes()
     for _ in range(KILLS):
-        process = context.Process(target=run_with_dark_is_lung, args=(cohort, output, 0.004))
+        process = processes.Process(target=run_with_dark_is_lung, args=(cohort, output, 0.004))
         process.start()
         wait_for_new_cases(output, chance.randrange(9), chance.random() / 20)
         os.kill(process.pid, signal.SIGKILL)

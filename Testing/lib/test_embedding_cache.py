@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import ready_processes
 
 from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
 from SAMLungSegLib.intensity import WINDOW_PRESETS, to_grey
@@ -221,8 +221,7 @@ def write_for_ever(folder: Path, is_writing) -> None:
 
 @pytest.mark.slow
 def test_fifty_kills_in_the_middle_of_writing_leave_nothing_damaged(tmp_path):
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["torch", "safetensors.torch", "SAMLungSegLib.embedding"])
+    processes = ready_processes()
     rng = np.random.default_rng(1)
     found, interrupted = 0, 0
     for _ in range(50):
