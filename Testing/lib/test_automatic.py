@@ -296,6 +296,7 @@ def best_dice(masks: list[AutomaticMask], reference_hw: np.ndarray) -> float:
     return max((float(dice(reference_hw, mask.on(reference_hw.shape))) for mask in masks), default=0.0)
 
 
+@pytest.mark.slow
 def test_lung_compact_finds_each_lung_and_both_of_a_phantom(compact):
     phantom = chest_ct(seed=1)
     slice_hw, labels_hw = to_grey(phantom.hu_kji, "CT")[32], phantom.labelmap_kji[32]

@@ -143,6 +143,7 @@ def test_a_base_that_has_learned_from_the_images_is_refused_with_an_explanation(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_set_that_the_base_knows_can_be_tuned_on_for_the_cross_set_table_only(tmp_path):
     data, out = tmp_path / "data", tmp_path / "out"
     write_set(data / "new", 6)

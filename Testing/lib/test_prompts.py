@@ -105,6 +105,7 @@ def test_a_lung_of_a_few_pixels_gets_no_prompt():
     assert automatic_prompts(rough) == {}
 
 
+@pytest.mark.slow
 def test_a_real_ct_gives_lungs_without_trachea_table_and_stomach_gas(shared_data):
     volume = read_volume(shared_data / "ct_ricord_dicom")
     plane = axial_plane(volume)

@@ -128,6 +128,7 @@ def test_a_box_selects_one_lung_as_well_as_the_model_knows_it(shared_data, model
     assert np.mean(scores) > np.mean(unprompted) - 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("set_name", ["cxr_montgomery", "cxr_shenzhen"])
 def test_corrective_clicks_raise_the_worst_answers(shared_data, model, set_name):
     examples = held_out(shared_data / set_name, 14)
