@@ -22,8 +22,10 @@ def _about_images(folder: Path) -> str | None:
     names = sorted(path.name for path in folder.iterdir() if _is_plain_image(path))
     if not names:
         return None
-    held = f"{len(names)} image files such as {names[0]}" if len(names) > 1 else f"the image file {names[0]}"
-    return f"it holds {held}: give the file"
+    if len(names) == 1:
+        return f"it holds the image file {names[0]}: give the file"
+    held = f"{len(names)} image files such as {names[0]}"
+    return f"it holds {held}: give one of them, or the folder to `samlungseg batch`"
 
 
 def _is_plain_image(path: Path) -> bool:

@@ -214,7 +214,8 @@ def test_the_image_files_of_a_folder_without_dicom_are_named(tmp_path):
     assert refusal(tmp_path).endswith("no DICOM image; it holds the image file scan.nrrd: give the file.")
     for name in ("a.mha", "a.txt", ".hidden.nrrd"):
         (tmp_path / name).write_bytes(path.read_bytes())
-    assert refusal(tmp_path).endswith("it holds 2 image files such as a.mha: give the file.")
+    advice = "it holds 2 image files such as a.mha: give one of them, or the folder to `samlungseg batch`."
+    assert refusal(tmp_path).endswith(advice)
 
 
 def test_a_few_values_that_are_not_finite_are_counted(tmp_path, caplog):
