@@ -5,6 +5,8 @@ Slices are in radiological display orientation: the patient's right is at the le
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from scipy import ndimage
 from skimage.measure import regionprops
@@ -12,6 +14,7 @@ from skimage.segmentation import watershed
 
 RIGHT_LUNG, LEFT_LUNG = 1, 2
 
+STEADY_REACH_MM = 3.1  # 3 mm, and what files round
 SMALLEST_ISLAND = 0.02
 LARGEST_HOLE_SHARE = 0.02
 
@@ -69,6 +72,41 @@ def _cut_in_two(mask: np.ndarray) -> np.ndarray:
     row, column = np.unravel_index(np.argmax(distance[:, half:]), (mask.shape[0], mask.shape[1] - half))
     markers[row, column + half] = LEFT_LUNG
     return watershed(-distance, markers, mask=mask).astype(np.uint8)
+
+
+def steady_across_slices(labelmap: np.ndarray, slice_spacing_mm: float, fixed: Iterable[int] = ()) -> np.ndarray:
+    """Have most of the slices within 3 mm decide what is lung, and which.
+
+    A model that sees slices one by one wavers from slice to slice where lung is as dense as the tissue beside it.
+
+    Args:
+        labelmap: uint8 (N, H, W), 1 right lung, 2 left lung, in display orientation.
+        slice_spacing_mm: from slice to slice; thick slices stay as they are.
+        fixed: numbers of slices that stay as they are, but count for their neighbours.
+    Returns:
+        uint8 (N, H, W).
+    """
+    reach = min(int(STEADY_REACH_MM / slice_spacing_mm), len(labelmap) - 1)
+    if reach == 0:
+        return labelmap
+    result = labelmap.copy()
+    steady = result[(slice(None), *box_around(labelmap)[1:])]
+    right, left = (_slices_around(steady == side, reach) for side in (RIGHT_LUNG, LEFT_LUNG))
+    steady[right > left] = RIGHT_LUNG
+    steady[left > right] = LEFT_LUNG
+    steady[right + left <= reach] = 0
+    for number in fixed:
+        result[number] = labelmap[number]
+    return result
+
+
+def _slices_around(mask: np.ndarray, reach: int) -> np.ndarray:
+    """How many of the slices up to `reach` before and after each one hold a pixel; the ends go on as they are."""
+    padded = np.pad(mask, ((reach, reach), (0, 0), (0, 0)), mode="edge")
+    counts = np.zeros(mask.shape, np.uint16)
+    for first in range(2 * reach + 1):
+        counts += padded[first : first + len(mask)]
+    return counts
 
 
 def clean_lungs(labelmap: np.ndarray, smallest_share: float = SMALLEST_ISLAND) -> np.ndarray:

@@ -29,7 +29,7 @@ from SAMLungSegLib.pipeline.options import (
     voxel_of,
 )
 from SAMLungSegLib.pipeline.square import SquarePixels
-from SAMLungSegLib.postprocess import box_around, clean_lungs, without_airway
+from SAMLungSegLib.postprocess import box_around, clean_lungs, steady_across_slices, without_airway
 from SAMLungSegLib.predictor import Question, SliceAnswer, answer_slice, automatic_questions, prompted_questions
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
@@ -111,6 +111,8 @@ def segment_volume(
             progress(done + 1, len(seen))
     labelmap = fill_between(labelmap, seen)
     if modality == "CT":
+        if not options.boxes:  # which say where lungs end
+            labelmap = steady_across_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.points)
         box = box_around(labelmap)
         labelmap[box] = without_airway(labelmap[box], *_hu_and_spacing(volume, plane, box))
     labelmap = clean_lungs(labelmap)

@@ -7,6 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import torch
+from cohorts import DarkIsLung, chest_hu
 
 from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.intensity import to_grey
@@ -166,6 +167,39 @@ def test_every_third_slice_gives_nearly_the_same_lungs_for_a_third_of_the_work(m
     assert sum(shown) == len(seen) == 19
     assert np.array_equal(np.flatnonzero(~np.isnan(found.scores)), sorted(seen))
     assert dice(whole.labelmap_kji > 0, found.labelmap_kji > 0) > 0.95  # 18 mm apart
+
+
+def chest_that_is_white_in_one_slice(slice_spacing_mm: float) -> Volume:
+    """Seven slices; the right lung, columns 0 to 31, is as dense as tissue in slice 3."""
+    hu = chest_hu(slices=7)
+    hu[3, :, :32] = 40
+    return Volume(hu, np.diag([-6.0, -6.0, slice_spacing_mm, 1.0]))
+
+
+@pytest.mark.parametrize(("axes", "flips"), [((0, 1, 2), (False,) * 3), ((1, 0, 2), (True, False, True))])
+def test_what_one_thin_slice_alone_leaves_out_is_filled_by_its_neighbours(axes, flips):
+    other = stored_otherwise(chest_that_is_white_in_one_slice(2.5), axes, flips)
+    back = np.flip(segment_volume(other, DarkIsLung()).labelmap_kji, [axis for axis in range(3) if flips[axis]])
+    result = back.transpose(np.argsort(axes))
+    assert (result[3] == 1).sum() > 50
+    assert np.array_equal(result[3], result[2])
+
+
+@pytest.mark.parametrize(
+    ("slice_spacing_mm", "options"),
+    [
+        (5.0, Options()),
+        (2.5, Options(modality="XRAY")),
+        (2.5, Options(points=(VolumePoint((46, 24, 3)),))),
+        (2.5, Options(boxes=(VolumeBox((2, 2, 1), (61, 45, 5)),))),
+    ],
+    ids=["thick slices", "a stack of X-rays", "a point in the slice", "a box around the lungs"],
+)
+def test_xrays_thick_slices_and_those_with_prompts_are_as_the_model_answers(slice_spacing_mm, options):
+    result = segment_volume(chest_that_is_white_in_one_slice(slice_spacing_mm), DarkIsLung(), options).labelmap_kji
+    assert not result[3, :, :32].any()
+    assert np.array_equal(result[3, :, 32:], result[2, :, 32:])
+    assert (result[2] == 1).any()
 
 
 def test_only_the_lung_that_is_asked_for_is_written(volume, axial, model):

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, clean_lungs, split_sides, without_airway
+from SAMLungSegLib.postprocess import (
+    LEFT_LUNG,
+    RIGHT_LUNG,
+    clean_lungs,
+    split_sides,
+    steady_across_slices,
+    without_airway,
+)
 
 
 def test_the_lung_at_the_left_of_the_image_is_the_patients_right():
@@ -43,6 +51,40 @@ def test_a_single_column_is_split_without_error():
     mask = np.zeros((5, 5), bool)
     mask[:, 2] = True
     assert np.array_equal(split_sides(mask) > 0, mask)
+
+
+def column(*labels: int) -> np.ndarray:
+    """One voxel in each slice, off the corner of 3 x 3."""
+    labelmap = np.zeros((len(labels), 3, 3), np.uint8)
+    labelmap[:, 1, 2] = labels
+    return labelmap
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "before", "after"),
+    [
+        (2.5, (1, 1, 0, 1, 1), (1, 1, 1, 1, 1)),
+        (2.5, (0, 0, 2, 0, 0), (0, 0, 0, 0, 0)),
+        (3.0, (1, 1, 2, 1, 1), (1, 1, 1, 1, 1)),
+        (3.0000002, (1, 0, 1, 0, 1), (1, 1, 0, 1, 1)),
+        (2.5, (0, 1, 2, 0, 0), (0, 1, 2, 0, 0)),  # most are lung, and the sides have as many: its own
+        (1.5, (2, 2, 1, 1, 2, 2), (2, 2, 2, 2, 2, 2)),
+        (2.5, (1, 0, 0, 0, 2), (1, 0, 0, 0, 2)),  # the last slice counts twice, as if it went on
+        (1.5, (0, 1, 1, 0, 1, 0, 0, 0), (0, 0, 1, 1, 0, 0, 0, 0)),
+        (1.5, (1, 1, 0, 0, 0, 1, 1, 1), (1, 1, 0, 0, 0, 1, 1, 1)),
+        (5.0, (1, 0, 1, 0, 1), (1, 0, 1, 0, 1)),
+        (0.5, (1,), (1,)),
+    ],
+)
+def test_a_voxel_gets_the_label_of_most_slices_within_3_mm(spacing_mm, before, after):
+    labelmap = column(*before)
+    assert np.array_equal(steady_across_slices(labelmap, spacing_mm), column(*after))
+    assert np.array_equal(labelmap, column(*before))
+
+
+def test_fixed_slices_stay_and_are_counted():
+    assert np.array_equal(steady_across_slices(column(1, 1, 0, 0, 1), 2.5, fixed=[2]), column(1, 1, 0, 0, 1))
+    assert np.array_equal(steady_across_slices(column(1, 1, 0, 1, 1), 2.5, fixed=[2]), column(1, 1, 0, 1, 1))
 
 
 def test_holes_are_filled_and_islands_dropped():
