@@ -35,9 +35,9 @@ class Latency:
 
 
 @contextmanager
-def latency() -> Iterator[Latency]:
+def latency(kind: type[Latency] = Latency) -> Iterator[Latency]:
     """Watches the event loop while the block runs; the block itself has to run the loop (`ModuleWindow.wait_until`)."""
-    watch, timer = Latency(), qt.QTimer()
+    watch, timer = kind(), qt.QTimer()
     timer.setTimerType(qt.Qt.PreciseTimer)
     timer.setInterval(TICK_MS)
     timer.timeout.connect(watch.tick)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of batch runs."""
+"""Fixtures that tests of the library share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ from pathlib import Path
 
 import pytest
 from cohorts import DarkIsLung, use_dark_is_lung, write_cohort
+
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.base import PromptableModel
+
+
+@pytest.fixture(scope="session")
+def model() -> PromptableModel:
+    """The bundled model, where a file has none of its own."""
+    return load_model("lung-compact", device="cpu")
 
 
 @pytest.fixture

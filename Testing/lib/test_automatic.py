@@ -27,8 +27,6 @@ from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
 from SAMLungSegLib.errors import IntensityError, PromptError, VolumeError
 from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.metrics import dice
-from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.medsam import MedSamModel
 from SAMLungSegLib.models.sam import SamModel
 from SAMLungSegLib.phantom import chest_ct, chest_xray
@@ -274,20 +272,15 @@ def test_a_slice_that_is_not_there_is_refused(number):
 # ---- lung-compact
 
 
-@pytest.fixture(scope="module")
-def compact() -> PromptableModel:
-    return load_model("lung-compact", device="cpu")
-
-
-def test_a_batch_of_points_is_answered_as_one_by_one(compact):
+def test_a_batch_of_points_is_answered_as_one_by_one(model):
     image, _ = chest_xray(chest_ct(seed=0), (200, 310))
     points_xy = np.random.default_rng(0).uniform(0, 199, (7, 2))
-    [embedding] = compact.encode([image])
-    low_res, scores = compact.decode_points(embedding, points_xy)
-    logits = compact.to_slice(low_res, image.shape)
+    [embedding] = model.encode([image])
+    low_res, scores = model.decode_points(embedding, points_xy)
+    logits = model.to_slice(low_res, image.shape)
     assert logits.shape == (7, 2, 200, 310), "the object that the point shows, and both lungs"
     for point_xy, own, score in zip(points_xy, logits, scores, strict=True):
-        alone = compact.decode(embedding, PromptSet((PointPrompt(tuple(point_xy)),)))
+        alone = model.decode(embedding, PromptSet((PointPrompt(tuple(point_xy)),)))
         assert relative_error(own[0].numpy(), alone.logits) < 1e-4
         assert float(score[0]) == pytest.approx(alone.score, abs=1e-5)
 
@@ -297,27 +290,27 @@ def best_dice(masks: list[AutomaticMask], reference_hw: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-def test_lung_compact_finds_each_lung_and_both_of_a_phantom(compact):
+def test_lung_compact_finds_each_lung_and_both_of_a_phantom(model):
     phantom = chest_ct(seed=1)
     slice_hw, labels_hw = to_grey(phantom.hu_kji, "CT")[32], phantom.labelmap_kji[32]
     picture, fields_hw = chest_xray(chest_ct(seed=0))
     for image, reference, least in ((slice_hw, labels_hw, 0.96), (picture, fields_hw, 0.87)):
-        masks = automatic_masks(compact, image)
+        masks = automatic_masks(model, image)
         assert len(masks) == 3
         for wanted in (reference == 1, reference == 2, reference > 0):
             assert best_dice(masks, wanted) > least
 
 
-def test_lung_compact_finds_nothing_where_there_is_no_lung(compact):
+def test_lung_compact_finds_nothing_where_there_is_no_lung(model):
     phantom = chest_ct(seed=1)
     assert not phantom.labelmap_kji[0].any()
-    assert automatic_masks(compact, to_grey(phantom.hu_kji, "CT")[0]) == []
+    assert automatic_masks(model, to_grey(phantom.hu_kji, "CT")[0]) == []
 
 
-def test_lung_compact_finds_the_lungs_of_a_real_chest_xray(compact, shared_data):
+def test_lung_compact_finds_the_lungs_of_a_real_chest_xray(model, shared_data):
     name = "MCUCXR_0011_0.png"
     image, reference = (
         sitk.GetArrayFromImage(sitk.ReadImage(str(shared_data / "cxr_montgomery" / folder / name)))
         for folder in ("images", "masks")
     )
-    assert best_dice(automatic_masks(compact, to_grey(image, "XRAY")), reference > 0) > 0.96
+    assert best_dice(automatic_masks(model, to_grey(image, "XRAY")), reference > 0) > 0.96

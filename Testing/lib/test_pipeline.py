@@ -34,11 +34,6 @@ def volume(phantom) -> Volume:
 
 
 @pytest.fixture(scope="module")
-def model() -> PromptableModel:
-    return load_model("lung-compact", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def axial(volume, model):
     return segment_volume(volume, model)
 
@@ -57,6 +52,12 @@ def stored_otherwise(volume: Volume, axes: tuple[int, ...], flips: tuple[bool, .
     changed[:3, :3] = np.stack(columns[::-1], axis=1)
     changed[:3, 3] = origin
     return Volume(np.ascontiguousarray(array), changed, "stored otherwise")
+
+
+def stored_back(array: np.ndarray, axes: tuple[int, ...], flips: tuple[bool, ...]) -> np.ndarray:
+    """An array of a volume that was `stored_otherwise`, in the first one's order."""
+    back = np.flip(array, [axis for axis, is_flipped in enumerate(flips) if is_flipped])
+    return back.transpose(np.argsort(axes))
 
 
 class BoxModel(PromptableModel):
@@ -96,8 +97,7 @@ def test_every_storage_order_gives_the_same_lungs(volume, axial, axes, flips, mo
     other = stored_otherwise(volume, axes, flips)
     result = segment_volume(other, model).labelmap_kji
     assert result.shape == other.array_kji.shape
-    back = np.flip(result, [axis for axis, is_flipped in enumerate(flips) if is_flipped])
-    assert np.array_equal(back.transpose(np.argsort(axes)), axial.labelmap_kji)
+    assert np.array_equal(stored_back(result, axes, flips), axial.labelmap_kji)
 
 
 @pytest.mark.parametrize("degrees", [(20, 0, 0), (0, -25, 0), (10, 15, 30)])
@@ -179,8 +179,7 @@ def chest_that_is_white_in_one_slice(slice_spacing_mm: float) -> Volume:
 @pytest.mark.parametrize(("axes", "flips"), [((0, 1, 2), (False,) * 3), ((1, 0, 2), (True, False, True))])
 def test_what_one_thin_slice_alone_leaves_out_is_filled_by_its_neighbours(axes, flips):
     other = stored_otherwise(chest_that_is_white_in_one_slice(2.5), axes, flips)
-    back = np.flip(segment_volume(other, DarkIsLung()).labelmap_kji, [axis for axis in range(3) if flips[axis]])
-    result = back.transpose(np.argsort(axes))
+    result = stored_back(segment_volume(other, DarkIsLung()).labelmap_kji, axes, flips)
     assert (result[3] == 1).sum() > 50
     assert np.array_equal(result[3], result[2])
 

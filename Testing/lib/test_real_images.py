@@ -10,8 +10,6 @@ from scipy import ndimage
 
 from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.metrics import dice
-from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline import Segmentation, segment, segment_volume
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box
@@ -20,11 +18,6 @@ from SAMLungSegLib.training.score import score
 from SAMLungSegLib.volume import Volume, axial_plane, read_volume
 
 LEAST_DICE = {"cxr_montgomery": 0.965, "cxr_shenzhen": 0.955, "ct_kmader": 0.96}
-
-
-@pytest.fixture(scope="module")
-def model() -> PromptableModel:
-    return load_model("lung-compact", device="cpu")
 
 
 @pytest.fixture(scope="module")

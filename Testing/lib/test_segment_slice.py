@@ -12,7 +12,6 @@ from sliced_chest import ANTERIOR, MIDDLE, RIGHT, SUPERIOR, BoxModel, axial_cut,
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import (
     Options,
@@ -31,11 +30,6 @@ from SAMLungSegLib.volume import Volume, cut_volume
 @pytest.fixture(scope="module")
 def volume() -> Volume:
     return sliced_chest()
-
-
-@pytest.fixture(scope="module")
-def model() -> PromptableModel:
-    return load_model("lung-compact", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from scipy.spatial.transform import Rotation
 from sliced_chest import ANTERIOR, MIDDLE, SUPERIOR, BoxModel, axial_cut, cut_through, sliced_chest
 
 from SAMLungSegLib.errors import ModelError, PromptError
-from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.base import Prediction, PromptableModel
+from SAMLungSegLib.models.base import Prediction
 from SAMLungSegLib.pipeline import (
     CancelledError,
     Options,
@@ -26,11 +25,6 @@ from SAMLungSegLib.volume import Volume, cut_volume
 @pytest.fixture(scope="module")
 def volume() -> Volume:
     return sliced_chest()
-
-
-@pytest.fixture(scope="module")
-def model() -> PromptableModel:
-    return load_model("lung-compact", device="cpu")
 
 
 # ---- prompts

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import chests
 import numpy as np
-import qt
 import slicer
-from bench.latency import TICK_MS, Latency
+from bench.latency import Latency, latency
 from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
 
@@ -85,19 +84,11 @@ class FairLatency(Latency):
 
 
 @contextmanager
-def fair_latency() -> Iterator[FairLatency]:
+def fair_latency() -> Iterator[Latency]:
     """As `bench.latency.latency`, for machines that are busy with something else."""
     gc.collect()  # what earlier tests left takes a quarter of a second, which would fall into the block now and then
-    watch, timer = FairLatency(), qt.QTimer()
-    timer.setTimerType(qt.Qt.PreciseTimer)
-    timer.setInterval(TICK_MS)
-    timer.timeout.connect(watch.tick)
-    timer.start()
-    try:
+    with latency(FairLatency) as watch:
         yield watch
-    finally:
-        watch.tick()
-        timer.stop()
 
 
 def _starved_ms() -> float:
