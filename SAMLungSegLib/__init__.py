@@ -7,6 +7,8 @@ Example:
 
 from importlib import import_module
 
+__version__ = "0.1.0"  # the only place that states it: pyproject.toml takes it from here
+
 _EXPORTS = {
     "Options": "pipeline",
     "Segmentation": "pipeline",

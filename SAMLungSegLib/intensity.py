@@ -78,12 +78,21 @@ def guess_modality(volume: Volume) -> Modality:
 
     A single CT slice stored as HU + 1024 or already windowed looks like an X-ray by its values; say 'CT' for these.
     """
+    modality, reason = _recognised(volume)
+    logger.info("%s: taken as %s, for %s.", volume.name, modality, reason)
+    return modality
+
+
+def _recognised(volume: Volume) -> tuple[Modality, str]:
+    """The modality, and what tells it."""
     if volume.modality_hint in MODALITIES:
-        return volume.modality_hint
+        return volume.modality_hint, "its file says so"
     if 1 not in volume.size_kji:
-        return "CT"
+        return "CT", "it has several slices"
     low, _ = _finite_range(volume.array_kji)
-    return "CT" if low < _AIR_IN_SINGLE_CT_SLICE_HU else "XRAY"
+    if low < _AIR_IN_SINGLE_CT_SLICE_HU:
+        return "CT", f"its only slice holds air ({low:g} HU)"
+    return "XRAY", f"it is a single slice without values below {_AIR_IN_SINGLE_CT_SLICE_HU}"
 
 
 def is_windowed(values: Volume | np.ndarray) -> bool:

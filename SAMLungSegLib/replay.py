@@ -228,6 +228,7 @@ def save(segmentation: Segmentation, path: Path, recipe: Recipe) -> None:
     text = recipe.to_json()
     write_labelmap(segmentation.labelmap_kji, segmentation.volume, path, metadata={METADATA_NAME: text})
     write_text(json.dumps(json.loads(text), indent=2) + "\n", recipe_path(path))
+    logger.info("Written: %s and %s.", path, recipe_path(path).name)
 
 
 def recipe_path(result: Path) -> Path:

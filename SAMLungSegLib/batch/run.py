@@ -170,7 +170,9 @@ def _processed(
 
 def _tell(entry: Entry, done: int, total: int, progress: Progress | None) -> None:
     if entry.state == FAILED:
-        logger.warning("%s: %s", entry.row["id"], entry.row["reason"])
+        logger.error("%s: %s", entry.row["id"], entry.row["reason"])
+    else:
+        logger.info("%s: done.", entry.row["id"])
     if progress is not None:
         progress(done, total)
 

@@ -4,38 +4,120 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import platform
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
+from SAMLungSegLib import __version__
 from SAMLungSegLib.cli import automatic, batch, cache, demo, evaluate, models, segment, study, train, tune
+from SAMLungSegLib.cli.messages import messages_on_stderr
 from SAMLungSegLib.errors import SAMLungSegError
 
 COMMANDS = (segment, automatic, batch, evaluate, models, cache, demo, study, train, tune)
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141  # the last as of a process that SIGPIPE ends
+
+logger = logging.getLogger(__name__)
+
+
+class HelpWithDefaults(argparse.HelpFormatter):
+    """States the default of every option that has one, unless its text does so in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        is_stated = "default" in text or action.default in (None, False, argparse.SUPPRESS) or action.default == []
+        return text if is_stated or not action.option_strings else f"{text}; default: %(default)s"
 
 
 class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong with the arguments on one line."""
 
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**{"formatter_class": HelpWithDefaults, **settings})
+
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"samlungseg: {message}; see '{self.prog} --help'\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `samlungseg ARGUMENTS`; returns the exit code."""
-    parser = OneLineParser(prog="samlungseg", description="Right and left lung on CT and chest X-ray.")
-    parser.add_argument("--verbose", action="store_true", help="log what is done")
-    subparsers = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Of the command with all its subcommands."""
+    top = OneLineParser(prog="samlungseg", description="Right and left lung on CT and chest X-ray.")
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="show the version and exit")
+    subparsers = top.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add_parser(subparsers)
-    parsed = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO if parsed.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    top.set_defaults(verbose=False, is_about_many=False)
+    for one in all_parsers(top):
+        one.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say what is done, and why")
+    return top
+
+
+def all_parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of its subcommands, at any depth."""
+    yield top
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from all_parsers(child)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `samlungseg ARGUMENTS`; returns the exit code."""
+    with _flushed_stdout():
+        parsed = parser().parse_args(arguments)
+        many = parsed.is_about_many or len(getattr(parsed, "inputs", ())) > 1
+        with messages_on_stderr(verbose=parsed.verbose, many=many):
+            return _run(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    logger.info("samlungseg %s, Python %s, %s", __version__, platform.python_version(), platform.platform())
     try:
-        return parsed.run(parsed)
+        code = parsed.run(parsed)
+        logger.info("Finished after %.1f s with exit code %d.", time.perf_counter() - start, code)
+        return code
     except (SAMLungSegError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return NOBODY_READS
         print(f"samlungseg: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("samlungseg: stopped; files finished so far are complete, nothing is half-written.", file=sys.stderr)
         return INTERRUPTED
+
+
+@contextmanager
+def _flushed_stdout() -> Iterator[None]:
+    """Find out here, and not while the interpreter ends, that what was printed cannot be written.
+
+    A reader that has seen enough (`| head`) is no error.
+    """
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _discard_stdout()
+            if not isinstance(error, BrokenPipeError):
+                print(f"samlungseg: what was printed cannot be written: {error.strerror}.", file=sys.stderr)
+                raise SystemExit(BAD_INPUT) from None
+
+
+def _nobody_reads() -> bool:
+    """Whether it is stdout whose reader has gone."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        _discard_stdout()
+        return True
+    return False
+
+
+def _discard_stdout() -> None:
+    """What is left in the buffer goes nowhere, so that the interpreter ends without a word about it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

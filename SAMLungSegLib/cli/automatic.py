@@ -18,14 +18,14 @@ if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported 
     from SAMLungSegLib.volume import Volume
 
 ALL = "all"
-_SETTINGS = {
-    "points_per_side": (int, "N", "of the grid of points"),
-    "iou": (float, "0..1", "keep masks with a predicted intersection over union above this"),
-    "stability": (float, "0..1", "keep masks that change no more than this when cut a little higher or lower"),
-    "nms": (float, "0..1", "drop one of two masks whose boxes overlap more than this"),
-    "crop_layers": (int, "N", "ask again about 2^n x 2^n crops of the slice, for n up to this"),
-    "min_area_px": (int, "PIXELS", "fill holes and drop parts smaller than this"),
-    "max_share": (float, "0..1", "drop masks that cover this share of the slice or more"),
+_SETTINGS = {  # the last are the defaults of SAM and of lung-compact
+    "points_per_side": (int, "N", "of the grid of points", 32, 8),
+    "iou": (float, "0..1", "keep masks with a predicted intersection over union above this", 0.88, 0.5),
+    "stability": (float, "0..1", "least overlap of the mask cut a little higher and a little lower", 0.95, 0.8),
+    "nms": (float, "0..1", "drop one of two masks whose boxes overlap more than this", 0.7, 0.7),
+    "crop_layers": (int, "N", "ask again about 2^n x 2^n crops of the slice, for n up to this", 0, 0),
+    "min_area_px": (int, "PIXELS", "fill holes and drop parts smaller than this", 100, 100),
+    "max_share": (float, "0..1", "drop masks that cover this share of the slice or more", 0.95, 0.95),
 }
 
 
@@ -38,7 +38,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("input", type=Path, metavar="INPUT", help="image file or DICOM folder")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
-    parser.add_argument("--series", help="DICOM series UID, where a folder holds several")
+    parser.add_argument(
+        "--series", metavar="UID", help="DICOM series, where a folder holds several; its beginning suffices"
+    )
     parser.add_argument(
         "--slice",
         type=_slice,
@@ -46,9 +48,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="slice from 0 at the inferior end, or 'all'; default: the middle one",
     )
     add_image_choices(parser)
-    for name, (kind, metavar, text) in _SETTINGS.items():
+    for name, (kind, metavar, text, of_sam, of_compact) in _SETTINGS.items():
         flag = f"--{name.removesuffix('_px').replace('_', '-')}"
-        parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=text)
+        usual = f"{of_sam}" if of_sam == of_compact else f"{of_sam} for SAM, {of_compact} for lung-compact"
+        parser.add_argument(flag, dest=name, type=kind, metavar=metavar, help=f"{text}; default: {usual}")
     add_model_choices(parser)
     add_cache_choice(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist already")

@@ -37,7 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "inputs", nargs="+", metavar="INPUT", help="folder (with all below it), list (.csv, .json), 'pattern' or file"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
-    parser.add_argument("--reference", type=Path, metavar="DIR", help="labelmaps, named as the images, to measure by")
+    parser.add_argument(
+        "--reference", type=Path, metavar="DIR", help="labelmaps, named as the images, to measure by; default: none"
+    )
     parser.add_argument("--format", choices=FORMATS, help="default: png for PNG, JPEG and TIFF input, else seg.nrrd")
     add_image_choices(parser)
     add_lung_choices(parser)
@@ -46,9 +48,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--no-overlay", action="store_true", help="draw no pictures")
     parser.add_argument("--retry-failed", action="store_true", help="try cases again that failed before")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (Dask)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work; default: none"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and how long it may take")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, is_about_many=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -126,11 +130,10 @@ def _show(result: BatchResult) -> None:
 
 @contextmanager
 def _bar() -> Iterator[object]:
-    """A progress bar over cases that shows rate and remaining time, and lets warnings through above it."""
+    """A progress bar over cases that shows rate and remaining time."""
     from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with logging_redirect_tqdm(), tqdm(desc="cases", unit="case", disable=None, file=sys.stderr) as bar:
+    with tqdm(desc="cases", unit="case", disable=None, file=sys.stderr) as bar:
 
         def show(done: int, total: int) -> None:
             if bar.total is None:  # what was done before does not count in the rate

@@ -18,7 +18,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     fill = actions.add_parser("fill", help="encode the slices of images now, so that later commands need not")
     fill.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or DICOM folder")
-    fill.add_argument("--series", help="DICOM series UID, where a folder holds several")
+    fill.add_argument(
+        "--series", metavar="UID", help="DICOM series, where a folder holds several; its beginning suffices"
+    )
     add_image_choices(fill)
     add_model_choices(fill, "sam-vit-b")
     fill.set_defaults(run=fill_cache)

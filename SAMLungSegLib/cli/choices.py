@@ -14,32 +14,54 @@ if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported 
 
 def add_image_choices(parser: argparse.ArgumentParser) -> None:
     """--modality and --window."""
-    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto")
-    parser.add_argument("--window", default="lung", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600")
+    parser.add_argument(
+        "--modality",
+        choices=("auto", "ct", "xray"),
+        default="auto",
+        help="of the image; auto: what the file says or shows",
+    )
+    parser.add_argument(
+        "--window", default="lung", metavar="WINDOW", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600"
+    )
 
 
 def add_lung_choices(parser: argparse.ArgumentParser) -> None:
     """--lungs, --threshold and --every."""
-    parser.add_argument("--lungs", choices=("both", "right", "left"), default="both")
-    parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is lung")
+    parser.add_argument("--lungs", choices=("both", "right", "left"), default="both", help="which lungs to write")
     parser.add_argument(
-        "--every", type=int, default=1, metavar="K", help="show the model each K-th slice only, interpolate between"
+        "--threshold", type=float, default=0.5, metavar="0..1", help="probability above which a pixel is lung"
+    )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="K",
+        help="show the model each K-th slice only, interpolate between; 1 shows all",
     )
 
 
 def add_model_choices(parser: argparse.ArgumentParser, model: str = "lung-compact") -> None:
     """--model, --weights, --input-size and --device."""
-    parser.add_argument("--model", default=model, help="see 'samlungseg models list'")
-    parser.add_argument("--weights", type=Path, help="checkpoint of your own for that model")
+    parser.add_argument("--model", default=model, metavar="NAME", help="see 'samlungseg models list'")
     parser.add_argument(
-        "--input-size", type=int, metavar="PIXELS", help="SAM's frame: 1024, or faster and coarser 512 or 256"
+        "--weights", type=Path, metavar="FILE", help="checkpoint of your own for that model; default: its own weights"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        metavar="PIXELS",
+        help="SAM's frame: 1024, the default, or faster and coarser 512 or 256",
+    )
+    parser.add_argument("--device", default="auto", help="auto (the fastest there is), cpu, cuda, cuda:1, mps")
 
 
 def add_cache_choice(parser: argparse.ArgumentParser) -> None:
     """--no-cache."""
-    parser.add_argument("--no-cache", action="store_true", help="encode anew, and keep no embeddings on disk")
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="encode anew, and keep no embeddings on disk; default: keep them, but for lung-compact",
+    )
 
 
 def options_of(

@@ -23,9 +23,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Without --input: generates a chest phantom (CT and its X-ray projection), segments both and "
         "measures against the phantom's own labels. With --input: segments that image.",
     )
-    parser.add_argument("--input", type=Path, help="a real CT or X-ray instead of the phantom")
-    parser.add_argument("--series", help="DICOM series UID, where the input folder holds several")
-    parser.add_argument("-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR")
+    parser.add_argument(
+        "--input", type=Path, metavar="IMAGE", help="an image file or DICOM folder; default: the phantom"
+    )
+    parser.add_argument(
+        "--series", metavar="UID", help="DICOM series, where the input folder holds several; its beginning suffices"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="folder to write into"
+    )
     parser.set_defaults(run=run)
 
 

@@ -24,16 +24,27 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Compares labelmaps (1 = right, 2 = left lung) with references, per slice and per volume. "
         "PREDICTION and REFERENCE are two files, or two folders whose files are paired by name.",
     )
-    parser.add_argument("prediction", type=Path)
-    parser.add_argument("reference", type=Path)
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="also write CSV, Markdown and pictures")
+    parser.add_argument(
+        "prediction",
+        type=Path,
+        metavar="PREDICTION",
+        help="labelmap, or folder of labelmaps or of a 'samlungseg batch'",
+    )
+    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="labelmap, or folder of labelmaps")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="also write CSV, Markdown and pictures here; default: print only",
+    )
     parser.add_argument("--image", type=Path, help="image, or folder of images, to draw the worst slices on; needs -o")
     for role in ("reference", "prediction"):
         for side in ("right", "left"):
-            help_text = f"{role} labels of the {side} lung"
+            help_text = f"{role} labels of the {side} lung; default: {1 if side == 'right' else 2}"
             parser.add_argument(f"--{role}-{side}", type=_labels, metavar="L[,L]", help=help_text)
-    parser.add_argument("--tolerance-mm", type=float, default=2.0, help="tolerance of the surface Dice")
-    parser.set_defaults(run=run)
+    parser.add_argument("--tolerance-mm", type=float, default=2.0, metavar="MM", help="tolerance of the surface Dice")
+    parser.set_defaults(run=run, is_about_many=True)
 
 
 def _labels(text: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("list", help="all models and where their weights are").set_defaults(run=list_models)
     fetch = actions.add_parser("fetch", help="download weights; an interrupted download is resumed")
-    fetch.add_argument("names", nargs="+", metavar="MODEL")
+    fetch.add_argument("names", nargs="+", metavar="MODEL", help="see 'samlungseg models list'")
     fetch.set_defaults(run=fetch_models)
     verify = actions.add_parser("verify", help="compare weights on this machine with their SHA-256")
     verify.add_argument("names", nargs="*", metavar="MODEL", help="all that are here, if none is given")

@@ -59,7 +59,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--format", choices=FORMATS, help="default: png for PNG, JPEG and TIFF input, else seg.nrrd")
-    parser.add_argument("--series", help="DICOM series UID, where a folder holds several")
+    parser.add_argument(
+        "--series", metavar="UID", help="DICOM series, where a folder holds several; its beginning suffices"
+    )
     add_image_choices(parser)
     parser.add_argument(
         "--point",

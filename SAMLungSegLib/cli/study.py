@@ -54,15 +54,21 @@ def _add_zero_shot(studies: argparse._SubParsersAction) -> None:
         default="improved",
         help="the negative point: farthest from lung, or at the middle of the box even where that is lung",
     )
-    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto", help="of all images")
+    parser.add_argument(
+        "--modality",
+        choices=("auto", "ct", "xray"),
+        default="auto",
+        help="of all images; auto: by the subset's name, the file or what it shows",
+    )
     parser.add_argument(
         "--window",
         default="auto",
+        metavar="WINDOW",
         help="CT window: auto (paper for SAM, else lung), paper, a preset, or WIDTH/LEVEL such as 1500/-600",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each subset only")
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each subset only; default: all")
     parser.add_argument(
-        "--ablation-slices", type=int, metavar="N", help="compare the steps on N slices instead of all; 0 for none"
+        "--ablation-slices", type=int, metavar="N", help="compare the steps on N slices only, 0 for none; default: all"
     )
     parser.add_argument(
         "--negatives", type=int, default=5, metavar="N", help="most negative points to add on one bad slice"
@@ -70,7 +76,7 @@ def _add_zero_shot(studies: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--include-training-images", action="store_true", help="also images that the model has learned from"
     )
-    parser.set_defaults(run=run_zero_shot)
+    parser.set_defaults(run=run_zero_shot, is_about_many=True)
 
 
 def run_zero_shot(arguments: argparse.Namespace) -> int:
@@ -121,35 +127,46 @@ def _add_fine_tune(studies: argparse._SubParsersAction) -> None:
     )
     add_data_choices(parser)
     add_model_choices(parser)
-    add_tuning_choices(parser, epochs="100 for SAM, 30 with patience 6 for lung-compact")
+    add_tuning_choices(parser, epochs="100 for SAM, 30 for lung-compact", patience="0 for SAM, 6 for lung-compact")
     parser.add_argument(
-        "--folds", type=int, default=5, help="one tests, the next validates, the others train; default 5"
+        "--folds", type=int, default=5, metavar="N", help="one tests, the next validates, the others train"
     )
     parser.add_argument(
         "--prompts",
         default="box,points,both",
         metavar="KIND[,KIND]",
-        help="of none, box, points, both",
+        help="kinds of none, box, points, both",
     )
-    parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points, default 1")
-    parser.add_argument("--modality", choices=("auto", "ct", "xray"), default="auto", help="of all images")
-    parser.add_argument("--window", default="auto", help="CT window, as of zero-shot")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each set only")
+    parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points")
+    parser.add_argument(
+        "--modality",
+        choices=("auto", "ct", "xray"),
+        default="auto",
+        help="of all images; auto: by the subset's name, the file or what it shows",
+    )
+    parser.add_argument(
+        "--window",
+        default="auto",
+        metavar="WINDOW",
+        help="CT window: auto (paper for SAM, else lung), paper, a preset, or WIDTH/LEVEL such as 1500/-600",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N images of each set only; default: all")
     parser.add_argument(
         "--tune-only",
         default="",
         metavar="SET[,SET]",
-        help="tune on these sets for the cross-set table, but do not test on them: the model may know them",
+        help="tune on these sets for the cross-set table, but do not test on them, for the model may know them; "
+        "default: none",
     )
     parser.add_argument("--grid", action="store_true", help="also compare 3 learning rates and 3 weight decays")
     parser.add_argument(
-        "--unet", action=argparse.BooleanOptionalAction, default=True, help="train a U-Net on the same folds (default)"
+        "--unet", action=argparse.BooleanOptionalAction, default=True, help="train a U-Net on the same folds"
     )
-    parser.add_argument("--unet-epochs", type=int, default=40, help="default 40")
+    parser.add_argument("--unet-epochs", type=int, default=40, metavar="N", help="of the U-Net's training")
     parser.add_argument(
         "--include-training-images", action="store_true", help="even if the model has learned from the images"
     )
-    parser.set_defaults(run=run_fine_tune)
+    parser.set_defaults(run=run_fine_tune, is_about_many=True)
 
 
 def run_fine_tune(arguments: argparse.Namespace) -> int:
@@ -203,7 +220,7 @@ def _add_quality(studies: argparse._SubParsersAction) -> None:
     add_data_choices(parser)
     add_model_choices(parser)
     add_cache_choice(parser)
-    parser.set_defaults(run=run_quality)
+    parser.set_defaults(run=run_quality, is_about_many=True)
 
 
 def run_quality(arguments: argparse.Namespace) -> int:

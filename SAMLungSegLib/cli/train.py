@@ -20,10 +20,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="CONFIG",
         help="a .toml file, or one of the recipes lung-compact, without-montgomery, without-shenzhen, smoke",
     )
-    parser.add_argument("data", type=Path, help="folder with cxr_montgomery, cxr_shenzhen, ct_kmader, ...")
-    parser.add_argument("-o", "--output", type=Path, default=Path("training-output"))
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="folder with cxr_montgomery, cxr_shenzhen, ct_kmader, ..."
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("training-output"), metavar="DIR", help="folder to write into"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; on cuda in mixed precision")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, is_about_many=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -26,33 +26,49 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--masks", type=Path, required=True, metavar="DIR", help="their masks, of the same names")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
     add_model_choices(parser)
-    add_tuning_choices(parser, epochs="100, with patience 10")
+    add_tuning_choices(parser, epochs="100", patience="10")
     parser.add_argument(
         "--prompts",
         choices=("none", "box", "points", "both"),
         help="what the decoder is asked; default: none where a model answers without a prompt, box for MedSAM, points "
         "for SAM",
     )
-    parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points, default 1")
+    parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points")
     parser.add_argument("--window", default="lung", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600")
-    parser.add_argument("--slices", type=int, default=16, metavar="N", help="of each volume at most, default 16")
+    parser.add_argument("--slices", type=int, default=16, metavar="N", help="of each volume at most")
     parser.add_argument("--terms", default="not stated", help="on which the images may be used, for the card")
     parser.add_argument("--overwrite", action="store_true", help="replace a decoder that was adopted earlier")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, is_about_many=True)
 
 
-def add_tuning_choices(parser: argparse.ArgumentParser, epochs: str) -> None:
-    """--epochs, --batch, --learning-rate, --weight-decay, --loss, --patience, --seed and --jitter."""
-    parser.add_argument("--epochs", type=int, help=f"at most; default {epochs}")
-    parser.add_argument("--batch", type=int, help="slices in one step, default 2")
-    parser.add_argument("--learning-rate", type=float, help="default 1e-5 for SAM, 5e-4 for lung-compact")
-    parser.add_argument("--weight-decay", type=float, help="default 0")
+def add_tuning_choices(parser: argparse.ArgumentParser, *, epochs: str, patience: str) -> None:
+    """--epochs, --batch, --learning-rate, --weight-decay, --loss, --patience, --seed, --jitter; defaults in words."""
+    parser.add_argument("--epochs", type=int, metavar="N", help=f"at most; default: {epochs}")
+    parser.add_argument("--batch", type=int, metavar="N", help="slices in one step; default: 2")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="of the optimiser; default: 1e-5 for SAM, 5e-4 for lung-compact",
+    )
+    parser.add_argument("--weight-decay", type=float, metavar="DECAY", help="of the optimiser; default: 0")
     parser.add_argument("--loss", choices=("correct", "paper"), help="Dice on probabilities (default) or on raw logits")
     parser.add_argument(
-        "--patience", type=int, help="stop after so many epochs without a better validation Dice; 0 trains all of them"
+        "--patience",
+        type=int,
+        metavar="N",
+        help=f"epochs without a better validation Dice that end the tuning, 0 for all epochs; default: {patience}",
     )
-    parser.add_argument("--seed", type=int, help="default 0")
-    parser.add_argument("--jitter", type=float, default=20.0, metavar="PIXELS", help="of boxes, of 256; default 20")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of the order of slices and the jitter of boxes; default: 0"
+    )
+    parser.add_argument(
+        "--jitter",
+        type=float,
+        default=20.0,
+        metavar="PIXELS",
+        help="how far the sides of boxes are moved at most, in a frame of 256",
+    )
 
 
 def given_tuning_choices(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and listing models does not 
     import torch
 
     from SAMLungSegLib.models.base import PromptableModel
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["MODELS", "ModelSpec", "load_model", "model_spec"]
 
@@ -37,7 +40,7 @@ def load_model(
         ModelError: unknown name, weights absent (says how to fetch them) or not fitting, no such device, or options
             that the model does not have.
     """
-    from SAMLungSegLib.models.checkpoints import load_state_dict
+    from SAMLungSegLib.models.checkpoints import checkpoint_path, load_state_dict
     from SAMLungSegLib.models.loading import build, build_tuned, chosen_device, registry_state
     from SAMLungSegLib.models.tuned import read_card
 
@@ -46,5 +49,8 @@ def load_model(
     card = read_card(Path(weights)) if weights is not None else None
     options = {"what": str(weights), "device": chosen_device(device), "input_size": input_size, "dtype": dtype}
     if card is not None:
-        return build_tuned(spec, card, own, Path(weights), **options)
-    return build(spec, lambda: registry_state(spec), own, **options)
+        model = build_tuned(spec, card, own, Path(weights), **options)
+    else:
+        model = build(spec, lambda: registry_state(spec), own, **options)
+    logger.info("Model %s with the weights %s, on %s.", name, weights or checkpoint_path(spec), model.device)
+    return model

@@ -5,6 +5,8 @@ Slices are taken in radiological display orientation, so that every storage orde
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +36,8 @@ from SAMLungSegLib.predictor import Question, SliceAnswer, answer_slice, automat
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane, read_volume, write_labelmap
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def segment_volume(
         PromptError: a prompt is outside the volume or not one that the model accepts.
         CancelledError: `cancelled` returned true.
     """
-    options = options or Options()
+    start, options = time.perf_counter(), options or Options()
     modality = options.modality or guess_modality(volume)
     plane = axial_plane(volume)
     grey = plane.to_display(to_grey(volume, modality, options.window))
@@ -117,7 +121,18 @@ def segment_volume(
         labelmap[box] = without_airway(labelmap[box], *_hu_and_spacing(volume, plane, box))
     labelmap = clean_lungs(labelmap)
     labelmap[~np.isin(labelmap, LUNGS[options.lungs])] = 0
+    seconds = time.perf_counter() - start
+    _say_how(volume, modality, options, plane, seen, seconds)
     return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores)
+
+
+def _say_how(
+    volume: Volume, modality: Modality, options: Options, plane: SlicePlane, seen: Sequence[int], seconds: float
+) -> None:
+    slices, height, width = plane.size_nhw
+    window = f", window {options.window.width:g}/{options.window.level:g}" if modality == "CT" else ""
+    said = f"{modality}{window}, {slices} slices of {width} x {height} pixels, {len(seen)} shown to the model"
+    logger.info("%s: %s, %.1f s.", volume.name, said, seconds)
 
 
 def _in_order(ask: Callable[[int], SliceAnswer | None], seen: Sequence[int], threads: int) -> Iterator:

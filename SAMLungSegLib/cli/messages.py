@@ -1,0 +1,88 @@
+"""What the library says on the way, on stderr: at once for one image, each kind of warning once over many of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+_LIBRARY = logging.getLogger("SAMLungSegLib")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_PLACEHOLDER = re.compile(r"%[-+.\d]*[a-z]")
+
+
+@contextmanager
+def messages_on_stderr(*, verbose: bool, many: bool) -> Iterator[None]:
+    """Show the warnings of a command above its progress bars.
+
+    Args:
+        verbose: say what is done as well, and every warning when it comes up.
+        many: the command works on many images: hold warnings until the end and say each kind once, with a count.
+    """
+    console = _Console(hold=many and not verbose)
+    before = _LIBRARY.level
+    _LIBRARY.setLevel(logging.INFO if verbose else before)
+    logging.getLogger().addHandler(console)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(console)
+        _LIBRARY.setLevel(before)
+        console.say_held()
+
+
+def once_with_count(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """'case: note' for each kind of note, with the number of further cases that it is about.
+
+    Args:
+        notes: name of a case and what is noted about it; notes that differ in numbers only are one kind.
+    """
+    cases: dict[str, dict[str, str]] = {}
+    for case, note in notes:
+        cases.setdefault(_NUMBER.sub("#", note), {}).setdefault(case, note)
+    for noted in cases.values():
+        (case, note), *more = noted.items()
+        yield _counted(f"{case}: {note}", len(more))
+
+
+def _counted(text: str, more: int) -> str:
+    return f"{text} (and {more} more case{'s' if more > 1 else ''})" if more else text
+
+
+class _Console(logging.Handler):
+    """Writes above progress bars; may hold warnings back. What is less than an error is said once."""
+
+    def __init__(self, *, hold: bool) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        self._hold = hold
+        self._said: set[str] = set()
+        self._held: dict[str, dict[str, None]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if self._hold and record.levelno == logging.WARNING:
+            self._held.setdefault(_kind(record), {})[text] = None
+        elif text not in self._said or record.levelno > logging.WARNING:
+            self._said.add(text)
+            tqdm.write(text, file=sys.stderr)
+
+    def say_held(self) -> None:
+        for first, *more in self._held.values():
+            tqdm.write(_counted(first, len(more)), file=sys.stderr)
+        self._held.clear()
+
+
+def _kind(record: logging.LogRecord) -> str:
+    """What warnings have in common that are said of different cases: the text around names and numbers."""
+    template, arguments = str(record.msg), record.args if isinstance(record.args, tuple) else ()
+    if arguments and re.search("[a-z]", _PLACEHOLDER.sub("", template)):
+        return template
+    text = record.getMessage()
+    if arguments:
+        text = text.replace(str(arguments[0]), "")
+    return _NUMBER.sub("#", text)

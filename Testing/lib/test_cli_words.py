@@ -1,0 +1,195 @@
+"""What the command line says of itself and on the way: version, help, --verbose, warnings; readers that have gone."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+import SAMLungSegLib
+from SAMLungSegLib.automatic.settings import default_settings
+from SAMLungSegLib.cli import all_parsers, main, parser
+from SAMLungSegLib.cli.messages import messages_on_stderr, once_with_count
+from SAMLungSegLib.phantom import chest_ct
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PARSERS = {one.prog: one for one in all_parsers(parser())}
+# Options without which nothing of their kind is done: there is no default to state.
+NOTHING_UNLESS_GIVEN = {"--point", "--box", "--series", "--replay", "--image"}
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def options_of(one: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in one._actions if not isinstance(action, argparse._SubParsersAction)]
+
+
+@pytest.fixture(scope="module")
+def nan_scans(tmp_path_factory) -> Path:
+    """Three small CTs with 1, 2 and 3 NaN voxels."""
+    folder = tmp_path_factory.mktemp("scans")
+    hu_kji = chest_ct(seed=0, size_kji=(6, 64, 64), spacing_mm=(52.0, 6.0, 6.0)).hu_kji.astype(np.float32)
+    for count in (1, 2, 3):
+        array = hu_kji.copy()
+        array[0, 0, :count] = np.nan
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((6, 6, 52))
+        sitk.WriteImage(image, str(folder / f"scan{count}.nrrd"))
+    return folder
+
+
+# ---- version
+
+
+def test_the_version_is_one_and_the_same_everywhere(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--version")
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"samlungseg {SAMLungSegLib.__version__}\n"
+    assert SAMLungSegLib.__version__ == metadata.version("SAMLungSegLib")
+
+
+def test_the_version_is_known_without_an_installed_distribution():
+    code = "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p] + sys.argv[1:]; "
+    code += "import SAMLungSegLib; print(SAMLungSegLib.__version__)"
+    command = [sys.executable, "-S", "-c", code, REPOSITORY]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == SAMLungSegLib.__version__
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_every_option_has_a_help_text(name):
+    assert [action.dest for action in options_of(PARSERS[name]) if not action.help] == []
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_every_option_states_its_default(name):
+    one = PARSERS[name]
+    for action in options_of(one):
+        takes_value = action.option_strings and action.nargs != 0
+        if not takes_value or action.required or action.option_strings[-1] in NOTHING_UNLESS_GIVEN:
+            continue
+        text = one._get_formatter()._expand_help(action)
+        assert "default" in text, f"{name} {action.option_strings[-1]}: {text}"
+        if action.default:
+            assert str(action.default) in text
+
+
+def test_defaults_that_depend_on_the_model_are_stated_as_they_are():
+    of_sam, of_compact = (asdict(default_settings(model)) for model in ("sam-vit-b", "lung-compact"))
+    texts = {action.dest: action.help for action in PARSERS["samlungseg automatic"]._actions}
+    for name, usual in of_sam.items():
+        other = of_compact[name]
+        stated = f"{usual}" if usual == other else f"{usual} for SAM, {other} for lung-compact"
+        assert texts[name].endswith(f"; default: {stated}")
+
+
+# ---- --verbose
+
+
+@pytest.mark.parametrize("arguments", [("--verbose", "models", "list"), ("models", "list", "--verbose")])
+def test_verbose_stands_before_or_after_the_subcommand(arguments, capsys):
+    assert run(*arguments) == 0
+    told = capsys.readouterr().err
+    assert f"samlungseg {SAMLungSegLib.__version__}" in told and "exit code 0" in told
+    assert run("models", "list") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_every_subcommand_takes_verbose():
+    for one in PARSERS.values():
+        assert "--verbose" in one._option_string_actions
+
+
+def test_verbose_says_model_modality_window_slices_and_files(nan_scans, tmp_path, capsys):
+    assert run("segment", nan_scans / "scan1.nrrd", "-o", tmp_path, "--verbose") == 0
+    told = capsys.readouterr().err
+    for part in (
+        "scan1.nrrd: read, 64 x 64 x 6 voxels (I, J, K) of 6 x 6 x 52 mm",
+        "Model lung-compact with the weights",
+        "scan1: taken as CT, for it has several slices.",
+        "CT, window 1500/-600, 6 slices of 64 x 64 pixels, 6 shown to the model",
+        f"Written: {tmp_path / 'scan1_lungs.seg.nrrd'}",
+        "Finished after",
+    ):
+        assert part in told
+
+
+# ---- warnings
+
+
+def test_a_warning_of_one_image_is_said_at_once(nan_scans, tmp_path, capsys):
+    assert run("segment", nan_scans / "scan2.nrrd", "-o", tmp_path) == 0
+    told = capsys.readouterr().err
+    assert told.count("2 of 24576 voxels are NaN or infinite.") == 1
+    assert "more case" not in told
+
+
+@pytest.mark.parametrize("command", ["segment", "batch"])
+def test_the_same_warning_of_many_images_is_said_once_with_a_count(nan_scans, tmp_path, capsys, command):
+    inputs = sorted(nan_scans.iterdir()) if command == "segment" else [nan_scans]
+    assert run(command, *inputs, "-o", tmp_path) == 0
+    told = capsys.readouterr().err
+    assert told.count("voxels are NaN or infinite. (and 2 more cases)") == told.count("NaN") == 1
+
+
+def test_warnings_of_different_kinds_are_kept_apart(capsys):
+    logger = logging.getLogger("SAMLungSegLib.test")
+    with messages_on_stderr(verbose=False, many=True):
+        for case in ("scan-a", "scan-b"):
+            logger.warning("%s: %s", case, f"{case} has slices {len(case)} mm apart")
+            logger.warning("%s: the gantry was tilted", case)
+        logger.error("%s: %s", "c", "cannot be read")
+        logger.error("%s: %s", "d", "cannot be read")
+    assert capsys.readouterr().err.splitlines() == [
+        "ERROR c: cannot be read",
+        "ERROR d: cannot be read",
+        "WARNING scan-a: scan-a has slices 6 mm apart (and 1 more case)",
+        "WARNING scan-a: the gantry was tilted (and 1 more case)",
+    ]
+
+
+def test_notes_that_differ_in_numbers_only_are_one_kind():
+    notes = [("a", "3 of 10 slices are empty"), ("b", "4 of 12 slices are empty"), ("b", "resampled")]
+    assert list(once_with_count(notes)) == ["a: 3 of 10 slices are empty (and 1 more case)", "b: resampled"]
+
+
+# ---- readers of the output that have gone
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["segment", "--help"], ["models", "list"]])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments, unbuffered):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "SAMLungSegLib", *arguments],
+        cwd=REPOSITORY,
+        env={"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() in (0, 141)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to write to")
+def test_output_that_cannot_be_written_is_said():
+    command = [sys.executable, "-m", "SAMLungSegLib", "models", "list"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            command, cwd=REPOSITORY, env={"PYTHONPATH": str(REPOSITORY)}, stdout=full, stderr=subprocess.PIPE
+        )
+    assert ended.returncode == 2
+    assert ended.stderr == b"samlungseg: what was printed cannot be written: No space left on device.\n"
