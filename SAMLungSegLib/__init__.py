@@ -26,6 +26,7 @@ _EXPORTS = {
     "SAMLungSegError": "errors",
     "SliceCut": "volume",
     "Volume": "volume",
+    "as_volume": "volume",
     "cut_volume": "volume",
     "read_volume": "volume",
     "write_labelmap": "volume",

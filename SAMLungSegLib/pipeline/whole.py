@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import Modality, grey_mapping, guess_modality, lung_window_hu, to_grey
 from SAMLungSegLib.interpolate import fill_between
 from SAMLungSegLib.models import load_model
@@ -35,7 +36,11 @@ from SAMLungSegLib.postprocess import box_around, clean_lungs, steady_across_sli
 from SAMLungSegLib.predictor import Question, SliceAnswer, answer_slice, automatic_questions, prompted_questions
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
-from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane, read_volume, write_labelmap
+from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, axial_plane, write_labelmap
+from SAMLungSegLib.volume.itk import image_of
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +72,10 @@ class Segmentation:
         """Write the labelmap; the format follows the extension (see `volume.write_labelmap`)."""
         write_labelmap(self.labelmap_kji, self.volume, Path(path))
         return Path(path)
+
+    def to_sitk(self) -> sitk.Image:
+        """The labelmap as a SimpleITK image, uint8 in 3D on the input's grid."""
+        return image_of(self.labelmap_kji, self.volume.ijk_to_ras)
 
 
 def segment_volume(
@@ -222,8 +231,9 @@ def _boxes_by_slice(boxes: Sequence[VolumeBox], plane: SlicePlane, volume: Volum
 
 
 def segment(
-    image: Volume | Path | str,
+    image: Image,
     *,
+    ijk_to_ras: ArrayLike | None = None,
     model: str | PromptableModel = "lung-compact",
     weights: Path | str | None = None,
     device: str = "auto",
@@ -238,7 +248,8 @@ def segment(
         >>> segment("chest.nii.gz").save("chest_lungs.seg.nrrd")
 
     Args:
-        image: a volume, or the path of a file or DICOM folder.
+        image: the path of a file or DICOM folder, a volume, a SimpleITK image, or an array (K, J, I).
+        ijk_to_ras: (4, 4), of an array: voxel centre (i, j, k, 1) to patient RAS in mm.
         model: a name of the registry or a loaded model.
         weights: a checkpoint of the user's for that model.
         device: 'auto', 'cpu', 'cuda', 'mps'.
@@ -248,8 +259,6 @@ def segment(
     Raises:
         SAMLungSegError: its kinds say what was wrong with the image, the prompts or the model.
     """
-    if not isinstance(image, Volume | Path | str):
-        raise VolumeError(f"An image of type {type(image).__name__} cannot be segmented; give a Volume or a path.")
-    volume = image if isinstance(image, Volume) else read_volume(image)
+    volume = as_volume(image, ijk_to_ras)
     loaded = model if isinstance(model, PromptableModel) else load_model(model, weights=weights, device=device)
     return segment_volume(volume, loaded, Options(**options), progress=progress, cancelled=cancelled)

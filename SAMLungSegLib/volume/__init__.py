@@ -3,6 +3,7 @@
 Arrays are (K, J, I), matrices take integer IJK (voxel centres) to RAS in mm. SimpleITK's LPS stays inside this package.
 """
 
+from SAMLungSegLib.volume.conversion import Image, as_volume
 from SAMLungSegLib.volume.cut import SliceCut, cut_volume
 from SAMLungSegLib.volume.formats import IMAGE_EXTENSIONS, image_name, is_image_path
 from SAMLungSegLib.volume.geometry import SlicePlane, axial_plane
@@ -14,10 +15,12 @@ __all__ = [
     "IMAGE_EXTENSIONS",
     "LABELMAP_EXTENSIONS",
     "SEGMENTS",
+    "Image",
     "Segment",
     "SliceCut",
     "SlicePlane",
     "Volume",
+    "as_volume",
     "axial_plane",
     "cut_volume",
     "image_name",

@@ -87,6 +87,21 @@ def read_dicom_series(paths: Sequence[Path], folder: Path, allow_gaps: bool = Tr
     return _read_stack([str(paths[index]) for index in order], [tags[index] for index in order], folder, allow_gaps)
 
 
+def carries_dicom_tags(image: sitk.Image) -> bool:
+    """Whether an image in memory was read from DICOM and still knows what that said."""
+    return image.HasMetaDataKey(_MODALITY) or image.HasMetaDataKey(_SERIES_UID)
+
+
+def volume_by_its_tags(image: sitk.Image, name: str) -> Volume:
+    """The volume of an image that ITK has read from DICOM, by the tags that it carries.
+
+    Raises:
+        VolumeError: a colour image.
+        GeometryError: its directions cannot be used.
+    """
+    return _volume(image, _tags_of(image), name, name)
+
+
 def series_of(path: Path) -> tuple[str, str | None]:
     """Series instance UID of a DICOM image (empty where it has none), and 'CT', 'XRAY' or None.
 
@@ -122,7 +137,7 @@ def _read_tags(path: Path) -> Tags:
         return _tags_of(_file_reader(path))
 
 
-def _tags_of(reader: sitk.ImageFileReader) -> Tags:
+def _tags_of(reader: sitk.ImageFileReader | sitk.Image) -> Tags:
     """The tags in use, without padding; absent and empty ones are left out."""
     found = {key: reader.GetMetaData(key).strip(" \0") for key in _KEYS if reader.HasMetaDataKey(key)}
     return {key: value for key, value in found.items() if value}
@@ -210,7 +225,7 @@ def _numbers(text: str) -> list[float]:
         raise VolumeError(f"A DICOM position or direction is '{text}'; expected numbers, repair the file.") from error
 
 
-def _volume(image: sitk.Image, tags: Tags, path: Path, name: str) -> Volume:
+def _volume(image: sitk.Image, tags: Tags, path: Path | str, name: str) -> Volume:
     modality = _modality_hint(tags, path)
     array_kji = _with_right_polarity(grey_array(image, path), tags, modality)
     ijk_to_ras = _ijk_to_ras_by_patient_orientation(image, tags)
@@ -233,7 +248,7 @@ def modality_of_code(code: str | None) -> str | None:
     return "CT" if code == "CT" else None
 
 
-def _modality_hint(tags: Tags, path: Path) -> str | None:
+def _modality_hint(tags: Tags, path: Path | str) -> str | None:
     code = tags.get(_MODALITY)
     hint = modality_of_code(code)
     if hint is None and code is not None:

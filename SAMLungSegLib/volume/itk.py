@@ -116,6 +116,13 @@ def ijk_to_ras_from_lps(directions: np.ndarray, spacing_ijk: np.ndarray, origin_
     return matrix
 
 
+def image_of(array_kji: np.ndarray, ijk_to_ras: np.ndarray) -> sitk.Image:
+    """The 3D image of an array and its geometry."""
+    image = sitk.GetImageFromArray(array_kji)
+    set_ijk_to_ras(image, ijk_to_ras)
+    return image
+
+
 def set_ijk_to_ras(image: sitk.Image, ijk_to_ras: np.ndarray) -> None:
     """Give a 3D image its geometry; sheared and left-handed matrices are kept as they are."""
     columns = _LPS_TO_RAS @ ijk_to_ras[:3, :3]

@@ -12,7 +12,7 @@ from SAMLungSegLib.errors import VolumeError
 _CHANNEL_TOLERANCE = 2  # grey levels by which the channels of a grey picture saved in colour may differ after JPEG
 
 
-def check_dimensions(path: Path, size: tuple[int, ...]) -> None:
+def check_dimensions(path: Path | str, size: tuple[int, ...]) -> None:
     """Refuse images with more than three axes longer than 1, before their pixels are read.
 
     Raises:
@@ -30,7 +30,7 @@ def without_trailing_axes(image: sitk.Image) -> sitk.Image:
     return image
 
 
-def grey_array(image: sitk.Image, path: Path) -> np.ndarray:
+def grey_array(image: sitk.Image, path: Path | str) -> np.ndarray:
     """Array (K, J, I) of a 2D or 3D image, in the smallest of its natural types.
 
     Raises:
