@@ -97,7 +97,8 @@ def _segment_and_draw(volume: Volume, folder: Path, extension: str) -> Segmentat
     from SAMLungSegLib.models import load_model
     from SAMLungSegLib.pipeline import Options
 
-    segmentation = segment_with_bar(volume, load_model(), Options())
+    options = Options()
+    segmentation = segment_with_bar(volume, load_model(), options)
     target = segmentation.save(folder / f"{volume.name}_lungs.{extension}")
-    print(f"{volume.name}: {describe(segmentation)}\n  {target}\n  {draw_overlay(segmentation, folder)}")
+    print(f"{volume.name}: {describe(segmentation)}\n  {target}\n  {draw_overlay(segmentation, folder, options)}")
     return segmentation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported 
     from SAMLungSegLib.models.base import PromptableModel
     from SAMLungSegLib.pipeline import Options, Segmentation
     from SAMLungSegLib.volume import Volume
+
+logger = logging.getLogger(__name__)
 
 MODALITY_TITLES = {"CT": "CT", "XRAY": "X-ray"}
 
@@ -35,14 +38,23 @@ def overlay_path(folder: Path, name: str) -> Path:
     return folder / f"{name}_lungs_overlay.png"
 
 
-def draw_overlay(segmentation: Segmentation, folder: Path) -> Path:
-    """Write `<name>_lungs_overlay.png`: slices with the outlines of both lungs."""
+def draw_overlay(segmentation: Segmentation, folder: Path, options: Options) -> Path:
+    """Write `<name>_lungs_overlay.png`: slices with the outlines of both lungs, and the prompts that were given."""
     from SAMLungSegLib.evaluation import overlay_sheet
+    from SAMLungSegLib.pipeline import prompts_by_slice
 
     name = segmentation.volume.name
     height, width = segmentation.plane.spacing_hw_mm
     picture = overlay_path(folder, name)
-    overlay_sheet(picture, segmentation.grey_nhw, segmentation.labelmap_nhw, title=name, aspect=height / width)
+    overlay_sheet(
+        picture,
+        segmentation.grey_nhw,
+        segmentation.labelmap_nhw,
+        title=name,
+        aspect=height / width,
+        prompts=prompts_by_slice(options, segmentation.plane, segmentation.volume),
+    )
+    logger.info("Written: %s", picture)
     return picture
 
 

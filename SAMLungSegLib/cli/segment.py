@@ -153,7 +153,7 @@ def _segment_one(
     save(segmentation, target, recipe)
     print(f"{target}  {describe(segmentation)}")
     if arguments.overlay:
-        print(draw_overlay(segmentation, target.parent))
+        print(draw_overlay(segmentation, target.parent, options))
 
 
 def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:

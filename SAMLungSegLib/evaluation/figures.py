@@ -5,7 +5,7 @@ Slices are in radiological display orientation: the patient's right is on the le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +15,35 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.evaluation.files import replacing
 from SAMLungSegLib.evaluation.measure import ComparedSlice
 from SAMLungSegLib.evaluation.tables import metric_title
+from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
+
+Prompts = Sequence[PointPrompt | BoxPrompt]
 
 # Okabe and Ito's palette, told apart with any common kind of colour vision (Okabe and Ito 2008).
 LUNG_COLOURS = {1: ("right lung", "#56B4E9"), 2: ("left lung", "#E69F00"), 3: ("lung", "#009E73")}
 REFERENCE_COLOUR, PREDICTION_COLOUR = "#F0E442", "#56B4E9"
 FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR = "#D55E00", "#0072B2"
+# How a positive point, a negative one and a box are drawn, and what the legend calls them.
+POSITIVE_POINT = {"marker": "+", "color": "#009E73", "label": "point on lung"}
+NEGATIVE_POINT = {"marker": "_", "color": "#D55E00", "label": "point off lung"}
+BOX_COLOUR, BOX_TITLE = "#F0E442", "box"
 METRIC_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7")
 
 _DPI = 150
 _PANEL_INCHES = 2.7
 _LEGEND = {"frameon": False, "fontsize": 10, "handlelength": 1.4, "handletextpad": 0.5, "columnspacing": 1.5}
 _LEGEND_INCHES = 5.6  # width of the widest legend
+_LEGEND_COLUMNS = 4  # as many as fit below one picture
 _CROWDED = 6
 _OUTLINE_PIXELS = 512
+_MOST_PROMPTED = 60
 
 
 def draw_overlay(
@@ -45,6 +54,7 @@ def draw_overlay(
     *,
     title: str = "",
     aspect: float = 1.0,
+    prompts: Prompts = (),
 ) -> None:
     """Draw a labelmap over a slice: outlines of the lungs, or a comparison with a reference.
 
@@ -56,16 +66,19 @@ def draw_overlay(
             false positives and false negatives are tinted.
         title: text above the picture.
         aspect: height of a pixel divided by its width.
+        prompts: points and boxes to draw, in pixels of the slice.
     Raises:
         GeometryError: the arrays have different shapes.
     """
     _check_shapes(image_hw, labelmap_hw, reference_hw)
     if isinstance(target, Axes):
         _draw(target, image_hw, labelmap_hw, reference_hw, title, aspect)
+        _draw_prompts(target, prompts)
         return
     legend = _lung_legend(labelmap_hw) if reference_hw is None else comparison_legend()
-    figure, (axes,) = panel_grid(1, 1, legend)
+    figure, (axes,) = panel_grid(1, 1, [*legend, *_prompt_legend(prompts)], legend_columns=_LEGEND_COLUMNS)
     _draw(axes, image_hw, labelmap_hw, reference_hw, title, aspect)
+    _draw_prompts(axes, prompts)
     save_figure(figure, target)
 
 
@@ -78,29 +91,70 @@ def overlay_sheet(
     columns: int = 4,
     title: str = "",
     aspect: float = 1.0,
+    prompts: Mapping[int, Prompts] | None = None,
 ) -> None:
-    """Write a contact sheet: evenly spaced slices of a volume with the outlines of right and left lung.
+    """Write a contact sheet: slices of a volume with the outlines of right and left lung, and with prompts.
+
+    Slices with points are among them, and one of each box at least.
 
     Args:
         path: picture to write.
         image_nhw: uint8 (N, H, W), slices in display orientation from inferior to superior.
         labelmap_nhw: integer (N, H, W): 1 right lung, 2 left lung.
-        count: number of slices, spread over those that have lung (over all, where none has).
+        count: number of slices, evenly spread over those that have lung (over all, where none has); more where more
+            have points, up to 60.
         columns: pictures in a row.
         title: text above the sheet.
         aspect: height of a pixel divided by its width.
+        prompts: points and boxes by slice, in its pixels; a box is one object on all slices that it spans.
     Raises:
         GeometryError: the arrays have different shapes.
     """
     _check_shapes(image_nhw, labelmap_nhw)
+    prompts = prompts or {}
+    numbers = shown_slices(labelmap_nhw, count, prompts)
+    drawn = [one for number in numbers for one in prompts.get(number, ())]
+    legend = [*_lung_legend(labelmap_nhw[numbers]), *_prompt_legend(drawn)]
+    legend_columns = _LEGEND_COLUMNS if len(numbers) == 1 else None
+    figure, panels = panel_grid(len(numbers), columns, legend, title, legend_columns=legend_columns)
+    for axes, number in zip(panels, numbers, strict=True):
+        heading = f"slice {number}{', prompted' if number in prompts else ''}" if len(labelmap_nhw) > 1 else ""
+        _draw(axes, image_nhw[number], labelmap_nhw[number], None, heading, aspect)
+        _draw_prompts(axes, prompts.get(number, ()))
+    save_figure(figure, path)
+
+
+def shown_slices(labelmap_nhw: np.ndarray, count: int, prompts: Mapping[int, Prompts]) -> list[int]:
+    """Numbers of the slices on a sheet: `count` evenly spread ones, of which prompted ones take the nearest's place."""
     with_lung = np.flatnonzero(labelmap_nhw.any(axis=(1, 2)))
     first, last = (with_lung[0], with_lung[-1]) if with_lung.size else (0, len(labelmap_nhw) - 1)
-    numbers = np.unique(np.linspace(first, last, count + 2).round().astype(int)[1:-1])
-    figure, panels = panel_grid(len(numbers), columns, _lung_legend(labelmap_nhw[numbers]), title)
-    for axes, number in zip(panels, numbers, strict=True):
-        heading = f"slice {number}" if len(labelmap_nhw) > 1 else ""
-        _draw(axes, image_nhw[number], labelmap_nhw[number], None, heading, aspect)
-    save_figure(figure, path)
+    shown = set(np.linspace(first, last, count + 2).round().astype(int)[1:-1].tolist())
+    wanted = _slices_with_points(prompts)
+    for slices in _slices_of_boxes(prompts):
+        if not slices & wanted:
+            reachable = sorted(slices & shown or slices)
+            wanted.add(reachable[len(reachable) // 2])
+    for number in sorted(wanted - shown):
+        free = shown - wanted
+        shown -= {min(free, key=lambda other: abs(other - number))} if free else set()
+        shown.add(number)
+    return sorted(shown)
+
+
+def _slices_of_boxes(prompts: Mapping[int, Prompts]) -> list[set[int]]:
+    """The slices that each box spans."""
+    found: dict[int, set[int]] = {}
+    for number, some in prompts.items():
+        for box in (one for one in some if isinstance(one, BoxPrompt)):
+            found.setdefault(id(box), set()).add(number)
+    return list(found.values())
+
+
+def _slices_with_points(prompts: Mapping[int, Prompts]) -> set[int]:
+    """All of them, or as many, evenly spread, as a picture can show."""
+    found = sorted(number for number, some in prompts.items() if any(isinstance(one, PointPrompt) for one in some))
+    places = np.linspace(0, len(found) - 1, min(len(found), _MOST_PROMPTED)).round().astype(int)
+    return {found[place] for place in places}
 
 
 def comparison_sheet(path: str | Path, slices: Sequence[ComparedSlice], *, columns: int = 3, title: str = "") -> None:
@@ -205,6 +259,34 @@ def _draw(
     mark.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
+def _draw_prompts(axes: Axes, prompts: Prompts) -> None:
+    axes.set_autoscale_on(False)
+    for one in prompts:
+        if isinstance(one, BoxPrompt):
+            left, top, right, bottom = one.xyxy
+            axes.add_patch(
+                Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=BOX_COLOUR, linewidth=1.2)
+            )
+        else:
+            axes.add_line(_point_marker(one.positive, *one.xy))
+
+
+def _point_marker(is_positive: bool, *xy: float) -> Line2D:
+    look = POSITIVE_POINT if is_positive else NEGATIVE_POINT
+    x, y = ([place] for place in xy) if xy else ([], [])
+    marker = Line2D(x, y, **look, linestyle="none", markersize=9, markeredgewidth=2)
+    marker.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
+    return marker
+
+
+def _prompt_legend(prompts: Prompts) -> list[Line2D | Patch]:
+    signs = {one.positive for one in prompts if isinstance(one, PointPrompt)}
+    handles = [_point_marker(is_positive) for is_positive in (True, False) if is_positive in signs]
+    if any(isinstance(one, BoxPrompt) for one in prompts):
+        handles.append(Patch(fill=False, edgecolor=BOX_COLOUR, linewidth=1.5, label=BOX_TITLE))
+    return handles
+
+
 def _lung(labelmap: np.ndarray, value: int) -> np.ndarray:
     return labelmap == value if value < 3 else labelmap > 2
 
@@ -270,7 +352,7 @@ def panel_grid(
     columns = max(1, min(count, columns))
     rows = max(1, -(-count // columns))
     panel_inches = max(panel_inches, _LEGEND_INCHES / columns)
-    legend_columns = legend_columns or len(legend)
+    legend_columns = min(legend_columns or len(legend), len(legend))
     legend_rows = -(-len(legend) // max(1, legend_columns))
     figure = Figure(
         figsize=(panel_inches * columns, (panel_inches + 0.38) * rows + (0.55 if title else 0.25) + 0.25 * legend_rows),

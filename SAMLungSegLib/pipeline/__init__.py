@@ -3,7 +3,7 @@
 from SAMLungSegLib.pipeline.ahead import encode_volume_ahead
 from SAMLungSegLib.pipeline.options import LUNGS, CancelledError, Options, Progress, VolumeBox, VolumePoint
 from SAMLungSegLib.pipeline.slices import SliceSegmentation, SliceSegmenter, segment_slice
-from SAMLungSegLib.pipeline.whole import Segmentation, segment, segment_volume
+from SAMLungSegLib.pipeline.whole import Segmentation, prompts_by_slice, segment, segment_volume
 
 __all__ = [
     "LUNGS",
@@ -16,6 +16,7 @@ __all__ = [
     "VolumeBox",
     "VolumePoint",
     "encode_volume_ahead",
+    "prompts_by_slice",
     "segment",
     "segment_slice",
     "segment_volume",

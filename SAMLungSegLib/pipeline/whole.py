@@ -211,6 +211,19 @@ def _hu_and_spacing(
     return lung_window_hu(grey), (plane.slice_spacing_mm, *plane.spacing_hw_mm)
 
 
+def prompts_by_slice(options: Options, plane: SlicePlane, volume: Volume) -> dict[int, list[PointPrompt | BoxPrompt]]:
+    """Points and boxes on each displayed slice, in its pixels; a box is one object on all slices that it spans.
+
+    Raises:
+        PromptError: a prompt is outside the volume.
+    """
+    placed: dict[int, list[PointPrompt | BoxPrompt]] = {}
+    for kind in (_points_by_slice(options.points, plane, volume), _boxes_by_slice(options.boxes, plane, volume)):
+        for index, prompts in kind.items():
+            placed.setdefault(index, []).extend(prompts)
+    return placed
+
+
 def _points_by_slice(points: Sequence[VolumePoint], plane: SlicePlane, volume: Volume) -> dict[int, list[PointPrompt]]:
     by_slice: dict[int, list[PointPrompt]] = {}
     for point in points:

@@ -49,6 +49,10 @@ def as_volume(image: Image, ijk_to_ras: ArrayLike | None = None, *, name: str = 
 
 
 def _of_sitk(image: sitk.Image, name: str) -> Volume:
+    if "label" in image.GetPixelIDTypeAsString():  # which ends the process when its voxels are asked for
+        raise VolumeError(
+            f"{name} is a SimpleITK label map, which has no voxels; convert it by sitk.Cast to sitkUInt8."
+        )
     check_dimensions(name, image.GetSize())
     image = without_trailing_axes(image)
     if carries_dicom_tags(image):
