@@ -45,7 +45,7 @@ def find_cases(
     if not found:
         raise BatchError(f"{' and '.join(map(str, inputs))} holds no image; give a folder, a list or a pattern.")
     cases = sorted(_with_safe_ids(list(found.values())), key=lambda case: case.id)
-    return _with_references(cases, reference.absolute()) if reference else cases
+    return with_references(cases, reference.absolute()) if reference else cases
 
 
 def _identity(case: Case) -> tuple[object, ...]:
@@ -98,9 +98,20 @@ def _mark(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_MARK_LENGTH]
 
 
-def _with_references(cases: Sequence[Case], reference: Path) -> list[Case]:
-    """Cases with the labelmap of their name: the name in the cohort, or else the file's if only one has it."""
-    files = sorted(path for path in reference.rglob("*") if is_image_path(path)) if reference.is_dir() else [reference]
+def labelmaps_below(reference: Path) -> list[Path]:
+    """The labelmap, or all below a folder; hidden ones do not count."""
+    if not reference.is_dir():
+        return [reference]
+    return sorted(path for path in reference.rglob("*") if is_image_path(path) and not path.name.startswith("."))
+
+
+def with_references(cases: Sequence[Case], reference: Path) -> list[Case]:
+    """Cases with the labelmap of their name: the name in the cohort, or else the file's if only one has it.
+
+    Raises:
+        BatchError: no case has one.
+    """
+    files = labelmaps_below(reference)
     by_id = {_safe(_place_and_name(path.relative_to(reference))): path for path in files if path != reference}
     by_name: dict[str, list[Path]] = {}
     for path in files:

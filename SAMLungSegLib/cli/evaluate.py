@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.cli.messages import once_with_count
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.results import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
-    from SAMLungSegLib.evaluation import Evaluation
-
-Pairs = Sequence[tuple[Path, Path]]
+    from SAMLungSegLib.evaluation import Evaluation, Pair, Pairing, Unpaired
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -22,7 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "evaluate",
         help="Dice, Jaccard and surface distances against references",
         description="Compares labelmaps (1 = right, 2 = left lung) with references, per slice and per volume. "
-        "PREDICTION and REFERENCE are two files, or two folders whose files are paired by name.",
+        "PREDICTION and REFERENCE are two files, or two folders whose files are paired by name; PREDICTION may be the "
+        "output folder of 'samlungseg batch'. Files without a partner are named and left out.",
     )
     parser.add_argument(
         "prediction",
@@ -57,7 +57,7 @@ def _labels(text: str) -> tuple[int, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.evaluation import check_tolerance, pair_files
+    from SAMLungSegLib.evaluation import Unpaired, check_tolerance
 
     check_tolerance(arguments.tolerance_mm)
     options = {
@@ -65,33 +65,58 @@ def run(arguments: argparse.Namespace) -> int:
         "reference_labels": _side_labels(arguments, "reference"),
         "prediction_labels": _side_labels(arguments, "prediction"),
     }
-    pairs = pair_files(_files(arguments.prediction), _files(arguments.reference))
-    images = _images(arguments, pairs)
+    pairing = _paired(arguments.prediction, arguments.reference)
+    images = _images(arguments, pairing.pairs)
     if arguments.output is not None:
         check_writable(arguments.output)
-    evaluations = _evaluated(pairs, options)
+    if pairing.unpaired:
+        print(f"samlungseg: {pairing.unpaired_text()}. The others are measured.", file=sys.stderr)
+    evaluations, failed = _evaluated(pairing.pairs, options)
     if evaluations:
-        _show(evaluations, images, arguments.output)
-    return 0 if len(evaluations) == len(pairs) else 2
+        not_measured = [*pairing.unpaired, *(Unpaired(one.name, one.prediction, text) for one, text in failed.items())]
+        _show(evaluations, images, arguments.output, not_measured)
+    return 2 if failed else 0
 
 
-def _evaluated(pairs: Pairs, options: dict[str, object]) -> list[Evaluation]:
-    """Evaluations of all pairs that can be evaluated; one line of error for each other one."""
+def _paired(prediction: Path, reference: Path) -> Pairing:
+    """Which labelmaps belong together.
+
+    Raises:
+        VolumeError: none do.
+    """
+    from SAMLungSegLib.batch.labelmaps import is_run, pair_labelmaps
+    from SAMLungSegLib.evaluation import match_files
+
+    for path in (prediction, reference):
+        if not path.exists():
+            raise VolumeError(f"{path} does not exist; give a labelmap or a folder of labelmaps.")
+    if is_run(prediction) and not is_run(reference):
+        return pair_labelmaps(prediction, reference.absolute())
+    are_folders = prediction.is_dir() and reference.is_dir()
+    return match_files(_files(prediction), _files(reference), by_name_only=are_folders)
+
+
+def _evaluated(pairs: Sequence[Pair], options: dict[str, object]) -> tuple[list[Evaluation], dict[Pair, str]]:
+    """Evaluations of all pairs that can be evaluated; the reason, also said on one line, of each other one."""
     from tqdm import tqdm
 
     from SAMLungSegLib.evaluation import evaluate
     from SAMLungSegLib.volume import read_volume
 
-    evaluations = []
-    for prediction, reference in tqdm(pairs, desc="evaluating", unit="pair", disable=None):
+    evaluations, failed = [], {}
+    for pair in tqdm(pairs, desc="evaluating", unit="pair", disable=None):
         try:
-            evaluations.append(evaluate(read_volume(prediction), read_volume(reference), **options))
+            volumes = read_volume(pair.prediction), read_volume(pair.reference)
+            evaluations.append(evaluate(*volumes, **options, name=pair.name))
         except SAMLungSegError as error:
+            failed[pair] = str(error)
             tqdm.write(f"samlungseg: {error}", file=sys.stderr)
-    return evaluations
+    return evaluations, failed
 
 
-def _show(evaluations: list[Evaluation], images: dict[str, Path], folder: Path | None) -> None:
+def _show(
+    evaluations: list[Evaluation], images: dict[str, Path], folder: Path | None, not_measured: Sequence[Unpaired]
+) -> None:
     """Print the scores, and write the report where a folder is given."""
     from SAMLungSegLib.evaluation import with_images, write_report
 
@@ -99,7 +124,7 @@ def _show(evaluations: list[Evaluation], images: dict[str, Path], folder: Path |
         evaluations = with_images(evaluations, images)
     print_summary(evaluations)
     if folder is not None:
-        for path in write_report(evaluations, writable_folder(folder)):
+        for path in write_report(evaluations, writable_folder(folder), not_measured=not_measured):
             print(path)
 
 
@@ -109,9 +134,8 @@ def print_summary(evaluations: list[Evaluation]) -> None:
 
     for heading, table in _one_pair(*evaluations) if len(evaluations) == 1 else _many_pairs(evaluations):
         print(f"{heading}\n\n{table_markdown(table)}")
-    for one in evaluations:
-        for note in one.notes:
-            print(f"{one.name}: {note}")
+    for line in once_with_count((one.name, note) for one in evaluations for note in one.notes):
+        print(line)
 
 
 def _one_pair(one: Evaluation) -> list[tuple[str, object]]:
@@ -131,10 +155,12 @@ def _many_pairs(evaluations: list[Evaluation]) -> list[tuple[str, object]]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The file, or the labelmaps in the folder."""
+    """The file, or the labelmaps in the folder, which may be of a batch."""
+    from SAMLungSegLib.batch.labelmaps import is_run, labelmaps_of
+
     if not path.is_dir():
         return [path]
-    files = _image_files(path)
+    files = list(labelmaps_of(path).values()) if is_run(path) else _image_files(path)
     if not files:
         raise VolumeError(f"Folder {path} holds no image; give a labelmap or a folder of labelmaps.")
     return files
@@ -164,10 +190,9 @@ def _side_labels(arguments: argparse.Namespace, role: str) -> dict[str, tuple[in
     return labels
 
 
-def _images(arguments: argparse.Namespace, pairs: Pairs) -> dict[str, Path]:
-    """Images by the name of the reference they belong to."""
+def _images(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> dict[str, Path]:
+    """Images by the name of the pair they belong to."""
     from SAMLungSegLib.evaluation import case_name
-    from SAMLungSegLib.volume import image_name
 
     path = arguments.image
     if path is None:
@@ -179,7 +204,7 @@ def _images(arguments: argparse.Namespace, pairs: Pairs) -> dict[str, Path]:
     files = _image_files(path) if path.is_dir() else [path]
     # Of 'case.nrrd' and 'case_mask.nrrd' the shortest name is the image's.
     by_case = {case_name(file): file for file in sorted(files, key=lambda file: len(file.name), reverse=True)}
-    cases = {image_name(reference): case_name(reference) for _, reference in pairs}
+    cases = {pair.name: case_name(pair.reference) for pair in pairs}
     found = {name: by_case[case] for name, case in cases.items() if case in by_case}
     if len(pairs) == 1:
         return found or dict.fromkeys(cases, path)  # any file, or a DICOM folder

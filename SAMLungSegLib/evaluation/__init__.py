@@ -6,7 +6,7 @@ The names that draw are loaded when they are first used, so that measuring does 
 from importlib import import_module
 
 from SAMLungSegLib.evaluation.measure import ComparedSlice, Evaluation, check_tolerance, evaluate
-from SAMLungSegLib.evaluation.pairs import case_name, pair_files
+from SAMLungSegLib.evaluation.pairs import Pair, Pairing, Unpaired, case_name, match_files, pair_files
 from SAMLungSegLib.evaluation.sides import check_labels
 from SAMLungSegLib.evaluation.tables import (
     readable_metrics,
@@ -29,6 +29,9 @@ _DRAWING = {
 __all__ = [
     "ComparedSlice",
     "Evaluation",
+    "Pair",
+    "Pairing",
+    "Unpaired",
     "box_plot",
     "case_name",
     "check_labels",
@@ -36,6 +39,7 @@ __all__ = [
     "comparison_sheet",
     "draw_overlay",
     "evaluate",
+    "match_files",
     "overlay_sheet",
     "pair_files",
     "readable_metrics",

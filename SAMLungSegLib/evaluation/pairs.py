@@ -4,16 +4,92 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.volume import image_name
 
 # Endings people and programs give to masks; 'case7_lungs_mask' and 'case7-seg' are both about 'case7'.
 _ROLE = re.compile(
     r"[ ._-]+(lungs?|masks?|seg|segmentations?|labels?|labelmaps?|predictions?|pred|references?|ref|truth|gt)$",
     re.IGNORECASE,
 )
+_ADVICE = "name both files of a pair alike, as in case7_lungs.nrrd and case7_mask.nrrd"
 _EXTENSION = re.compile(r"(\.seg)?\.(nii\.gz|[a-z][a-z0-9]{1,4})$", re.IGNORECASE)
+
+
+_MOST_LISTED = 6
+
+
+class Pair(NamedTuple):
+    """A prediction and the reference that it is measured by; `name` is the case's in all tables."""
+
+    name: str
+    prediction: Path
+    reference: Path
+
+
+class Unpaired(NamedTuple):
+    """A file that is not measured, of which case, and why."""
+
+    name: str
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which prediction belongs to which reference, and what has no partner."""
+
+    pairs: tuple[Pair, ...]
+    unpaired: tuple[Unpaired, ...] = ()
+
+    def unpaired_text(self) -> str:
+        """'2 file(s) have no partner: ...', the first few of them with the reasons."""
+        listed = [f"{one.path} ({one.reason})" for one in self.unpaired[:_MOST_LISTED]]
+        return f"{len(self.unpaired)} file(s) have no partner: {_shortened(listed, len(self.unpaired))}"
+
+
+def match_files(
+    prediction_paths: Iterable[str | Path], reference_paths: Iterable[str | Path], *, by_name_only: bool = False
+) -> Pairing:
+    """Pair predictions with references as `pair_files` does; files without a partner are left out and listed.
+
+    Args:
+        prediction_paths: labelmap files to judge.
+        reference_paths: labelmap files to judge them by.
+        by_name_only: whether the names count also where there is one file each.
+    Raises:
+        VolumeError: nothing was given, two files have the same name, or no file has a partner.
+    """
+    predictions, references = [Path(p) for p in prediction_paths], [Path(p) for p in reference_paths]
+    _check_given(predictions, references)
+    if len(predictions) == len(references) == 1 and not by_name_only:
+        return Pairing((Pair(image_name(references[0]), predictions[0], references[0]),))
+    of_prediction, of_reference = _by_case(predictions), _by_case(references)
+    pairs = tuple(
+        Pair(image_name(of_reference[case]), path, of_reference[case])
+        for case, path in of_prediction.items()
+        if case in of_reference
+    )
+    unpaired = (
+        *(
+            Unpaired(case, path, "there is no reference of its name")
+            for case, path in of_prediction.items()
+            if case not in of_reference
+        ),
+        *(
+            Unpaired(case, path, "there is no prediction of its name")
+            for case, path in of_reference.items()
+            if case not in of_prediction
+        ),
+    )
+    pairing = Pairing(pairs, unpaired)
+    if not pairs:
+        raise VolumeError(f"No prediction has the name of a reference. {pairing.unpaired_text()}; {_ADVICE}.")
+    return pairing
 
 
 def pair_files(
@@ -22,7 +98,7 @@ def pair_files(
     *,
     roles: tuple[str, str] = ("prediction", "reference"),
 ) -> list[tuple[Path, Path]]:
-    """Pair predictions with references.
+    """Pair predictions with references, none of which may be without a partner.
 
     One prediction and one reference are a pair whatever their names. Otherwise names decide, without folder,
     extension and endings such as '_lungs', '_mask' or '_seg', and each file needs exactly one partner.
@@ -37,10 +113,7 @@ def pair_files(
         VolumeError: nothing was given, two files have the same name, or files are without a partner; they are listed.
     """
     predictions, references = [Path(p) for p in prediction_paths], [Path(p) for p in reference_paths]
-    if not predictions or not references:
-        raise VolumeError(
-            f"Got {len(predictions)} {roles[0]}(s) and {len(references)} {roles[1]}(s); give at least one of each."
-        )
+    _check_given(predictions, references, roles)
     if len(predictions) == len(references) == 1:
         return [(predictions[0], references[0])]
     named_predictions, named_references = _by_case(predictions), _by_case(references)
@@ -49,11 +122,23 @@ def pair_files(
         *(f"{roles[1]} {path}" for case, path in named_references.items() if case not in named_predictions),
     ]
     if without:
-        raise VolumeError(
-            f"{len(without)} file(s) have no partner: {', '.join(without)}; name both files of a pair alike, "
-            "as in case7_lungs.nrrd and case7_mask.nrrd."
-        )
+        listed = _shortened(without[:_MOST_LISTED], len(without))
+        raise VolumeError(f"{len(without)} file(s) have no partner: {listed}; {_ADVICE}.")
     return [(path, named_references[case]) for case, path in named_predictions.items()]
+
+
+def _check_given(
+    predictions: Sequence[Path], references: Sequence[Path], roles: tuple[str, str] = ("prediction", "reference")
+) -> None:
+    if not predictions or not references:
+        raise VolumeError(
+            f"Got {len(predictions)} {roles[0]}(s) and {len(references)} {roles[1]}(s); give at least one of each."
+        )
+
+
+def _shortened(listed: Sequence[str], total: int) -> str:
+    rest = total - len(listed)
+    return ", ".join(listed) + (f" and {rest} more" if rest else "")
 
 
 def case_name(path: str | Path) -> str:

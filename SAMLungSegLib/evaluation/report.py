@@ -12,6 +12,7 @@ from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet
 from SAMLungSegLib.evaluation.files import write_csv, write_text
 from SAMLungSegLib.evaluation.images import Images, with_images
 from SAMLungSegLib.evaluation.measure import WORST_KEPT, ComparedSlice, Evaluation, lowest_slices, with_distinct_names
+from SAMLungSegLib.evaluation.pairs import Unpaired
 from SAMLungSegLib.evaluation.tables import (
     SLICES,
     VOLUME_MEANS,
@@ -24,6 +25,7 @@ from SAMLungSegLib.evaluation.tables import (
     table_markdown,
 )
 
+_NOT_MEASURED = ["case", "file", "reason"]
 _EXPLANATION = """\
 - Mean ± SD: arithmetic mean and sample standard deviation of the n finite values.
 - Empty: left out because neither labelmap has a voxel of the structure there.
@@ -37,12 +39,17 @@ _EXPLANATION = """\
 
 
 def write_report(
-    evaluations: Sequence[Evaluation], folder: str | Path, images: Images | None = None, *, worst: int = WORST_KEPT
+    evaluations: Sequence[Evaluation],
+    folder: str | Path,
+    images: Images | None = None,
+    *,
+    worst: int = WORST_KEPT,
+    not_measured: Sequence[Unpaired] = (),
 ) -> list[Path]:
     """Write per_slice.csv, per_volume.csv, summary.csv, summary.md, box_plot.png and worst_slices.png.
 
-    Each file appears whole or not at all. worst_slices.png is left out, and removed from an earlier report, when no
-    slice has lung.
+    Each file appears whole or not at all. worst_slices.png is left out when no slice has lung, and not_measured.csv
+    when every case was measured; those of an earlier report are then removed.
 
     Args:
         evaluations: of all cases.
@@ -50,6 +57,7 @@ def write_report(
         images: for the background of the worst slices, see `with_images`. Cases without an image that fits are drawn
             on a dark background; the notes say so.
         worst: number of slices on worst_slices.png, at most 6 of each case.
+        not_measured: files that are missing in the tables, listed in not_measured.csv and in the summary.
     Returns:
         Paths of the files.
     Raises:
@@ -64,7 +72,9 @@ def write_report(
         for name, table in (("per_slice", per_slice), ("per_volume", per_volume), ("summary", summary))
     ]
     worst_first = lowest_slices(evaluations, worst)
-    written.append(write_text(_markdown(evaluations, summary, per_volume, worst_first), folder / "summary.md"))
+    text = _markdown(evaluations, summary, per_volume, worst_first, not_measured)
+    written.append(write_text(text, folder / "summary.md"))
+    written += _write_not_measured(not_measured, folder / "not_measured.csv")
     box_plot(folder / "box_plot.png", per_slice, title=f"Agreement per slice ({_sizes(evaluations)})")
     written.append(folder / "box_plot.png")
     sheet = folder / "worst_slices.png"
@@ -76,8 +86,23 @@ def write_report(
     return written
 
 
+def _write_not_measured(not_measured: Sequence[Unpaired], path: Path) -> list[Path]:
+    if not not_measured:
+        path.unlink(missing_ok=True)  # of an earlier report
+        return []
+    return [write_csv(_table_of(not_measured), path)]
+
+
+def _table_of(not_measured: Sequence[Unpaired]) -> pd.DataFrame:
+    return pd.DataFrame([(one.name, str(one.path), one.reason) for one in not_measured], columns=_NOT_MEASURED)
+
+
 def _markdown(
-    evaluations: Sequence[Evaluation], summary: pd.DataFrame, per_volume: pd.DataFrame, worst: Sequence[ComparedSlice]
+    evaluations: Sequence[Evaluation],
+    summary: pd.DataFrame,
+    per_volume: pd.DataFrame,
+    worst: Sequence[ComparedSlice],
+    not_measured: Sequence[Unpaired],
 ) -> str:
     headings = {SLICES: "Slices of all volumes pooled", VOLUMES: "Whole volumes"}
     if len(evaluations) > 1:
@@ -87,6 +112,8 @@ def _markdown(
         for scope in (SLICES, VOLUME_MEANS, VOLUMES)
         if (heading := headings.get(scope))
     ]
+    if not_measured:
+        sections.append(("Not measured", table_markdown(_table_of(not_measured).rename(columns=str.capitalize))))
     sections += [
         ("Each volume", table_markdown(_readable_volumes(per_volume))),
         ("Slices with the lowest Dice", table_markdown(_readable_worst(worst)) if worst else "No slice has lung.\n"),

@@ -298,9 +298,12 @@ def test_folders_are_paired_by_name(images, tmp_path, capsys):
         for case in ("a", "b"):
             shutil.copy(images / "frontal_mask.png", tmp_path / folder / f"{case}{suffix}.png")
     assert run("evaluate", tmp_path / "answers", tmp_path / "truth") == 0
+    assert capsys.readouterr().err == ""
     (tmp_path / "truth" / "b_mask.png").unlink()
-    assert run("evaluate", tmp_path / "answers", tmp_path / "truth") == 2
-    assert "no partner" in capsys.readouterr().err
+    assert run("evaluate", tmp_path / "answers", tmp_path / "truth") == 0
+    told = capsys.readouterr()
+    assert "a_mask, whole volume" in told.out
+    assert "1 file(s) have no partner" in told.err and "b_lungs.png" in told.err
 
 
 def test_grids_that_do_not_meet_are_an_error(images, tmp_path, capsys):

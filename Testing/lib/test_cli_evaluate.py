@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -195,3 +196,121 @@ def test_a_folder_of_other_images_is_refused_for_many_pairs(folders, tmp_path, c
     write(tmp_path / "images" / "z.nrrd", hounsfield())
     assert run(*folders, "-o", tmp_path / "report", "--image", tmp_path / "images") == 2
     assert "holds no image named as a pair, such as 'a'" in error_lines(capsys)[0]
+
+
+# ---- files without a partner
+
+
+def not_measured(report: Path) -> list[list[str]]:
+    with (report / "not_measured.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_files_without_a_partner_are_named_once_and_the_rest_is_measured(folders, tmp_path, capsys):
+    answers, truth = folders
+    for number in range(10):
+        write(answers / f"extra{number}_lungs.nrrd", lungs())
+    write(truth / "other_mask.nrrd", lungs())
+    assert run(answers, truth, "-o", tmp_path / "report") == 0
+    (line,) = error_lines(capsys)
+    assert "11 file(s) have no partner: " in line and "extra0_lungs.nrrd" in line and " and 5 more" in line
+    header, *rows = not_measured(tmp_path / "report")
+    assert header == ["case", "file", "reason"]
+    assert len(rows) == 11
+    assert rows[0] == ["extra0", str(answers / "extra0_lungs.nrrd"), "there is no reference of its name"]
+    assert rows[-1] == ["other", str(truth / "other_mask.nrrd"), "there is no prediction of its name"]
+    assert "## Not measured" in (tmp_path / "report" / "summary.md").read_text(encoding="utf-8")
+    for path in answers.glob("extra*"):
+        path.unlink()
+    (truth / "other_mask.nrrd").unlink()
+    assert run(answers, truth, "-o", tmp_path / "report") == 0
+    assert not (tmp_path / "report" / "not_measured.csv").exists()
+
+
+def test_a_pair_that_fails_is_listed_as_not_measured(folders, tmp_path):
+    answers, truth = folders
+    (truth / "a_mask.nrrd").write_text("no image")
+    assert run(answers, truth, "-o", tmp_path / "report") == 2
+    (_, (case, file, reason)) = not_measured(tmp_path / "report")
+    assert (case, file) == ("a_mask", str(answers / "a_lungs.nrrd"))
+    assert "a_mask.nrrd" in reason
+
+
+def test_where_no_file_has_a_partner_nothing_is_measured(tmp_path, capsys):
+    write(tmp_path / "answers" / "a_lungs.nrrd", lungs())
+    write(tmp_path / "truth" / "b_mask.nrrd", lungs())
+    assert run(tmp_path / "answers", tmp_path / "truth", "-o", tmp_path / "report") == 2
+    (line,) = error_lines(capsys)
+    assert "No prediction has the name of a reference" in line and "a_lungs.nrrd" in line and "b_mask.nrrd" in line
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_that_is_not_there_is_told_by_its_name(pair, tmp_path, capsys, which):
+    paths = [*pair]
+    paths[which] = tmp_path / "typo.nrrd"
+    assert run(*paths) == 2
+    assert "typo.nrrd does not exist; give a labelmap or a folder of labelmaps." in error_lines(capsys)[0]
+
+
+def test_the_same_note_of_many_cases_is_printed_once_with_a_count(folders, capsys):
+    answers, truth = folders
+    for case in "abc":
+        write(answers / f"{case}_lungs.nrrd", lungs(), origin=(2, 0, 0))
+        write(truth / f"{case}_mask.nrrd", lungs())
+    assert run(answers, truth) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "resampled" in line]
+    assert len(lines) == 1 and lines[0].endswith("(and 2 more cases)")
+
+
+# ---- the output folder of a batch
+
+
+@pytest.fixture
+def cohort(tmp_path, dark_is_lung) -> tuple[Path, Path]:
+    """The output folder of a batch over two patients' scans of one name, and a folder of references below folders."""
+    for patient in ("p1", "p2"):
+        write(tmp_path / "scans" / patient / "ct.nrrd", hounsfield())
+        write(tmp_path / "truth" / patient / "ct_mask.nrrd", lungs())
+    (tmp_path / "scans" / "p3.nrrd").write_text("no image")
+    assert main(["batch", str(tmp_path / "scans"), "-o", str(tmp_path / "out")]) == 2
+    return tmp_path / "out", tmp_path / "truth"
+
+
+def test_the_output_folder_of_a_batch_is_paired_as_its_own_references_are(cohort, tmp_path, capsys):
+    output, truth = cohort
+    write(truth / "p4" / "ct_mask.nrrd", lungs())
+    capsys.readouterr()
+    assert run(output, truth, "-o", tmp_path / "report") == 0
+    (line,) = error_lines(capsys)
+    assert "2 file(s) have no partner" in line and "p3.nrrd (it failed in the run: " in line
+    assert f"{truth / 'p4' / 'ct_mask.nrrd'} (there is no prediction of its name)" in line
+    measured = (tmp_path / "report" / "per_volume.csv").read_text(encoding="utf-8")
+    assert "p1__ct,right lung" in measured and "p2__ct,right lung" in measured
+
+
+def test_references_named_as_the_ids_of_a_batch_are_found(cohort, tmp_path):
+    output, _ = cohort
+    for name in ("p1__ct", "p2__ct_mask"):
+        write(tmp_path / "flat" / f"{name}.nii.gz", lungs())
+    assert run(output, tmp_path / "flat") == 0
+
+
+def test_two_batches_are_compared_with_each_other(cohort, tmp_path, capsys):
+    output, _ = cohort
+    shutil.copytree(output, tmp_path / "again")
+    assert run(output, tmp_path / "again") == 0
+    assert "Whole volumes" in capsys.readouterr().out
+
+
+def test_a_batch_without_a_reference_for_any_case_is_refused(cohort, tmp_path, capsys):
+    output, _ = cohort
+    capsys.readouterr()
+    write(tmp_path / "elsewhere" / "x_mask.nrrd", lungs())
+    write(tmp_path / "elsewhere" / "y_mask.nrrd", lungs())
+    assert run(output, tmp_path / "elsewhere") == 2
+    assert "holds no labelmap named like a case, such as p1__ct" in error_lines(capsys)[0]
+    shutil.rmtree(output / "segmentations")
+    (output / "segmentations").mkdir()
+    assert run(output, tmp_path / "elsewhere") == 2
+    assert "holds no labelmap in segmentations" in error_lines(capsys)[0]
