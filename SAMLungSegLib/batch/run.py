@@ -157,6 +157,8 @@ def _processed(
     scheduler: str | None,
     cancelled: Callable[[], bool],
 ) -> Iterator[Entry]:
+    if workers < 1:
+        raise BatchError(f"{workers} processes cannot do anything; give 1 or more.")
     if not tasks:
         return
     if scheduler is not None or workers > 1:

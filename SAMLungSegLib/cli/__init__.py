@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import NoReturn
 
 from SAMLungSegLib import __version__
@@ -39,7 +40,16 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": HelpWithDefaults, **settings})
 
     def error(self, message: str) -> NoReturn:
+        if message.endswith("expected one argument"):  # or one that begins with a minus
+            option = message.removeprefix("argument ").partition(":")[0].split("/")[-1]
+            message += f" (one that begins with a minus is given as {option}=VALUE)"
         self.exit(BAD_INPUT, f"samlungseg: {message}; see '{self.prog} --help'\n")
+
+    def refuse_unknown(self, arguments: Sequence[str]) -> NoReturn:
+        """Name the arguments that this parser does not know, and the option that the first may mean."""
+        close = get_close_matches(arguments[0].partition("=")[0], self._option_string_actions, n=1)
+        hint = f", did you mean {close[0]}?" if close else ""
+        self.error(f"unrecognized arguments: {' '.join(arguments)}{hint}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_parser(subparsers)
     top.set_defaults(verbose=False, is_about_many=False)
     for one in all_parsers(top):
+        one.set_defaults(parser=one)
         one.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say what is done, and why")
     return top
 
@@ -67,7 +78,9 @@ def all_parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParse
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `samlungseg ARGUMENTS`; returns the exit code."""
     with _flushed_stdout():
-        parsed = parser().parse_args(arguments)
+        parsed, unknown = parser().parse_known_args(arguments)
+        if unknown:
+            parsed.parser.refuse_unknown(unknown)
         many = parsed.is_about_many or len(getattr(parsed, "inputs", ())) > 1
         with messages_on_stderr(verbose=parsed.verbose, many=many):
             return _run(parsed)

@@ -7,7 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SAMLungSegLib.cli.choices import add_cache_choice, add_image_choices, add_model_choices, model_choice_of
+from SAMLungSegLib.cli.choices import (
+    add_cache_choice,
+    add_image_choices,
+    add_model_choices,
+    given_path,
+    model_choice_of,
+)
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.results import check_writable, default_format, writable_folder
 
@@ -36,8 +42,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Writes <name>_masks.nrrd (.png for pictures), a labelmap of numbered masks on the input's own "
         "grid, <name>_masks.csv, what is known of each, and <name>_masks_overlay.png.",
     )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="image file or DICOM folder")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("input", type=given_path, metavar="INPUT", help="image file or DICOM folder")
+    parser.add_argument("-o", "--output", type=given_path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument(
         "--series", metavar="UID", help="DICOM series, where a folder holds several; its beginning suffices"
     )

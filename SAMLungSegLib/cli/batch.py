@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import (
@@ -15,8 +14,10 @@ from SAMLungSegLib.cli.choices import (
     add_image_choices,
     add_lung_choices,
     add_model_choices,
+    given_path,
     model_choice_of,
     options_of,
+    whole_number_from,
 )
 from SAMLungSegLib.results import FORMATS
 
@@ -36,9 +37,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="folder (with all below it), list (.csv, .json), 'pattern' or file"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("-o", "--output", type=given_path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument(
-        "--reference", type=Path, metavar="DIR", help="labelmaps, named as the images, to measure by; default: none"
+        "--reference",
+        type=given_path,
+        metavar="DIR",
+        help="labelmaps named as the images, to measure by; default: none",
     )
     parser.add_argument("--format", choices=FORMATS, help="default: png for PNG, JPEG and TIFF input, else seg.nrrd")
     add_image_choices(parser)
@@ -47,7 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_cache_choice(parser)
     parser.add_argument("--no-overlay", action="store_true", help="draw no pictures")
     parser.add_argument("--retry-failed", action="store_true", help="try cases again that failed before")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (Dask)")
+    parser.add_argument(
+        "--workers", type=whole_number_from(1), default=1, metavar="N", help="processes on this machine (Dask)"
+    )
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers do the work; default: none"
     )
@@ -120,7 +126,7 @@ def _readable(seconds: float) -> str:
 def _show(result: BatchResult) -> None:
     rest = result.cases - len(result.rows)
     print(
-        f"{result.cases} cases: {result.done} done, {len(result.failed)} failed"
+        f"{result.cases} case{'' if result.cases == 1 else 's'}: {result.done} done, {len(result.failed)} failed"
         + (f", {rest} to do" if rest else "")
         + f"; {result.processed} of them in this run."
     )

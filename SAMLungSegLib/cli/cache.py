@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SAMLungSegLib.cli.choices import add_image_choices, add_model_choices
+from SAMLungSegLib.cli.choices import add_image_choices, add_model_choices, given_path
 from SAMLungSegLib.errors import ModelError
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("cache", help="embeddings kept on disk: fill, size, clear")
     actions = parser.add_subparsers(dest="action", required=True)
     fill = actions.add_parser("fill", help="encode the slices of images now, so that later commands need not")
-    fill.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="image file or DICOM folder")
+    fill.add_argument("inputs", nargs="+", type=given_path, metavar="INPUT", help="image file or DICOM folder")
     fill.add_argument(
         "--series", metavar="UID", help="DICOM series, where a folder holds several; its beginning suffices"
     )

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
     from SAMLungSegLib.replay import ModelChoice
+
+
+def given_path(text: str) -> Path:
+    """A path; an empty name, such as of a variable that is not set, would be the working folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty name is no path")
+    return Path(text)
+
+
+def whole_number_from(least: int) -> Callable[[str], int]:
+    """Reads a whole number that is no smaller than `least`."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
+        return number
+
+    return read
 
 
 def add_image_choices(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +66,10 @@ def add_model_choices(parser: argparse.ArgumentParser, model: str = "lung-compac
     """--model, --weights, --input-size and --device."""
     parser.add_argument("--model", default=model, metavar="NAME", help="see 'samlungseg models list'")
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="checkpoint of your own for that model; default: its own weights"
+        "--weights",
+        type=given_path,
+        metavar="FILE",
+        help="checkpoint of yours for that model; default: its own",
     )
     parser.add_argument(
         "--input-size",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.results import describe, draw_overlay, segment_with_bar
 from SAMLungSegLib.results import check_writable, default_format, writable_folder
 
@@ -24,13 +25,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "measures against the phantom's own labels. With --input: segments that image.",
     )
     parser.add_argument(
-        "--input", type=Path, metavar="IMAGE", help="an image file or DICOM folder; default: the phantom"
+        "--input", type=given_path, metavar="IMAGE", help="an image file or DICOM folder; default: the phantom"
     )
     parser.add_argument(
         "--series", metavar="UID", help="DICOM series, where the input folder holds several; its beginning suffices"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("demo-output"), metavar="DIR", help="folder to write into"
+        "-o", "--output", type=given_path, default=Path("demo-output"), metavar="DIR", help="folder to write into"
     )
     parser.set_defaults(run=run)
 

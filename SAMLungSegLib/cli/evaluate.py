@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.messages import once_with_count
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.results import check_writable, writable_folder
@@ -26,19 +27,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "prediction",
-        type=Path,
+        type=given_path,
         metavar="PREDICTION",
         help="labelmap, or folder of labelmaps or of a 'samlungseg batch'",
     )
-    parser.add_argument("reference", type=Path, metavar="REFERENCE", help="labelmap, or folder of labelmaps")
+    parser.add_argument("reference", type=given_path, metavar="REFERENCE", help="labelmap, or folder of labelmaps")
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=given_path,
         metavar="DIR",
         help="also write CSV, Markdown and pictures here; default: print only",
     )
-    parser.add_argument("--image", type=Path, help="image, or folder of images, to draw the worst slices on; needs -o")
+    parser.add_argument("--image", type=given_path, help="image or folder of images behind the worst slices; needs -o")
     for role in ("reference", "prediction"):
         for side in ("right", "left"):
             help_text = f"{role} labels of the {side} lung; default: {1 if side == 'right' else 2}"

@@ -15,6 +15,7 @@ from SAMLungSegLib.cli.choices import (
     add_image_choices,
     add_lung_choices,
     add_model_choices,
+    given_path,
     model_choice_of,
     options_of,
 )
@@ -50,14 +51,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="For each INPUT writes <name>_lungs.<format> on the input's own grid: 1 = right, 2 = left lung, "
         "and <name>_lungs.json, which says how it was made.",
     )
-    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="image file or DICOM folder")
+    parser.add_argument("inputs", nargs="*", type=given_path, metavar="INPUT", help="image file or DICOM folder")
     parser.add_argument(
         "--replay",
-        type=Path,
+        type=given_path,
         metavar="FILE",
         help="make a result again from its .seg.nrrd or .json; INPUT and --weights where these have moved",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("-o", "--output", type=given_path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--format", choices=FORMATS, help="default: png for PNG, JPEG and TIFF input, else seg.nrrd")
     parser.add_argument(
         "--series", metavar="UID", help="DICOM series, where a folder holds several; its beginning suffices"
@@ -192,7 +193,7 @@ def parse_point(text: str) -> VolumePoint:
     """
     from SAMLungSegLib.pipeline import VolumePoint
 
-    *numbers, sign = text.split(",")
+    *numbers, sign = (part.strip() for part in text.split(","))
     if sign not in {"+", "-"} or len(numbers) not in {2, 3}:
         raise PromptError(f"Point '{text}' is not I,J,K,+ or I,J,K,- (an X-ray needs no K); for example 120,200,45,+.")
     return VolumePoint(_voxel(numbers, text), positive=sign == "+")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SAMLungSegLib.cli.choices import add_cache_choice, add_model_choices, model_choice_of
+from SAMLungSegLib.cli.choices import add_cache_choice, add_model_choices, given_path, model_choice_of
 from SAMLungSegLib.cli.tune import add_tuning_choices, given_tuning_choices
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
@@ -32,9 +31,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def add_data_choices(parser: argparse.ArgumentParser) -> None:
     """DATA, --output and --overwrite, as every study asks them."""
     parser.add_argument(
-        "data", type=Path, metavar="DATA", help="folder with images/ and masks/, or a folder of such folders (subsets)"
+        "data",
+        type=given_path,
+        metavar="DATA",
+        help="folder with images/ and masks/, or one of such folders (subsets)",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("-o", "--output", type=given_path, required=True, metavar="DIR", help="folder to write into")
     parser.add_argument("--overwrite", action="store_true", help="start anew in a folder that holds another study")
 
 

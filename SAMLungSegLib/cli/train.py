@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from SAMLungSegLib.cli.choices import given_path
+from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.results import writable_folder
 
 
@@ -21,10 +23,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="a .toml file, or one of the recipes lung-compact, without-montgomery, without-shenzhen, smoke",
     )
     parser.add_argument(
-        "data", type=Path, metavar="DATA", help="folder with cxr_montgomery, cxr_shenzhen, ct_kmader, ..."
+        "data", type=given_path, metavar="DATA", help="folder with cxr_montgomery, cxr_shenzhen, ct_kmader, ..."
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("training-output"), metavar="DIR", help="folder to write into"
+        "-o", "--output", type=given_path, default=Path("training-output"), metavar="DIR", help="folder to write into"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda; on cuda in mixed precision")
     parser.set_defaults(run=run, is_about_many=True)
@@ -39,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     logging.getLogger("SAMLungSegLib").setLevel(logging.INFO)
     config = read_config(arguments.config)
+    if not arguments.data.is_dir():
+        raise VolumeError(f"{arguments.data} is no folder; give one with folders such as cxr_montgomery or ct_kmader.")
     device = chosen_device(arguments.device)
     packed = writable_folder(arguments.output) / "pack.npz"
     if not packed.is_file():

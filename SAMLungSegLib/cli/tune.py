@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SAMLungSegLib.cli.choices import add_model_choices
+from SAMLungSegLib.cli.choices import add_model_choices, given_path, whole_number_from
 from SAMLungSegLib.results import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
@@ -22,9 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Tunes the mask decoder on images and masks (nonzero = lung) of the same names. A fifth of the "
         "images is held out; the tuned decoder is written only if their Dice improves. Use it with --weights.",
     )
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="at least 8 images")
-    parser.add_argument("--masks", type=Path, required=True, metavar="DIR", help="their masks, of the same names")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder to write into")
+    parser.add_argument("--images", type=given_path, required=True, metavar="DIR", help="at least 8 images")
+    parser.add_argument("--masks", type=given_path, required=True, metavar="DIR", help="their masks, of the same names")
+    parser.add_argument("-o", "--output", type=given_path, required=True, metavar="DIR", help="folder to write into")
     add_model_choices(parser)
     add_tuning_choices(parser, epochs="100", patience="10")
     parser.add_argument(
@@ -35,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points")
     parser.add_argument("--window", default="lung", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600")
-    parser.add_argument("--slices", type=int, default=16, metavar="N", help="of each volume at most")
+    parser.add_argument("--slices", type=whole_number_from(1), default=16, metavar="N", help="of each volume at most")
     parser.add_argument("--terms", default="not stated", help="on which the images may be used, for the card")
     parser.add_argument("--overwrite", action="store_true", help="replace a decoder that was adopted earlier")
     parser.set_defaults(run=run, is_about_many=True)
@@ -60,7 +59,10 @@ def add_tuning_choices(parser: argparse.ArgumentParser, *, epochs: str, patience
         help=f"epochs without a better validation Dice that end the tuning, 0 for all epochs; default: {patience}",
     )
     parser.add_argument(
-        "--seed", type=int, metavar="N", help="of the order of slices and the jitter of boxes; default: 0"
+        "--seed",
+        type=whole_number_from(0),
+        metavar="N",
+        help="of the order of slices and the jitter; default: 0",
     )
     parser.add_argument(
         "--jitter",

@@ -12,7 +12,14 @@ import pandas as pd
 
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.evaluation.grids import on_grid_of
-from SAMLungSegLib.evaluation.sides import Labels, comparable_structures, joint_counts, side_codes, structure_mask
+from SAMLungSegLib.evaluation.sides import (
+    Labels,
+    comparable_structures,
+    joint_counts,
+    missing_sides,
+    side_codes,
+    structure_mask,
+)
 from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM, METRICS, Metric, dice, jaccard, measure_all
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane
 
@@ -110,6 +117,8 @@ def evaluate(
     comparison = _Comparison(name or reference.name, plane, has_mm, expected, predicted)
     per_slice = comparison.slice_table(structures, metrics, tolerance_mm)
     per_volume = comparison.volume_table(structures, metrics, tolerance_mm)
+    label_notes += missing_sides(expected, reference_labels, "reference")
+    label_notes += missing_sides(predicted, prediction_labels, "prediction")
     notes = [*notes, *label_notes, *_exclusion_notes(per_slice, reference)]
     for note in notes:
         logger.info("%s: %s", comparison.name, note)

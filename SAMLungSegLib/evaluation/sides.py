@@ -133,6 +133,15 @@ def comparable_structures(
     return STRUCTURES, notes
 
 
+def missing_sides(codes: np.ndarray, labels: Labels | None, role: str) -> list[str]:
+    """A note for each side of which no voxel has one of the labels that were given for it."""
+    return [
+        f"The {role} has no voxel with the label given for the {side} lung, {listed(values)}."
+        for side, values in (labels or {}).items()
+        if values and not (codes == _CODES[side]).any()
+    ]
+
+
 def _without_sides(role: str, values: Sequence[int]) -> str:
     if len(values) == 1:
         return f"The {role} has one lung label, {values[0]}: compared as both lungs only."

@@ -97,7 +97,8 @@ def voxel_of(ijk: tuple[float, ...], volume: Volume) -> tuple[float, ...]:
         ijk = (*ijk, 0.0)
     if not all(-0.5 <= value <= size - 0.5 for value, size in zip(ijk, size_ijk, strict=True)):
         given = ",".join(f"{value:g}" for value in ijk)
-        raise PromptError(f"Voxel {given} is outside {volume.name}, which has {size_ijk} voxels along i, j, k.")
+        last = ",".join(f"{size - 1}" for size in size_ijk)
+        raise PromptError(f"Voxel {given} is outside {volume.name}, whose voxels i,j,k are 0,0,0 to {last}.")
     return ijk
 
 

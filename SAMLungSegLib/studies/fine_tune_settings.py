@@ -16,7 +16,7 @@ from SAMLungSegLib.studies.unet import UNetConfig
 from SAMLungSegLib.tuning.examples import Split
 from SAMLungSegLib.tuning.export import Base
 from SAMLungSegLib.tuning.loop import TuningConfig, default_learning_rate
-from SAMLungSegLib.tuning.prompting import JITTER_PX
+from SAMLungSegLib.tuning.prompting import JITTER_PX, check_jitter
 
 FEWEST_FOLDS = 3
 
@@ -60,6 +60,7 @@ class FineTuneSettings:
     include_training_images: bool = False
 
     def __post_init__(self) -> None:
+        check_jitter(self.jitter_px)
         if self.folds < FEWEST_FOLDS:
             raise PromptError(
                 f"{self.folds} folds are too few to train, validate and test; give {FEWEST_FOLDS} or more."

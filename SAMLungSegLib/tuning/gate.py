@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import ModelError, PromptError
 from SAMLungSegLib.evaluation.files import write_csv, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
@@ -27,7 +27,7 @@ from SAMLungSegLib.tuning.examples import (
 from SAMLungSegLib.tuning.export import Base, export_decoder
 from SAMLungSegLib.tuning.figures import before_and_after, learning_curve
 from SAMLungSegLib.tuning.loop import TunedDecoder, TuningConfig, tune_decoder, with_decoder
-from SAMLungSegLib.tuning.prompting import JITTER_PX, Prompter, check_kind, recipe_of_training
+from SAMLungSegLib.tuning.prompting import JITTER_PX, Prompter, check_jitter, check_kind, recipe_of_training
 from SAMLungSegLib.tuning.scores import Comparison, compared, prompted_masks, scores_table, unprompted_masks
 
 
@@ -52,6 +52,11 @@ class TuneOptions:
     greys: Greys = field(default_factory=Greys)
     slices_each: int = SLICES_EACH
     terms: str = "not stated"
+
+    def __post_init__(self) -> None:
+        check_jitter(self.jitter_px)
+        if self.slices_each < 1:
+            raise PromptError(f"{self.slices_each} slices of each volume leave nothing to learn from; give 1 or more.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,11 @@ class TuningConfig:
             raise ModelError(
                 f"A tuning of {self.epochs} epochs in batches of {self.batch} at learning rate {self.learning_rate:g}, "
                 f"weight decay {self.weight_decay:g} and patience {self.patience} is not possible; give positive ones."
+            )
+        if not isfinite(self.learning_rate) or not isfinite(self.weight_decay) or self.seed < 0:
+            raise ModelError(
+                f"Learning rate {self.learning_rate:g}, weight decay {self.weight_decay:g} and seed {self.seed} are "
+                "not possible; give finite numbers, and a seed from 0 on."
             )
         if self.loss not in LOSS_KINDS:
             raise ModelError(f"There is no loss '{self.loss}'; choose one of {', '.join(LOSS_KINDS)}.")

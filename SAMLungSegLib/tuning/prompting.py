@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -32,6 +33,9 @@ class Prompter:
     recipe: PromptRecipe
     jitter_px: float = JITTER_PX
 
+    def __post_init__(self) -> None:
+        check_jitter(self.jitter_px)
+
     def draw(self, example: Example, rng: np.random.Generator) -> PromptSet:
         """Prompts for one example."""
         size_hw = example.labels_hw.shape
@@ -43,6 +47,16 @@ class Prompter:
         """The same prompts for an example every time, drawn by its name: for measuring."""
         seed = hashlib.sha256(f"{example.name} {example.number}".encode()).digest()
         return self.draw(example, np.random.default_rng([*seed[:8]]))
+
+
+def check_jitter(jitter_px: float) -> None:
+    """Refuse a jitter that is no length.
+
+    Raises:
+        PromptError: it is negative or not finite.
+    """
+    if not 0 <= jitter_px < inf:
+        raise PromptError(f"A jitter of {jitter_px:g} pixels is not possible; give 0 or more, 20 is usual.")
 
 
 def check_kind(model: PromptableModel, kind: str) -> None:

@@ -14,6 +14,8 @@ _FILES_LOOKED_AT = 1000
 
 def advice_for(folder: Path) -> str:
     """One phrase about the image files of `folder` and the DICOM below it, or which folder to give."""
+    if next(folder.iterdir(), None) is None:
+        return "it is empty"
     found = [phrase for phrase in (_about_images(folder), _about_subfolders(folder)) if phrase]
     return "; ".join(found) or "give the folder that directly holds one series, or an image file"
 
@@ -33,9 +35,13 @@ def _is_plain_image(path: Path) -> bool:
 
 
 def _about_subfolders(folder: Path) -> str | None:
-    files = islice(_files_below(folder), _FILES_LOOKED_AT)
+    files = list(islice(_files_below(folder), _FILES_LOOKED_AT))
     holder = next((path.parent for path in files if is_marked_as_dicom(path)), None)
-    return holder and f"its sub-folder {holder.relative_to(folder)} holds DICOM: give that"
+    if holder:
+        return f"its sub-folder {holder.relative_to(folder)} holds DICOM: give that"
+    image = next((path for path in files if _is_plain_image(path)), None)
+    held = image and f"its sub-folders hold image files such as {image.relative_to(folder)}"
+    return held and f"{held}: give one of them, or the folder to `samlungseg batch`"
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

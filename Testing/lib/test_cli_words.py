@@ -193,3 +193,66 @@ def test_output_that_cannot_be_written_is_said():
         )
     assert ended.returncode == 2
     assert ended.stderr == b"samlungseg: what was printed cannot be written: No space left on device.\n"
+
+
+# ---- wrong input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["segment", "x.png", "-o", ""], "argument -o/--output: an empty name is no path"),
+        (["segment", "", "-o", "out"], "argument INPUT: an empty name is no path"),
+        (["segment", "x.png", "-o", "out", "--treshold", "0.4"], "did you mean --threshold?; see 'samlungseg segment"),
+        (
+            ["study", "zero-shot", "d", "-o", "out", "--limt=4"],
+            "did you mean --limit?; see 'samlungseg study zero-shot",
+        ),
+        (["segment", "x.png", "-o", "out", "--window", "-600/1500"], "is given as --window=VALUE"),
+        (["batch", "d", "-o", "out", "--workers", "0"], "'0' is not a whole number from 1 on"),
+        (
+            ["tune", "--images", "d", "--masks", "d", "-o", "out", "--slices", "x"],
+            "'x' is not a whole number from 1 on",
+        ),
+        (["study", "fine-tune", "d", "-o", "out", "--seed", "-1"], "'-1' is not a whole number from 0 on"),
+    ],
+)
+def test_wrong_arguments_are_told_with_what_to_do(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+
+
+def test_a_folder_without_images_of_its_own_says_what_is_there(tmp_path, capsys):
+    (tmp_path / "scans" / "p1").mkdir(parents=True)
+    assert run("segment", tmp_path / "scans" / "p1", "-o", tmp_path / "out") == 2
+    assert "holds no DICOM image; it is empty." in capsys.readouterr().err
+    sitk.WriteImage(sitk.Image(8, 8, sitk.sitkUInt8), str(tmp_path / "scans" / "p1" / "x.png"))
+    assert run("segment", tmp_path / "scans", "-o", tmp_path / "out") == 2
+    assert (
+        "its sub-folders hold image files such as p1/x.png: give one of them, or the folder to `samlungseg batch`"
+        in (capsys.readouterr().err)
+    )
+
+
+def test_a_point_may_have_spaces(tmp_path):
+    sitk.WriteImage(sitk.Image(64, 64, sitk.sitkUInt8), str(tmp_path / "x.png"))
+    assert run("segment", tmp_path / "x.png", "-o", tmp_path, "--point", "20, 30, +") == 0
+
+
+@pytest.mark.parametrize("jitter", ["-1", "nan", "inf"])
+def test_a_jitter_that_is_no_length_is_refused(tmp_path, capsys, jitter):
+    assert run("study", "fine-tune", tmp_path, "-o", tmp_path / "out", "--jitter", jitter) == 2
+    assert "jitter" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_that_was_given_and_does_not_occur_is_noted(tmp_path, capsys):
+    labels = np.zeros((8, 8), np.uint8)
+    labels[2:4, 1:3], labels[2:4, 5:7] = 1, 2
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(tmp_path / "x.png"))
+    labelmap = tmp_path / "x.png"
+    assert run("evaluate", labelmap, labelmap, "--reference-right", 9, "--reference-left", 2) == 0
+    assert "The reference has no voxel with the label given for the right lung, 9." in capsys.readouterr().out
