@@ -79,7 +79,10 @@ def _client(stack: ExitStack, workers: int, scheduler: str | None) -> Client:
         except (OSError, RuntimeError) as error:
             raise BatchError(f"{workers} processes could not be started ({error}); ask for fewer of them.") from error
     try:
-        return stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
+        client = stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
+        if not isinstance(scheduler, str):  # our own processes: their warnings are told here, not by each of them
+            client.forward_logging("SAMLungSegLib", logging.WARNING)
+        return client
     except (OSError, ValueError) as error:
         raise BatchError(f"The Dask scheduler {scheduler} does not answer ({error}); give host:port of it.") from error
 

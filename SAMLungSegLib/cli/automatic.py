@@ -29,7 +29,7 @@ _SETTINGS = {  # the last are the defaults of SAM and of lung-compact
     "iou": (float, "0..1", "keep masks with a predicted intersection over union above this", 0.88, 0.5),
     "stability": (float, "0..1", "least overlap of the mask cut a little higher and a little lower", 0.95, 0.8),
     "nms": (float, "0..1", "drop one of two masks whose boxes overlap more than this", 0.7, 0.7),
-    "crop_layers": (int, "N", "ask again about 2^n x 2^n crops of the slice, for n up to this", 0, 0),
+    "crop_layers": (int, "N", "predict again on 2^n x 2^n crops of the slice, for n up to this", 0, 0),
     "min_area_px": (int, "PIXELS", "fill holes and drop parts smaller than this", 100, 100),
     "max_share": (float, "0..1", "drop masks that cover this share of the slice or more", 0.95, 0.95),
 }

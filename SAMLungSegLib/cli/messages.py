@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -69,12 +69,17 @@ class _Console(logging.Handler):
             self._held.setdefault(_kind(record), {})[text] = None
         elif text not in self._said or record.levelno > logging.WARNING:
             self._said.add(text)
-            tqdm.write(text, file=sys.stderr)
+            _say(text)
 
     def say_held(self) -> None:
         for first, *more in self._held.values():
-            tqdm.write(_counted(first, len(more)), file=sys.stderr)
+            _say(_counted(first, len(more)))
         self._held.clear()
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody reads any more
+        tqdm.write(text, file=sys.stderr)
 
 
 def _kind(record: logging.LogRecord) -> str:
@@ -83,6 +88,5 @@ def _kind(record: logging.LogRecord) -> str:
     if arguments and re.search("[a-z]", _PLACEHOLDER.sub("", template)):
         return template
     text = record.getMessage()
-    if arguments:
-        text = text.replace(str(arguments[0]), "")
-    return _NUMBER.sub("#", text)
+    about = str(arguments[0]) if arguments else text.partition(": ")[0]  # put together already in another process
+    return _NUMBER.sub("#", text.replace(about, ""))

@@ -43,8 +43,8 @@ def add_data_choices(parser: argparse.ArgumentParser) -> None:
 def _add_zero_shot(studies: argparse._SubParsersAction) -> None:
     parser = studies.add_parser(
         "zero-shot",
-        help="how well a model answers prompts computed from the reference",
-        description="Asks a model about every slice of DATA that has lung, with prompts computed from the reference, "
+        help="how well a model predicts from prompts computed from the reference",
+        description="Predicts every slice of DATA that has lung from prompts computed from the reference, "
         "and writes tables, figures and a report. Give the same command again to go on after it was stopped.",
     )
     add_data_choices(parser)
@@ -123,7 +123,7 @@ def _zero_shot_settings(arguments: argparse.Namespace) -> ZeroShotSettings:
 def _add_fine_tune(studies: argparse._SubParsersAction) -> None:
     parser = studies.add_parser(
         "fine-tune",
-        help="how much better a model answers after its mask decoder was tuned, by cross-validation",
+        help="how much better a model predicts after its mask decoder was tuned, by cross-validation",
         description="Tunes the mask decoder on folds of DATA for each kind of prompts, and writes tables, figures and "
         "a report. Give the same command again to go on after it was stopped.",
     )
@@ -215,9 +215,9 @@ def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
 def _add_quality(studies: argparse._SubParsersAction) -> None:
     parser = studies.add_parser(
         "quality",
-        help="how good a model is without a prompt, after clicks, on spoilt images, and whether it knows",
-        description="Measures a model that answers without a prompt on the slices of DATA that it has not learned "
-        "from: accuracy, Dice over ten corrective clicks, predicted against true overlap, loss on spoilt images.",
+        help="how good a model is without a prompt, after clicks, on corrupted images, and how well it estimates that",
+        description="Measures a model that needs no prompt on the slices of DATA that it has not learned "
+        "from: accuracy, Dice over ten corrective clicks, predicted against true overlap, loss on corrupted images.",
     )
     add_data_choices(parser)
     add_model_choices(parser)

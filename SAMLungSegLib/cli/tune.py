@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--prompts",
         choices=("none", "box", "points", "both"),
-        help="what the decoder is asked; default: none where a model answers without a prompt, box for MedSAM, points "
+        help="that the decoder is tuned with; default: none where a model needs no prompt, box for MedSAM, points "
         "for SAM",
     )
     parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points")

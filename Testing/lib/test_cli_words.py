@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -135,6 +136,14 @@ def test_a_warning_of_one_image_is_said_at_once(nan_scans, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.count("2 of 24576 voxels are NaN or infinite.") == 1
     assert "more case" not in told
+
+
+@pytest.mark.slow
+def test_warnings_of_several_processes_are_said_once_by_the_first(nan_scans, tmp_path):
+    command = [sys.executable, "-m", "SAMLungSegLib", "batch", nan_scans, "-o", tmp_path / "out", "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stderr
+    assert told.count("voxels are NaN or infinite. (and 2 more cases)") == told.count("NaN") == 1
 
 
 @pytest.mark.parametrize("command", ["segment", "batch"])
