@@ -79,7 +79,7 @@ def guess_modality(volume: Volume) -> Modality:
     A single CT slice stored as HU + 1024 or already windowed looks like an X-ray by its values; say 'CT' for these.
     """
     modality, reason = _recognised(volume)
-    logger.info("%s: taken as %s, for %s.", volume.name, modality, reason)
+    logger.info("%s: taken as %s, for %s.", volume.name, "a CT" if modality == "CT" else "an X-ray", reason)
     return modality
 
 

@@ -88,5 +88,6 @@ def _kind(record: logging.LogRecord) -> str:
     if arguments and re.search("[a-z]", _PLACEHOLDER.sub("", template)):
         return template
     text = record.getMessage()
-    about = str(arguments[0]) if arguments else text.partition(": ")[0]  # put together already in another process
+    head, colon, _ = text.partition(": ")  # what another process says is put together already
+    about = str(arguments[0]) if arguments else head if colon else ""
     return _NUMBER.sub("#", text.replace(about, ""))

@@ -139,8 +139,9 @@ def _say_how(
     volume: Volume, modality: Modality, options: Options, plane: SlicePlane, seen: Sequence[int], seconds: float
 ) -> None:
     slices, height, width = plane.size_nhw
-    window = f", window {options.window.width:g}/{options.window.level:g}" if modality == "CT" else ""
-    said = f"{modality}{window}, {slices} slices of {width} x {height} pixels, {len(seen)} shown to the model"
+    kind = f"CT, window {options.window.width:g}/{options.window.level:g}" if modality == "CT" else "X-ray"
+    count = f"{slices} slice{'s' if slices > 1 else ''}"
+    said = f"{kind}, {count} of {width} x {height} pixels, {len(seen)} shown to the model"
     logger.info("%s: %s, %.1f s.", volume.name, said, seconds)
 
 

@@ -40,8 +40,8 @@ def read_volume(path: str | os.PathLike, *, series: str | None = None, allow_gap
     _warn_of_values_that_are_not_finite(volume.array_kji, path)
     sizes = " x ".join(map(str, volume.size_kji[::-1]))
     spacings = " x ".join(f"{one:.3g}" for one in volume.spacing_mm[::-1])
-    unit = "mm" if volume.has_physical_spacing else "pixels, their size in mm is not known"
-    logger.info("%s: read, %s voxels (I, J, K) of %s %s.", path, sizes, spacings, unit)
+    size = f"of {spacings} mm" if volume.has_physical_spacing else "whose size in mm is not known"
+    logger.info("%s: read, %s voxels (I, J, K) %s.", path, sizes, size)
     return volume
 
 

@@ -120,7 +120,7 @@ def test_verbose_says_model_modality_window_slices_and_files(nan_scans, tmp_path
     for part in (
         "scan1.nrrd: read, 64 x 64 x 6 voxels (I, J, K) of 6 x 6 x 52 mm",
         "Model lung-compact with the weights",
-        "scan1: taken as CT, for it has several slices.",
+        "scan1: taken as a CT, for it has several slices.",
         "CT, window 1500/-600, 6 slices of 64 x 64 pixels, 6 shown to the model",
         f"Written: {tmp_path / 'scan1_lungs.seg.nrrd'}",
         "Finished after",
@@ -160,6 +160,8 @@ def test_warnings_of_different_kinds_are_kept_apart(capsys):
         for case in ("scan-a", "scan-b"):
             logger.warning("%s: %s", case, f"{case} has slices {len(case)} mm apart")
             logger.warning("%s: the gantry was tilted", case)
+        logger.warning("The disk is slow.")
+        logger.warning("No table is written.")
         logger.error("%s: %s", "c", "cannot be read")
         logger.error("%s: %s", "d", "cannot be read")
     assert capsys.readouterr().err.splitlines() == [
@@ -167,6 +169,8 @@ def test_warnings_of_different_kinds_are_kept_apart(capsys):
         "ERROR d: cannot be read",
         "WARNING scan-a: scan-a has slices 6 mm apart (and 1 more case)",
         "WARNING scan-a: the gantry was tilted (and 1 more case)",
+        "WARNING The disk is slow.",
+        "WARNING No table is written.",
     ]
 
 
