@@ -64,7 +64,10 @@ class ModelChoice:
         Raises:
             ModelError: as `load_model`.
         """
-        return _loaded(self, device, (_stamp(self.weights), _stamp(self._card)))
+        model = _loaded(self, device, (_stamp(self.weights), _stamp(self._card)))
+        weights = self.weights or checkpoint_path(model_spec(self.name))
+        logger.info("Model %s with the weights %s, on %s.", self.name, weights, model.device)
+        return model
 
     def weights_sha256(self) -> dict[str, str]:
         """SHA-256 of all weights that decide an answer, by model name, and of the user's as 'own'.

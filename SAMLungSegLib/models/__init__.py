@@ -48,9 +48,7 @@ def load_model(
     own = load_state_dict(Path(weights)) if weights is not None else None
     card = read_card(Path(weights)) if weights is not None else None
     options = {"what": str(weights), "device": chosen_device(device), "input_size": input_size, "dtype": dtype}
+    logger.info("Model %s with the weights %s, on %s.", name, weights or checkpoint_path(spec), options["device"])
     if card is not None:
-        model = build_tuned(spec, card, own, Path(weights), **options)
-    else:
-        model = build(spec, lambda: registry_state(spec), own, **options)
-    logger.info("Model %s with the weights %s, on %s.", name, weights or checkpoint_path(spec), model.device)
-    return model
+        return build_tuned(spec, card, own, Path(weights), **options)
+    return build(spec, lambda: registry_state(spec), own, **options)
