@@ -10,7 +10,7 @@ from pathlib import Path
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.batch.thumbnails import draw_thumbnail
 from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegLib.pipeline import Segmentation
+from SAMLungSegLib.pipeline import Segmentation, prompts_by_slice
 from SAMLungSegLib.replay import Recipe, recipe_path, save
 
 SEGMENTATIONS, OVERLAYS = "segmentations", "overlays"
@@ -49,7 +49,8 @@ def write_outputs(
             path.parent.mkdir(exist_ok=True)
         save(segmentation, target, recipe)
         if overlay:
-            draw_thumbnail(segmentation, files["overlay"])
+            prompts = prompts_by_slice(recipe.options, segmentation.plane, segmentation.volume)
+            draw_thumbnail(segmentation, files["overlay"], prompts)
     except (SAMLungSegError, OSError) as error:
         if _takes(output, segmentation.labelmap_kji.nbytes):
             raise

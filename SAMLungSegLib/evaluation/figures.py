@@ -124,12 +124,17 @@ def overlay_sheet(
     save_figure(figure, path)
 
 
-def shown_slices(labelmap_nhw: np.ndarray, count: int, prompts: Mapping[int, Prompts]) -> list[int]:
-    """Numbers of the slices on a sheet: `count` evenly spread ones, of which prompted ones take the nearest's place."""
+def shown_slices(
+    labelmap_nhw: np.ndarray, count: int, prompts: Mapping[int, Prompts], *, most: int = _MOST_PROMPTED
+) -> list[int]:
+    """Numbers of the slices on a sheet: `count` evenly spread ones, of which prompted ones take the nearest's place.
+
+    Where more have points, these are shown, up to `most`.
+    """
     with_lung = np.flatnonzero(labelmap_nhw.any(axis=(1, 2)))
     first, last = (with_lung[0], with_lung[-1]) if with_lung.size else (0, len(labelmap_nhw) - 1)
     shown = set(np.linspace(first, last, count + 2).round().astype(int)[1:-1].tolist())
-    wanted = _slices_with_points(prompts)
+    wanted = _slices_with_points(prompts, most)
     for slices in _slices_of_boxes(prompts):
         if not slices & wanted:
             reachable = sorted(slices & shown or slices)
@@ -150,10 +155,10 @@ def _slices_of_boxes(prompts: Mapping[int, Prompts]) -> list[set[int]]:
     return list(found.values())
 
 
-def _slices_with_points(prompts: Mapping[int, Prompts]) -> set[int]:
+def _slices_with_points(prompts: Mapping[int, Prompts], most: int) -> set[int]:
     """All of them, or as many, evenly spread, as a picture can show."""
     found = sorted(number for number, some in prompts.items() if any(isinstance(one, PointPrompt) for one in some))
-    places = np.linspace(0, len(found) - 1, min(len(found), _MOST_PROMPTED)).round().astype(int)
+    places = np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(int)
     return {found[place] for place in places}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,18 @@ def test_the_overlay_of_the_command_shows_what_was_prompted(tmp_path, prompts, c
     assert main(["segment", str(tmp_path / "x.png"), "-o", str(tmp_path), "--overlay", *prompts]) == 0
     for colour in (POSITIVE_POINT["color"], NEGATIVE_POINT["color"], BOX_COLOUR):
         assert shows(tmp_path / "x_lungs_overlay.png", colour) == (colour in colours)
+
+
+def test_the_pictures_of_a_batch_show_the_prompts_of_its_list(tmp_path, dark_is_lung):
+    hu_kji = np.full((12, 40, 40), 40, np.int16)
+    hu_kji[2:10, 10:30, 5:18] = hu_kji[2:10, 10:30, 22:35] = -850
+    image = sitk.GetImageFromArray(hu_kji)
+    image.SetSpacing((8, 8, 20))
+    sitk.WriteImage(image, str(tmp_path / "ct.nrrd"))
+    prompts = {"points": [{"ijk": [10, 20, 0], "positive": True}, {"ijk": [20, 35, 3], "positive": False}]}
+    cases = [{"image": "ct.nrrd", "id": "with", "prompts": prompts}, {"image": "ct.nrrd", "id": "without"}]
+    (tmp_path / "list.json").write_text(json.dumps(cases))
+    assert main(["batch", str(tmp_path / "list.json"), "-o", str(tmp_path / "out")]) == 0
+    for colour in (POSITIVE_POINT["color"], NEGATIVE_POINT["color"]):
+        assert shows(tmp_path / "out" / "overlays" / "with.png", colour)
+        assert not shows(tmp_path / "out" / "overlays" / "without.png", colour)
