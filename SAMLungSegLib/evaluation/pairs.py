@@ -20,7 +20,7 @@ _ADVICE = "name both files of a pair alike, as in case7_lungs.nrrd and case7_mas
 _EXTENSION = re.compile(r"(\.seg)?\.(nii\.gz|[a-z][a-z0-9]{1,4})$", re.IGNORECASE)
 
 
-_MOST_LISTED = 6
+_MOST_LISTED = 4
 
 
 class Pair(NamedTuple):
@@ -47,9 +47,12 @@ class Pairing:
     unpaired: tuple[Unpaired, ...] = ()
 
     def unpaired_text(self) -> str:
-        """'2 file(s) have no partner: ...', the first few of them with the reasons."""
-        listed = [f"{one.path} ({one.reason})" for one in self.unpaired[:_MOST_LISTED]]
-        return f"{len(self.unpaired)} file(s) have no partner: {_shortened(listed, len(self.unpaired))}"
+        """'2 file(s) have no partner: a.nrrd, b.nrrd (there is no reference of its name)': the first few by reason."""
+        by_reason: dict[str, list[str]] = {}
+        for one in self.unpaired:
+            by_reason.setdefault(one.reason, []).append(str(one.path))
+        groups = [f"{_shortened(paths[:_MOST_LISTED], len(paths))} ({reason})" for reason, paths in by_reason.items()]
+        return f"{len(self.unpaired)} file(s) have no partner: {_shortened(groups[:_MOST_LISTED], len(groups))}"
 
 
 def match_files(

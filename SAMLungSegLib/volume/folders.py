@@ -17,7 +17,8 @@ def advice_for(folder: Path) -> str:
     if next(folder.iterdir(), None) is None:
         return "it is empty"
     found = [phrase for phrase in (_about_images(folder), _about_subfolders(folder)) if phrase]
-    return "; ".join(found) or "give the folder that directly holds one series, or an image file"
+    damaged = _about_damaged(folder) or "give the folder that directly holds one series, or an image file"
+    return "; ".join(found) or damaged
 
 
 def _about_images(folder: Path) -> str | None:
@@ -28,6 +29,13 @@ def _about_images(folder: Path) -> str | None:
         return f"it holds the image file {names[0]}: give the file"
     held = f"{len(names)} image files such as {names[0]}"
     return f"it holds {held}: give one of them, or the folder to `samlungseg batch`"
+
+
+def _about_damaged(folder: Path) -> str | None:
+    """Where no DICOM image was found, a file that should be one is none."""
+    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    dicom = next((one for one in files if image_extension(one) in DICOM_EXTENSIONS or is_marked_as_dicom(one)), None)
+    return dicom and f"{dicom.name} is damaged or holds no image: copy or export it again"
 
 
 def _is_plain_image(path: Path) -> bool:

@@ -47,7 +47,8 @@ def read_volume(path: str | os.PathLike, *, series: str | None = None, allow_gap
 
 def _read_file(path: Path, series: str | None) -> Volume:
     if not path.is_file():
-        raise VolumeError(f"{path} does not exist; give an image file or a folder of DICOM files.")
+        what = "is no regular file" if path.exists() else "does not exist"
+        raise VolumeError(f"{path} {what}; give an image file or a folder of DICOM files.")
     if series is not None:
         raise VolumeError(f"A series was chosen ({series}) but {path} is a file; choose a series with a DICOM folder.")
     extension = image_extension(path)

@@ -242,6 +242,9 @@ def test_a_folder_without_images_of_its_own_says_what_is_there(tmp_path, capsys)
     (tmp_path / "scans" / "p1").mkdir(parents=True)
     assert run("segment", tmp_path / "scans" / "p1", "-o", tmp_path / "out") == 2
     assert "holds no DICOM image; it is empty." in capsys.readouterr().err
+    (tmp_path / "scans" / "p1" / "a.dcm").write_text("no DICOM")
+    assert run("segment", tmp_path / "scans" / "p1", "-o", tmp_path / "out") == 2
+    assert "holds no DICOM image; a.dcm is damaged or holds no image: copy or export it" in capsys.readouterr().err
     sitk.WriteImage(sitk.Image(8, 8, sitk.sitkUInt8), str(tmp_path / "scans" / "p1" / "x.png"))
     assert run("segment", tmp_path / "scans", "-o", tmp_path / "out") == 2
     assert (
