@@ -13,6 +13,10 @@ class VolumeError(SAMLungSegError):
     """An image cannot be read, written or used as a volume."""
 
 
+class OutputError(VolumeError):
+    """A file or folder cannot be written, or was removed meanwhile."""
+
+
 class GeometryError(SAMLungSegError):
     """Grids, shapes or directions do not fit together or are degenerate."""
 

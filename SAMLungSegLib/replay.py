@@ -226,7 +226,7 @@ def save(segmentation: Segmentation, path: Path, recipe: Recipe) -> None:
         VolumeError, GeometryError: as `write_labelmap`.
         OSError: the recipe cannot be written.
     """
-    from SAMLungSegLib.evaluation.files import write_text
+    from SAMLungSegLib.files import write_text
 
     text = recipe.to_json()
     write_labelmap(segmentation.labelmap_kji, segmentation.volume, path, metadata={METADATA_NAME: text})

@@ -1,8 +1,7 @@
-"""Results of segmenting: what their files are called, which formats fit, where they may go, how large the lungs are."""
+"""Results of segmenting: what their files are called, which formats fit, how large the lungs are."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,30 +51,3 @@ def lung_volumes_ml(labelmap_kji: np.ndarray, volume: Volume) -> tuple[float, fl
         return None
     right, left = (np.count_nonzero(labelmap_kji == label) * volume.voxel_ml for label in (RIGHT_LUNG, LEFT_LUNG))
     return right, left
-
-
-def check_writable(path: Path) -> None:
-    """Refuse an output folder that could not be made, before any work is done; nothing is made yet.
-
-    Raises:
-        VolumeError: it or what it would lie in is a file, or cannot be written to.
-    """
-    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not nearest.is_dir():
-        raise VolumeError(f"{path} cannot be an output folder, for {nearest} is a file; give another folder.")
-    if not os.access(nearest, os.W_OK):
-        raise VolumeError(f"{path} cannot be an output folder, for {nearest} is not writable; give another folder.")
-
-
-def writable_folder(path: Path) -> Path:
-    """The output folder `path`, made if it is not there.
-
-    Raises:
-        VolumeError: as `check_writable`, or it cannot be made.
-    """
-    check_writable(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VolumeError(f"The folder {path} cannot be made ({error.strerror}); give another folder.") from error
-    return path

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import re
-import uuid
 from pathlib import Path
 
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.batch.thumbnails import draw_thumbnail
 from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.files import has_room
+from SAMLungSegLib.files import remove_leftovers as remove_leftovers_of
 from SAMLungSegLib.pipeline import Segmentation, prompts_by_slice
 from SAMLungSegLib.replay import Recipe, recipe_path, save
 
 SEGMENTATIONS, OVERLAYS = "segmentations", "overlays"
 
 _LARGEST_PROBE_BYTES = 1 << 26
-_LEFTOVER = re.compile(
-    r"\.[0-9a-f]{32}\..+|\..+\.partial"
-)  # temporary names of `write_labelmap`, `replacing`, `_takes`
 
 
 def remove_leftovers(output: Path) -> None:
-    """Delete what a run that was killed had begun to write; nobody else may be writing."""
+    """Delete what a run that was killed had begun to write."""
     for folder in (output, output / SEGMENTATIONS, output / OVERLAYS):
-        for path in folder.glob(".*"):
-            if _LEFTOVER.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        remove_leftovers_of(folder)
 
 
 def write_outputs(
@@ -52,25 +46,10 @@ def write_outputs(
             prompts = prompts_by_slice(recipe.options, segmentation.plane, segmentation.volume)
             draw_thumbnail(segmentation, files["overlay"], prompts)
     except (SAMLungSegError, OSError) as error:
-        if _takes(output, segmentation.labelmap_kji.nbytes):
+        if has_room(output, min(segmentation.labelmap_kji.nbytes, _LARGEST_PROBE_BYTES)):
             raise
         raise BatchError(
             f"No more results can be written to {output} ({error}); make room, and give the same command again to go "
             "on where it stopped."
         ) from error
     return {kind: path.relative_to(output).as_posix() for kind, path in files.items()}
-
-
-def _takes(folder: Path, size_bytes: int) -> bool:
-    """Whether a file of about that size can be written."""
-    probe = folder / f".{uuid.uuid4().hex}.probe"
-    try:
-        with probe.open("wb") as file:
-            file.write(bytes(min(size_bytes, _LARGEST_PROBE_BYTES)))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        return False
-    finally:
-        probe.unlink(missing_ok=True)
-    return True

@@ -20,8 +20,8 @@ from SAMLungSegLib.batch.report import write_summary
 from SAMLungSegLib.batch.rows import Row
 from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.batch.tables import table_of, write_tables
+from SAMLungSegLib.files import check_writable, writable_folder
 from SAMLungSegLib.pipeline import CancelledError, Progress
-from SAMLungSegLib.results import check_writable, writable_folder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from SAMLungSegLib.batch.rows import Row
-from SAMLungSegLib.evaluation.files import replacing, write_csv
+from SAMLungSegLib.files import write_bytes, write_csv
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,5 @@ def write_tables(rows: Sequence[Row], folder: Path) -> list[Path]:
     if find_spec("pyarrow") is None:
         logger.warning("The table is written as CSV only; for Parquet as well: pip install 'SAMLungSegLib[parquet]'.")
         return written
-    with replacing(folder / "table.parquet") as partial:
-        table.to_parquet(partial, engine="pyarrow", index=False)
-    return [*written, folder / "table.parquet"]
+    content = table.to_parquet(engine="pyarrow", index=False)
+    return [*written, write_bytes(content, folder / "table.parquet")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from matplotlib.image import imsave
 from scipy import ndimage
 
 from SAMLungSegLib.evaluation.figures import BOX_COLOUR, NEGATIVE_POINT, POSITIVE_POINT, Prompts, shown_slices
-from SAMLungSegLib.evaluation.files import replacing
+from SAMLungSegLib.files import write_bytes
 from SAMLungSegLib.pipeline import Segmentation
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
@@ -32,11 +33,12 @@ def draw_thumbnail(segmentation: Segmentation, path: Path, prompts: Mapping[int,
     The patient's right is at the left.
 
     Raises:
-        OSError: it cannot be written.
+        OutputError: it cannot be written.
     """
     tiles = [_tile(*one) for one in _views(segmentation, prompts or {})]
-    with replacing(path) as partial:
-        imsave(partial, np.concatenate(tiles, axis=1), format="png", pil_kwargs={"compress_level": _QUICKLY})
+    content = io.BytesIO()
+    imsave(content, np.concatenate(tiles, axis=1), format="png", pil_kwargs={"compress_level": _QUICKLY})
+    write_bytes(content.getvalue(), path)
 
 
 def _views(

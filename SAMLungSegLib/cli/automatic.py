@@ -15,7 +15,8 @@ from SAMLungSegLib.cli.choices import (
     model_choice_of,
 )
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.results import check_writable, default_format, writable_folder
+from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.results import default_format
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.automatic import AutomaticSettings, VolumeMasks
@@ -142,7 +143,7 @@ def _write(found: VolumeMasks, labelmap: Path, table: Path, overlay: Path) -> No
     import numpy as np
 
     from SAMLungSegLib.automatic import mask_sheet
-    from SAMLungSegLib.evaluation.files import write_csv
+    from SAMLungSegLib.files import write_csv
     from SAMLungSegLib.volume import write_labelmap
 
     writable_folder(labelmap.parent)

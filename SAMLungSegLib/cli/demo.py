@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.results import describe, draw_overlay, segment_with_bar
-from SAMLungSegLib.results import check_writable, default_format, writable_folder
+from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.results import default_format
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.evaluation import Evaluation

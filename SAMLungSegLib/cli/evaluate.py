@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.messages import once_with_count
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
-from SAMLungSegLib.results import check_writable, writable_folder
+from SAMLungSegLib.files import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.evaluation import Evaluation, Pair, Pairing, Unpaired

@@ -21,7 +21,8 @@ from SAMLungSegLib.cli.choices import (
 )
 from SAMLungSegLib.cli.results import describe, draw_overlay, overlay_path, segment_with_bar
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
-from SAMLungSegLib.results import FORMATS, check_format, check_writable, default_format, result_path, writable_folder
+from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.results import FORMATS, check_format, default_format, result_path
 
 if TYPE_CHECKING:
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint

@@ -231,7 +231,7 @@ def run_quality(arguments: argparse.Namespace) -> int:
 
     from SAMLungSegLib.errors import ModelError
     from SAMLungSegLib.evaluation import table_markdown
-    from SAMLungSegLib.results import writable_folder
+    from SAMLungSegLib.files import writable_folder
     from SAMLungSegLib.studies.cases import study_cases
     from SAMLungSegLib.studies.leakage import seen_images, without_seen
     from SAMLungSegLib.studies.quality import accuracy_table, measure_quality

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.results import writable_folder
+from SAMLungSegLib.files import writable_folder
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

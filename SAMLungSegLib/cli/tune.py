@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from SAMLungSegLib.cli.choices import add_model_choices, given_path, whole_number_from
-from SAMLungSegLib.results import check_writable, writable_folder
+from SAMLungSegLib.files import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.models.base import PromptableModel

@@ -5,6 +5,7 @@ Slices are in radiological display orientation: the patient's right is on the le
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from SAMLungSegLib.errors import GeometryError
-from SAMLungSegLib.evaluation.files import replacing
 from SAMLungSegLib.evaluation.measure import ComparedSlice
 from SAMLungSegLib.evaluation.tables import metric_title
+from SAMLungSegLib.files import write_bytes
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 
 Prompts = Sequence[PointPrompt | BoxPrompt]
@@ -379,8 +380,9 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure; the file appears whole or not at all."""
     path = Path(path)
     FigureCanvasAgg(figure)
-    with replacing(path) as partial:
-        figure.savefig(partial, format=path.suffix.lstrip(".") or "png")
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix.lstrip(".") or "png")
+    write_bytes(content.getvalue(), path)
 
 
 def _check_shapes(*arrays: np.ndarray | None) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet
-from SAMLungSegLib.evaluation.files import write_csv, write_text
 from SAMLungSegLib.evaluation.images import Images, with_images
 from SAMLungSegLib.evaluation.measure import WORST_KEPT, ComparedSlice, Evaluation, lowest_slices, with_distinct_names
 from SAMLungSegLib.evaluation.pairs import Unpaired
@@ -24,6 +23,7 @@ from SAMLungSegLib.evaluation.tables import (
     summarise_tables,
     table_markdown,
 )
+from SAMLungSegLib.files import check_written, writable_folder, write_csv, write_text
 
 _NOT_MEASURED = ["case", "file", "reason"]
 _EXPLANATION = """\
@@ -62,8 +62,9 @@ def write_report(
         Paths of the files.
     Raises:
         VolumeError: there are no evaluations.
+        OutputError: a file cannot be written, or was removed meanwhile.
     """
-    folder = Path(folder)
+    folder = writable_folder(Path(folder))
     evaluations = with_images(evaluations, images, worst=worst) if images else with_distinct_names(evaluations)
     per_slice, per_volume = joined_tables(evaluations)
     summary = summarise_tables(per_slice, per_volume)
@@ -83,6 +84,7 @@ def write_report(
         written.append(sheet)
     else:
         sheet.unlink(missing_ok=True)  # of an earlier report
+    check_written(written)
     return written
 
 

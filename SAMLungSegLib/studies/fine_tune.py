@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
-from SAMLungSegLib.evaluation.files import replacing, write_text
+from SAMLungSegLib.files import writable_folder, write_bytes, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe
-from SAMLungSegLib.results import writable_folder
 from SAMLungSegLib.studies.cases import Greys, StudyCase, first_of_each, study_cases
 from SAMLungSegLib.studies.fine_tune_settings import (
     FineTuneSettings,
@@ -239,8 +238,8 @@ class _Study:
         before = scores_table(test, prompted_masks(self.model, test, prompter))
         with with_decoder(self.model, tuned.state):
             after = scores_table(test, prompted_masks(self.model, test, prompter, tuned.threshold))
-        with replacing(folder / DECODER_NAME) as partial:
-            save_file({key: value.contiguous() for key, value in tuned.state.items()}, partial)
+        content = save({key: value.contiguous() for key, value in tuned.state.items()})
+        write_bytes(content, folder / DECODER_NAME)
         (folder / "tuning.pt").unlink()
         return {
             "split": asdict(split),
@@ -329,7 +328,7 @@ def piece(folder: Path, facts: Mapping[str, Any], make: Callable[[], dict[str, A
             return kept
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder)
     result = json.loads(json.dumps({"made_with": facts, **make()}))  # numbers as they will be read
     write_text(json.dumps(result, indent=1) + "\n", path)
     return result

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from SAMLungSegLib.evaluation.figures import shortened
+from SAMLungSegLib.files import writable_folder
 from SAMLungSegLib.studies.figures import PromptedSlice, prompt_sheet
 from SAMLungSegLib.studies.fine_tune import FineTuneResult
 from SAMLungSegLib.studies.fine_tune_figures import before_and_after_bars, learning_curves, threshold_curves
@@ -42,13 +43,14 @@ def write_fine_tune_report(result: FineTuneResult, folder: Path) -> list[Path]:
     """
     note = basis(result)
     thresholds = threshold_table(result.tuned)
+    pictures = writable_folder(folder / PICTURES)
     parts: list[Part] = [
         *_introduction(result),
         Table("before", "Before tuning", _beside(prompt_statistics(result, "before"), FINE_TUNE_BEFORE), note),
         Table("after", "After tuning", _beside(prompt_statistics(result, "after"), FINE_TUNE_AFTER), note),
-        *_bars(result, folder / PICTURES, note),
+        *_bars(result, pictures, note),
         Table("thresholds", "Validation F1 by threshold", _beside(_titled(thresholds), FINE_TUNE_THRESHOLDS), note),
-        *_pictures_of_sets(result, thresholds, folder / PICTURES, note),
+        *_pictures_of_sets(result, thresholds, pictures, note),
         *_grid(result, note),
         *_cross(result, note),
         *_unet(result, note),

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from SAMLungSegLib.evaluation.figures import save_figure
+from SAMLungSegLib.files import writable_folder
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.studies.answers import answer
@@ -42,8 +43,7 @@ def write_quality_report(
     Returns:
         Paths of the files.
     """
-    pictures = folder / PICTURES
-    pictures.mkdir(parents=True, exist_ok=True)
+    pictures = writable_folder(folder / PICTURES)
     parts: list[Part] = [
         "Answers without a prompt, through the whole pipeline, unless clicks are mentioned. For research only.",
         Table("accuracy", "Without a prompt", accuracy_table(quality.images), basis),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from SAMLungSegLib.evaluation.files import write_csv, write_text
 from SAMLungSegLib.evaluation.tables import table_markdown
+from SAMLungSegLib.files import check_written, write_csv, write_text
 
 HTML_NAME, MARKDOWN_NAME = "report.html", "report.md"
 _STYLE = """
@@ -72,6 +72,8 @@ def write_study_report(folder: Path, title: str, parts: Sequence[Part]) -> list[
         parts: paragraphs, tables and pictures in the order of the page.
     Returns:
         Paths of the files, pictures included.
+    Raises:
+        OutputError: a file cannot be written, or was removed meanwhile.
     """
     written = [write_csv(part.frame, folder / f"{part.name}.csv") for part in parts if isinstance(part, Table)]
     pictures = [part.path for part in parts if isinstance(part, Picture)]
@@ -82,7 +84,9 @@ def write_study_report(folder: Path, title: str, parts: Sequence[Part]) -> list[
     )
     markdown = "\n\n".join([f"# {title}", *(_markdown(part, folder) for part in parts)]) + "\n"
     html_path = write_text(page, folder / HTML_NAME)
-    return [html_path, write_text(markdown, folder / MARKDOWN_NAME), *written, *pictures]
+    files = [html_path, write_text(markdown, folder / MARKDOWN_NAME), *written, *pictures]
+    check_written(files)
+    return files
 
 
 def _html(part: Part) -> str:

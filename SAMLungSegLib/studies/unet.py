@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.tuning.examples import Example
 
@@ -79,7 +81,7 @@ def train_unet(
     Returns:
         The network of the best epoch, in evaluation mode.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder)
     run = _Run(training, validation, config, folder / "unet.pt", torch.device(device))
     run.resume()
     with tqdm(total=config.epochs, initial=len(run.history), desc=title, unit="epoch", disable=None) as bar:
@@ -188,13 +190,13 @@ class _Run:
         self.kept, self.history = saved["kept"], saved["history"]
 
     def _save(self) -> None:
-        partial = self.path.with_name(f"{self.path.name}.part")
-        content = {
+        state = {
             "fingerprint": self.fingerprint,
             "net": self._state(),
             "optimizer": self.optimizer.state_dict(),
             "kept": self.kept,
             "history": self.history,
         }
-        torch.save(content, partial)
-        partial.replace(self.path)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_bytes(content.getvalue(), self.path)

@@ -21,13 +21,12 @@ from tqdm import tqdm
 from SAMLungSegLib.batch.cases import stamp_of
 from SAMLungSegLib.batch.journal import DONE, FAILED, JOURNAL_NAME, Entry, Journal
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
-from SAMLungSegLib.evaluation.files import write_text
+from SAMLungSegLib.files import writable_folder, write_text
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.prompts.reference import BOX, MODES, Mode
 from SAMLungSegLib.replay import ModelChoice
-from SAMLungSegLib.results import writable_folder
 from SAMLungSegLib.studies.answers import answer, scores, slice_prompts
 from SAMLungSegLib.studies.cases import Greys, StudyCase, first_of_each, study_cases
 from SAMLungSegLib.studies.leakage import SeenImages, seen_images, without_seen

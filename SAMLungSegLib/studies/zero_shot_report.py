@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.evaluation.figures import box_plot, shortened
+from SAMLungSegLib.files import writable_folder
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.prompts.reference import BOX
@@ -43,7 +44,7 @@ def write_zero_shot_report(result: ZeroShotResult, folder: Path) -> list[Path]:
     Returns:
         Paths of the files.
     """
-    note, pictures = basis(result), _Pictures(result, folder / PICTURES)
+    note, pictures = basis(result), _Pictures(result, writable_folder(folder / PICTURES))
     parts: list[Part] = [
         *_introduction(result),
         Table("summary", "Over all slices", _beside(slice_statistics(result.per_slice), ZERO_SHOT_TABLE_1), note, 2),

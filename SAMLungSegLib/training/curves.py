@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from SAMLungSegLib.evaluation.files import write_csv
+from SAMLungSegLib.files import write_csv
 
 
 def add_to_history(folder: Path, row: dict[str, Any]) -> None:

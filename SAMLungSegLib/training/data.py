@@ -22,6 +22,7 @@ from skimage.morphology import convex_hull_image
 from tqdm import tqdm
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.files import writing
 from SAMLungSegLib.models.base import scaled_size
 from SAMLungSegLib.models.compact import INPUT_SIZE
 from SAMLungSegLib.phantom import chest_ct, chest_xray
@@ -93,9 +94,8 @@ def pack(data: Path, target: Path, *, phantoms: int = 60) -> None:
     if not rows:
         raise VolumeError(f"No image set was found in {data}; expected folders such as cxr_montgomery or ct_kmader.")
     rows += _rows(phantom_examples(phantoms), "packing generated chests")
-    partial = target.with_name(target.name + ".part.npz")
-    np.savez(partial, **{name: np.array([row[name] for row in rows]) for name in rows[0]})
-    partial.replace(target)
+    with writing(target) as file:
+        np.savez(file, **{name: np.array([row[name] for row in rows]) for name in rows[0]})
     logger.info("packed %d examples into %s", len(rows), target)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from SAMLungSegLib.files import writable_folder, write_bytes, write_text
 from SAMLungSegLib.models.compact import INPUT_SIZE, CompactNet
 from SAMLungSegLib.training.config import TrainingConfig
 
@@ -38,7 +39,7 @@ def export(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[st
     Returns:
         Path of the weights.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder)
     content = save({name: _halved(value).contiguous() for name, value in net.state_dict().items()})
     card = {
         "name": config.name,
@@ -50,16 +51,9 @@ def export(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[st
         "recipe": asdict(config),
         **facts,
     }
-    _replace(folder / f"{config.name}.safetensors", content)
-    _replace(folder / f"{config.name}.json", (json.dumps(card, indent=2) + "\n").encode())
-    _replace(folder / f"{config.name}.md", card_markdown(card).encode())
-    return folder / f"{config.name}.safetensors"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_text(json.dumps(card, indent=2) + "\n", folder / f"{config.name}.json")
+    write_text(card_markdown(card), folder / f"{config.name}.md")
+    return write_bytes(content, folder / f"{config.name}.safetensors")
 
 
 SCORES = ("dice_mean", "dice_sd", "dice_min", "jaccard_mean", "box_dice_mean", "clicks_dice_mean")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
 from tqdm import tqdm
 
+from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, load_state_dict
 from SAMLungSegLib.models.compact import INPUT_SIZE, CompactNet
@@ -55,7 +57,7 @@ def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.
     """
     set_determinism(config.seed)
     torch.set_num_threads(config.threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder)
     run = TrainingRun(pack, folder, config, started_network(config), torch.device(device))
     for epoch in range(run.resume(), config.epochs + config.iou_epochs):
         if epoch == config.epochs:
@@ -192,9 +194,9 @@ class TrainingRun:
             "steps": self.steps,
             "epoch": epoch,
         }
-        partial = self.folder / "checkpoint.pt.part"
-        torch.save(state, partial)
-        partial.replace(self.folder / "checkpoint.pt")
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_bytes(content.getvalue(), self.folder / "checkpoint.pt")
         scores = validation_dice(self.averaged.eval(), self.data)
         row = {"epoch": epoch, "loss": round(loss, 5)} | {name: round(score, 5) for name, score in scores.items()}
         add_to_history(self.folder, row)

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import save
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.evaluation.files import replacing, write_text
+from SAMLungSegLib.files import write_bytes, write_text, writing
 from SAMLungSegLib.models import load_model, model_spec
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256, load_state_dict
@@ -97,8 +97,7 @@ def export_decoder(
     if base.weights is not None:
         for file in (base.weights, base.weights.with_suffix(".json")):
             _copy_beside(file, target)
-    with replacing(target) as partial:
-        partial.write_bytes(content)
+    write_bytes(content, target)
     write_text(json.dumps({**card.to_fields(), **facts}, indent=2) + "\n", target.with_suffix(".json"))
     return target
 
@@ -106,5 +105,5 @@ def export_decoder(
 def _copy_beside(file: Path, target: Path) -> None:
     copy = target.with_name(file.name)
     if file.is_file() and file.resolve() != copy.resolve():
-        with replacing(copy) as partial:
-            shutil.copyfile(file, partial)
+        with file.open("rb") as source, writing(copy) as target_file:
+            shutil.copyfileobj(source, target_file)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from SAMLungSegLib.errors import ModelError, PromptError
-from SAMLungSegLib.evaluation.files import write_csv, write_text
+from SAMLungSegLib.files import write_csv, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
 from SAMLungSegLib.studies.cases import Greys, StudyCase

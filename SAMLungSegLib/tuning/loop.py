@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.compact import CompactModel, one_thread
 from SAMLungSegLib.tuning.examples import EncodedExample
@@ -158,7 +160,7 @@ def tune_decoder(
         folder: where the run lies; made if it is not there.
         title: of the progress bar.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder)
     with suitable_threads(model), with_decoder(model, decoder_state(model)):
         run = _Run(model, training, validation, prompter, config, folder / "tuning.pt")
         try:
@@ -279,8 +281,7 @@ class _Run:
         self.history, self.kept, self.kept_epoch = saved["history"], saved["kept"], saved["kept_epoch"]
 
     def _save(self) -> None:
-        partial = self.path.with_name(f"{self.path.name}.part")
-        content = {
+        state = {
             "fingerprint": self.fingerprint,
             "decoder": decoder_state(self.model),
             "optimizer": self.optimizer.state_dict(),
@@ -288,8 +289,9 @@ class _Run:
             "kept": self.kept,
             "kept_epoch": self.kept_epoch,
         }
-        torch.save(content, partial)
-        partial.replace(self.path)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_bytes(content.getvalue(), self.path)
 
 
 def _best_dice(row: dict[str, float]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
-from SAMLungSegLib.volume.completeness import check_complete
-from SAMLungSegLib.volume.formats import NIFTI_EXTENSIONS
-from SAMLungSegLib.volume.itk import check_name, itk_reason, set_ijk_to_ras
+from SAMLungSegLib.files import cannot_write, replacing
+from SAMLungSegLib.volume.itk import check_name, itk_reason, readable, set_ijk_to_ras
 from SAMLungSegLib.volume.types import Volume
 
 LABELMAP_EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
@@ -91,7 +89,7 @@ def write_labelmap(
     if extension in _WITH_METADATA:
         for name, text in (metadata or {}).items():
             image.SetMetaData(name, text)
-    _write_whole(image, path, extension)
+    _write_whole(image, path)
 
 
 def _extension(path: Path) -> str:
@@ -158,31 +156,22 @@ def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, segments: Se
         image.SetMetaData(key, value)
 
 
-def _write_whole(image: sitk.Image, path: Path, extension: str) -> None:
+def _write_whole(image: sitk.Image, path: Path) -> None:
     check_name(path)
-    if not path.parent.is_dir():
-        raise VolumeError(f"{path} cannot be written: its folder does not exist, create it first.")
-    temporary = path.with_name(f".{uuid.uuid4().hex}{extension}")
     try:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
-        _check_on_disk(temporary, extension)
-        os.replace(temporary, path)
-    except (RuntimeError, OSError) as error:
-        raise VolumeError(f"{path} cannot be written: {itk_reason(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        with replacing(path, lambda written: _check_same(written, image)) as temporary:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+    except RuntimeError as error:
+        raise cannot_write(path, OSError(itk_reason(error))) from error
 
 
-def _check_on_disk(path: Path, extension: str) -> None:
-    """Have the system say now whether the bytes fit; ITK's NIfTI writer says nothing of a disk that is full."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    if extension not in NIFTI_EXTENSIONS:
-        return
+def _check_same(path: Path, image: sitk.Image) -> None:
+    """Read everything back: ITK says nothing of a disk that is full, and reads truncated files of some formats."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        check_complete(path, extension, reader)
-    except (RuntimeError, VolumeError) as error:
-        raise OSError("it was cut short; is the disk full?") from error
+    with readable(path):
+        written = reader.Execute()
+    if written.GetPixelID() != image.GetPixelID() or not np.array_equal(
+        sitk.GetArrayViewFromImage(written), sitk.GetArrayViewFromImage(image)
+    ):
+        raise ValueError("other voxels than were written")

@@ -86,7 +86,7 @@ class EvaluateJob:
         """
         from SAMLungSegLib.errors import VolumeError
         from SAMLungSegLib.evaluation import check_tolerance
-        from SAMLungSegLib.results import check_writable
+        from SAMLungSegLib.files import check_writable
 
         check_tolerance(toleranceMm)
         if csv:
@@ -123,9 +123,10 @@ class EvaluateJob:
             logger.info("What was compared has been removed meanwhile: the tables are not shown.")
             return None
         from SAMLungSegLib.evaluation import summarise
-        from SAMLungSegLib.evaluation.files import write_csv
+        from SAMLungSegLib.files import writable_folder, write_csv
 
         if self._csv is not None:
+            writable_folder(self._csv.parent)
             write_csv(result.per_slice, self._csv)
         dice = _diceBySlice(result.per_slice)
         return EvaluationNodes(

@@ -76,7 +76,7 @@ class EvaluatePanel:
         if not path:
             return
         with self._context.guarded():
-            from SAMLungSegLib.evaluation.files import write_csv
+            from SAMLungSegLib.files import write_csv
 
             write_csv(self._evaluation.per_slice, Path(path))
             self._context.say(_("Saved {path}.").format(path=path))
