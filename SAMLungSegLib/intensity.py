@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from SAMLungSegLib.errors import IntensityError
+from SAMLungSegLib.hounsfield import SCALED_RANGE, CTScale, ct_scale
 from SAMLungSegLib.volume import Volume
 
 logger = logging.getLogger(__name__)
@@ -18,11 +20,12 @@ MODALITIES: tuple[Modality, ...] = ("CT", "XRAY")
 
 _PADDING_HU = -1500  # at or below lies no tissue: scanners fill the corners with -2000, -2048 or -3024
 _AIR_IN_SINGLE_CT_SLICE_HU = -500
-_HU_OFFSET = 1024
+_LUNG_HU = (-700, -500)
 _XRAY_PERCENTILES = (0.5, 99.5)
 _XRAY_SAMPLES = 1_000_000
 _XRAY_SMALLEST_INNER_SHARE = 0.01
 _GOOD_8_BIT_RANGE = 128
+_WHITE_SHARE = 0.98
 
 
 @dataclass(frozen=True)
@@ -108,12 +111,16 @@ class GreyMapping:
         black, white: the values that become 0 and 255; equal for a constant image, which is black.
         padding: what is at or below it is black whatever the window.
         lowest: the image's lowest finite value, for what lies outside it.
+        note: what was assumed about a CT whose values are no HU; empty where nothing was.
+        is_certain: whether a CT's values are known to be what they are taken for.
     """
 
     black: float
     white: float
     padding: float
     lowest: float
+    note: str = ""
+    is_certain: bool = True
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Uint8 of values (K, J, I) or (H, W); NaN is black."""
@@ -135,21 +142,32 @@ def grey_mapping(
         return GreyMapping(low, low, -np.inf, low)
     if modality == "XRAY":
         return GreyMapping(*_xray_range(array, low, high), -np.inf, low)
-    if _are_grey_levels(low, high):
+    if _are_windowed(array, low, high):
         return GreyMapping(0, 255, -np.inf, low)
-    offset = 0
-    if low >= 0:
-        logger.info("a CT without negative values is taken as HU + %d", _HU_OFFSET)
-        offset = _HU_OFFSET
-    return GreyMapping(window.low + offset, window.high + offset, _PADDING_HU + offset, low)
+    scale = ct_scale(array, low, high)
+    note = scale.note
+    if _is_in_stored_values(window, scale):
+        scale, note = CTScale(), f"The window {window.width:g}/{window.level:g} is taken in values of the file, not HU."
+    if note:
+        logger.info("a CT's values are no HU: %s", note)
+    black, white, padding = (scale.stored(hu) for hu in (window.low, window.high, _PADDING_HU))
+    return GreyMapping(black, white, padding, low, note, scale.is_known)
+
+
+def _is_in_stored_values(window: Window, scale: CTScale) -> bool:
+    """Whether a window of somebody's own shows lung and tissue in the stored values, and no lung in HU."""
+    if scale == CTScale() or window in WINDOW_PRESETS.values():
+        return False
+    darkest, brightest = _LUNG_HU
+    return window.low > brightest and scale.hu(window.low) < darkest and scale.hu(window.high) > brightest
 
 
 def to_grey(values: Volume | np.ndarray, modality: Modality, window: Window = WINDOW_PRESETS["lung"]) -> np.ndarray:
     """The 8-bit grey image.
 
     CT: `window` is spread linearly over 0..255 and rounded to the nearest level. Padding outside the reconstruction
-    circle (-1500 HU and less) and NaN are black. Grey levels (`is_windowed`) stay as they are. A CT without negative
-    values is taken as HU + 1024: in HU, air and fat are negative.
+    circle (-1500 HU and less) and NaN are black. Grey levels (`is_windowed`) stay as they are. A CT whose values are
+    recognised as shifted or scaled HU is shown as if they were HU (`hounsfield.ct_scale`).
 
     X-ray: the window plays no part. Grey levels stay as they are when they use half of the 8-bit range; otherwise
     the 0.5 to 99.5 percentiles are spread over 0..255, not counting the lowest and highest value (borders, markers).
@@ -166,6 +184,17 @@ def to_grey(values: Volume | np.ndarray, modality: Modality, window: Window = WI
     return grey_mapping(values, modality, window).apply(_array_of(values))
 
 
+def stored_levels(values: Volume | np.ndarray, hu: Sequence[float]) -> list[float]:
+    """The stored values of some Hounsfield units of a CT; where it is windowed already, of the lung window."""
+    array = _array_of(values)
+    low, high = _finite_range(array)
+    if _are_windowed(array, low, high):
+        window = WINDOW_PRESETS["lung"]
+        return [float(np.clip((one - window.low) / window.width, 0, _WHITE_SHARE) * 255) for one in hu]
+    scale = ct_scale(array, low, high)
+    return [scale.stored(one) for one in hu]
+
+
 def lung_window_hu(grey: np.ndarray) -> np.ndarray:
     """Hounsfield units, int16, back from grey of the lung window: however a CT is stored, within that window."""
     window = WINDOW_PRESETS["lung"]
@@ -178,6 +207,11 @@ def _array_of(values: Volume | np.ndarray) -> np.ndarray:
 
 def _are_grey_levels(low: float, high: float) -> bool:
     return low >= 0 and 1 < high <= 255
+
+
+def _are_windowed(array: np.ndarray, low: float, high: float) -> bool:
+    """Whether a CT holds grey levels; real numbers in a narrow range are scaled."""
+    return _are_grey_levels(low, high) and (array.dtype.kind != "f" or high - low > SCALED_RANGE)
 
 
 def _finite_range(array: np.ndarray) -> tuple[float, float]:

@@ -127,6 +127,10 @@ def _is_cut_off_at_the_end(one: Measures) -> bool:
     return not one.is_flat and max(one.areas[0], one.areas[-1]) > _COUNTED_SHARE * one.areas.max()
 
 
+def _is_uncertain(one: Measures) -> bool:
+    return bool(one.segmentation.notes)
+
+
 def _within(value: float, limits: tuple[float, float]) -> bool:
     """NaN counts as within."""
     return not (value < limits[0] or value > limits[1])
@@ -165,6 +169,7 @@ FLAGS = (
     Flag("in_pieces", "a lung is in pieces", _is_in_pieces),
     Flag("cut_off_side", "cut off at an edge of the image", _is_cut_off_at_the_side),
     Flag("cut_off_end", "the scan begins or ends inside the lungs", _is_cut_off_at_the_end),
+    Flag("assumed", "something was assumed or is uncertain, see its notes", _is_uncertain),
 )
 
 

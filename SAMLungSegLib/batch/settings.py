@@ -15,7 +15,7 @@ from SAMLungSegLib.pipeline import Options
 from SAMLungSegLib.replay import ModelChoice
 from SAMLungSegLib.results import FORMATS
 
-_VERSION = 2  # of what a run measures and writes; another one makes all results anew
+_VERSION = 3  # of what a run measures and writes; another one makes all results anew
 
 
 class BatchError(SAMLungSegError):

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from SAMLungSegLib.intensity import Modality, grey_mapping, guess_modality, lung_window_hu, to_grey
+from SAMLungSegLib.intensity import Modality, grey_mapping, guess_modality, lung_window_hu, stored_levels
 from SAMLungSegLib.interpolate import fill_between
+from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, with_one_side_each
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.pipeline.notes import notes_on_values, notes_without_lung
 from SAMLungSegLib.pipeline.options import (
     LUNGS,
     CancelledError,
@@ -54,6 +56,7 @@ class Segmentation:
         labelmap_kji: uint8 on the input's grid, 1 = patient's right lung, 2 = left lung.
         grey_nhw: uint8 (N, H, W), what the model saw, in display orientation.
         scores: float32 (N,), predicted IoU per displayed slice; NaN where the model was not asked.
+        notes: what was assumed about the image, and what is uncertain about the lungs, a sentence each.
     """
 
     volume: Volume
@@ -62,6 +65,7 @@ class Segmentation:
     labelmap_kji: np.ndarray
     grey_nhw: np.ndarray
     scores: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def labelmap_nhw(self) -> np.ndarray:
@@ -101,7 +105,8 @@ def segment_volume(
     start, options = time.perf_counter(), options or Options()
     modality = options.modality or guess_modality(volume)
     plane = axial_plane(volume)
-    grey = plane.to_display(to_grey(volume, modality, options.window))
+    mapping = grey_mapping(volume, modality, options.window)
+    grey = plane.to_display(mapping.apply(volume.array_kji))
     prompts = _PromptPlan(volume, plane, modality, model, options)
     square = SquarePixels.of(plane.size_nhw[1:], plane.spacing_hw_mm)
     labelmap = np.zeros(grey.shape, np.uint8)
@@ -128,11 +133,34 @@ def segment_volume(
             labelmap = steady_across_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.points)
         box = box_around(labelmap)
         labelmap[box] = without_airway(labelmap[box], *_hu_and_spacing(volume, plane, box))
+    labelmap, *on_sides = _with_one_side_each(labelmap, volume, plane, modality)
     labelmap = clean_lungs(labelmap)
+    notes = (
+        *notes_on_values(mapping),
+        *on_sides,
+        *notes_without_lung(labelmap, volume, modality, mapping),
+    )
+    for note in notes:
+        logger.warning("%s: %s", volume.name, note)
     labelmap[~np.isin(labelmap, LUNGS[options.lungs])] = 0
     seconds = time.perf_counter() - start
     _say_how(volume, modality, options, plane, seen, seconds)
-    return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores)
+    return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores, notes)
+
+
+def _with_one_side_each(
+    labelmap: np.ndarray, volume: Volume, plane: SlicePlane, modality: Modality
+) -> tuple[np.ndarray, ...]:
+    """The labelmap (N, H, W) with its sides told by the body around it, and a note where there is something to say."""
+    if modality != "CT" or not plane.is_axial:
+        return (labelmap,)
+
+    def tissue() -> Tissue:
+        shown = plane.to_display(volume.array_kji)
+        return Tissue(*(shown > level for level in stored_levels(volume, (BODY_HU, BONE_HU))))
+
+    result, note = with_one_side_each(labelmap, (plane.slice_spacing_mm, *plane.spacing_hw_mm), tissue)
+    return (result, note) if note else (result,)
 
 
 def _say_how(

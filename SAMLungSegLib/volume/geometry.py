@@ -59,6 +59,11 @@ class SlicePlane:
     def _spacing_mm(self, display_axis: int) -> float:
         return float(np.linalg.norm(self.ijk_to_ras[:3, 2 - self.axes[display_axis]]))
 
+    @property
+    def is_axial(self) -> bool:
+        """Whether slices are stacked along the patient's inferior-superior axis, or nearly so."""
+        return bool(np.abs(self.nxy_to_ras_matrix[:3, 0]).argmax() == S)
+
     def to_display(self, array_kji: np.ndarray) -> np.ndarray:
         """View (N, H, W) of an array on the volume's grid.
 

@@ -147,7 +147,8 @@ class SegmentPanel:
             text = _("Lungs of {name} found in {seconds:.1f} s.")
         else:
             text = _("Right lung {right:.2f} l, left lung {left:.2f} l, in {seconds:.1f} s.")
-        self._context.say(text.format(name=result.volume.name, right=right, left=left, seconds=seconds))
+        said = text.format(name=result.volume.name, right=right, left=left, seconds=seconds)
+        self._context.say(" ".join([said, *(f"⚠ {note}" for note in result.notes)]))
 
     def _onSlice(self, _job: Job, _result: object) -> None:
         self._context.say(_("The lungs of this slice are written."))

@@ -1,0 +1,210 @@
+"""Which lung it is where only one is in view: one lung has one side in the whole volume, told by the body around it.
+
+A model that sees axial slices tells the sides by where lung lies in them; of a chest that is cut off beside the
+mediastinum, it takes the left lung for the right one, or one lung for two. Slices are in radiological display
+orientation: the patient's right is at the left edge of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, box_around
+
+TITLES = {RIGHT_LUNG: "right", LEFT_LUNG: "left"}
+
+BODY_HU, BONE_HU = -400, 200
+
+_PIXEL_MM = 2.5  # fine enough to tell lungs apart
+_MUCH_LUNG = 0.25  # of the slice with most
+_SECOND_LUNG = 0.15  # of a slice's lung
+_SLICES_WITH_TWO = 0.25  # of those with much lung: 0.75 to 1 on chests, up to 0.08 where one lung is in view
+_ONE_SIDE = 0.8
+_MIXED = 0.03  # of a part; beyond the spine it may reach with a fifth
+
+_EDGE_MM = 5.0
+_CUT_OFF, _HARDLY_CUT_OFF = 0.4, 0.2  # more of the lung's rows reach one edge of the image than the other
+
+_SPINE_ROWS = 0.4  # of the lung's rows, which lie in front of it
+_SPINE_SLICES = 0.4
+_SMALLEST_SPINE_MM2 = 100.0
+_SHORTEST_SPINE_MM = 60.0  # in fewer slices, ribs and enhanced organs go on as well
+_BESIDE_SPINE, _FAR_FROM_SPINE = 0.4, 3.0  # of half the lung's width
+
+
+@dataclass(frozen=True, eq=False)
+class Tissue:
+    """What surrounds the lungs.
+
+    Attributes:
+        body: bool (N, H, W), above `BODY_HU`.
+        bone: bool (N, H, W), above `BONE_HU`.
+    """
+
+    body: np.ndarray
+    bone: np.ndarray
+
+
+def with_one_side_each(
+    labelmap: np.ndarray, spacing_mm: tuple[float, float, float], tissue: Callable[[], Tissue]
+) -> tuple[np.ndarray, str]:
+    """Give each lung one side, where the body around it tells which; two lungs that were told apart stay as they are.
+
+    Args:
+        labelmap: uint8 (N, H, W), 1 right lung, 2 left lung, of an axial CT in display orientation.
+        spacing_mm: between slices, rows, columns.
+        tissue: of the same grid; called where one lung is in view, or has two labels.
+    Returns:
+        The labelmap, and a note where sides were told by the body or are not certain, else an empty text.
+    """
+    lung = labelmap > 0
+    if not lung.any():
+        return labelmap, ""
+    is_alone = not _shows_two_lungs(lung, spacing_mm)
+    if not is_alone and not _has_mixed_parts(labelmap):
+        return labelmap, ""
+    around = tissue()
+    spine = _spine_column(lung, around.bone, spacing_mm)
+    cut_off = _cut_off(lung, around.body, spacing_mm)
+    if is_alone and not (spine is not None and _lies_on_both_sides(lung, spine)):
+        return _as_one_lung(labelmap, spine, cut_off)
+    result = labelmap if spine is None else _by_spine(labelmap, spine)
+    is_doubtful = abs(cut_off) >= _CUT_OFF and (is_alone or _has_mixed_parts(result))
+    return result, "A lung is cut off at the image's edge: the sides are uncertain, check them." if is_doubtful else ""
+
+
+def _as_one_lung(labelmap: np.ndarray, spine: float | None, cut_off: float) -> tuple[np.ndarray, str]:
+    lung = labelmap > 0
+    by_spine = _side_by_spine(lung, spine)
+    side, is_certain = _side(by_spine, cut_off)
+    if side is None and _are_side_by_side(labelmap):
+        return labelmap, ""
+    side = side or _majority(labelmap)
+    result = np.where(lung, side, 0).astype(labelmap.dtype)
+    if by_spine == side:  # a little of the other lung may be in view
+        result = _by_spine(result, spine)
+    note = f"Only one lung is in view, taken as the {TITLES[side]} one"
+    if not is_certain:
+        return result, f"{note}: the side is uncertain, check it."
+    return result, "" if np.array_equal(result, labelmap) else f"{note} by the body around it."
+
+
+def _has_mixed_parts(labelmap: np.ndarray) -> bool:
+    """Whether a part that is connected in three dimensions has much of both labels."""
+    _, right, left = _parts(labelmap)
+    return bool(np.any(np.minimum(right, left) > _MIXED * (right + left).max(initial=1)))
+
+
+def _parts(labelmap: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Parts of the lungs, numbered, and how many voxels of each are right and left; of the box around the lungs."""
+    boxed = labelmap[box_around(labelmap)]
+    parts, count = ndimage.label(boxed > 0, np.ones((3, 3, 3)))
+    right, left = (np.bincount(parts[boxed == side], minlength=count + 1) for side in (RIGHT_LUNG, LEFT_LUNG))
+    return parts, right, left
+
+
+def _by_spine(labelmap: np.ndarray, spine: float) -> np.ndarray:
+    """Parts that have both labels, or lie beyond the spine from where their label belongs, get the side they lie on."""
+    box = box_around(labelmap)
+    parts, right, left = _parts(labelmap)
+    column = max(0, round(spine) - box[2].start)
+    on_right = np.bincount(parts[..., :column].ravel(), minlength=len(right)) / np.maximum(right + left, 1)
+    share_right = right / np.maximum(right + left, 1)
+    is_right = (on_right > _ONE_SIDE) & (share_right < 1 - _MIXED)
+    is_left = (on_right < 1 - _ONE_SIDE) & (share_right > _MIXED)
+    is_right[0] = is_left[0] = False
+    result = labelmap.copy()
+    result[box][is_right[parts]] = RIGHT_LUNG
+    result[box][is_left[parts]] = LEFT_LUNG
+    return result
+
+
+def _are_side_by_side(labelmap: np.ndarray) -> bool:
+    """Whether the labels are those of two lungs that touch."""
+    right, left = (np.nonzero(labelmap == side)[2] for side in (RIGHT_LUNG, LEFT_LUNG))
+    if min(len(right), len(left)) < _SECOND_LUNG * (len(right) + len(left)):
+        return False
+    return bool(np.percentile(right, 75) < np.percentile(left, 25))
+
+
+def _shows_two_lungs(lung: np.ndarray, spacing_mm: tuple[float, float, float]) -> bool:
+    """Whether many slices have two large parts side by side."""
+    rows, columns = (max(1, round(_PIXEL_MM / one)) for one in spacing_mm[1:])
+    coarse = lung[box_around(lung)][:, ::rows, ::columns]
+    areas = np.count_nonzero(coarse, axis=(1, 2))
+    much = coarse[areas >= _MUCH_LUNG * areas.max()]
+    return np.mean([_has_two_parts(one) for one in much]) >= _SLICES_WITH_TWO
+
+
+def _has_two_parts(lung_hw: np.ndarray) -> bool:
+    parts, count = ndimage.label(ndimage.binary_opening(np.pad(lung_hw, 1), np.ones((3, 3))))
+    sizes = np.bincount(parts.ravel(), minlength=3)[1:]
+    first, second = np.argsort(-sizes)[:2] + 1
+    if count < 2 or sizes[second - 1] < _SECOND_LUNG * sizes.sum():
+        return False
+    one, other = sorted((np.nonzero(parts == part)[1] for part in (first, second)), key=np.median)
+    return np.percentile(one, 75) < np.percentile(other, 25)
+
+
+def _spine_column(lung: np.ndarray, bone: np.ndarray, spacing_mm: tuple[float, float, float]) -> float | None:
+    """Column of the largest bone behind the front of the lungs that goes on through the slices, as no rib does."""
+    slices, rows, _ = box_around(lung)
+    if len(lung) > 1 and (slices.stop - slices.start) * spacing_mm[0] < _SHORTEST_SPINE_MM:
+        return None
+    first = rows.start + int(_SPINE_ROWS * (rows.stop - rows.start))
+    share = bone[slices, first : rows.stop].mean(axis=0)
+    parts, count = ndimage.label(share > _SPINE_SLICES)
+    if count == 0:
+        return None
+    areas = np.bincount(parts.ravel())
+    areas[0] = 0
+    if areas.max() * spacing_mm[1] * spacing_mm[2] < _SMALLEST_SPINE_MM2:
+        return None
+    return float(np.average(np.arange(share.shape[1]), weights=(share * (parts == areas.argmax())).sum(axis=0)))
+
+
+def _lies_on_both_sides(lung: np.ndarray, spine: float) -> bool:
+    columns = np.count_nonzero(lung, axis=(0, 1))
+    share = columns[: round(spine)].sum() / columns.sum()
+    return 1 - _ONE_SIDE < share < _ONE_SIDE
+
+
+def _cut_off(lung: np.ndarray, body: np.ndarray, spacing_mm: tuple[float, float, float]) -> float:
+    """How much more of the body the image cuts off at its right edge than at its left one, -1 to 1."""
+    slices, rows, _ = box_around(lung)
+    width = max(1, round(_EDGE_MM / spacing_mm[2]))
+    inside = (body | lung)[slices, rows]
+    return float(inside[..., -width:].any(axis=2).mean() - inside[..., :width].any(axis=2).mean())
+
+
+def _side_by_spine(lung: np.ndarray, spine: float | None) -> int | None:
+    if spine is None:
+        return None
+    columns = box_around(lung)[2]
+    centre = np.average(np.arange(lung.shape[2]), weights=np.count_nonzero(lung, axis=(0, 1)))
+    to_spine = (spine - centre) / ((columns.stop - columns.start) / 2)
+    if not _BESIDE_SPINE <= abs(to_spine) <= _FAR_FROM_SPINE:
+        return None
+    return RIGHT_LUNG if to_spine > 0 else LEFT_LUNG
+
+
+def _side(by_spine: int | None, cut_off: float) -> tuple[int | None, bool]:
+    """The side that spine and edges tell, and whether it is certain.
+
+    An image that ends inside the body at one edge only is cut off there, at the mediastinum.
+    """
+    by_edges = RIGHT_LUNG if cut_off > 0 else LEFT_LUNG
+    if abs(cut_off) >= _CUT_OFF:
+        return by_edges, True
+    if abs(cut_off) < _HARDLY_CUT_OFF:
+        return by_spine, by_spine is not None
+    return by_edges, by_spine == by_edges
+
+
+def _majority(labelmap: np.ndarray) -> int:
+    right, left = (np.count_nonzero(labelmap == side) for side in (RIGHT_LUNG, LEFT_LUNG))
+    return RIGHT_LUNG if right >= left else LEFT_LUNG
