@@ -26,7 +26,7 @@ except ImportError:  # Windows, where a file that is open cannot be deleted, whi
 if TYPE_CHECKING:
     import pandas as pd
 
-_LONGEST_EXTENSION = 16
+_PART = ".part"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.\w+){0,2}|\..+\.\d+\.partial")  # the latter of versions up to 0.1
 _NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FULL = "the disk is full, make room"
@@ -89,7 +89,7 @@ def writing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     Raises:
         OutputError: as `write_bytes`.
     """
-    with _placing(path, durable=durable) as (raw, _):
+    with _placing(path, _PART, durable=durable) as (raw, _):
         file = io.BufferedWriter(raw)
         yield file
         file.flush()
@@ -109,14 +109,17 @@ def replacing(path: Path, verify: Verify) -> Iterator[Path]:
     Raises:
         OutputError: as `write_bytes`, or `verify` raised.
     """
-    with _placing(path, verify) as (_, temporary):
+    endings = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
+    with _placing(path, "".join(endings), verify) as (_, temporary):
         yield temporary
 
 
 @contextlib.contextmanager
-def _placing(path: Path, verify: Verify | None = None, *, durable: bool = True) -> Iterator[tuple[io.FileIO, Path]]:
+def _placing(
+    path: Path, extension: str, verify: Verify | None = None, *, durable: bool = True
+) -> Iterator[tuple[io.FileIO, Path]]:
     """A new file, open, and its name; where the block ends without error, it becomes `path`."""
-    with _temporary(path) as (file, temporary):
+    with _temporary(path, extension) as (file, temporary):
         yield file, temporary
         if durable:
             os.fsync(file.fileno())  # the system says now, if not before, that the bytes do not fit
@@ -132,9 +135,9 @@ def _placing(path: Path, verify: Verify | None = None, *, durable: bool = True) 
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[tuple[io.FileIO, Path]]:
+def _temporary(path: Path, extension: str) -> Iterator[tuple[io.FileIO, Path]]:
     """A new file beside `path`, open, and its name; both are gone when the block ends."""
-    file, temporary = _new_file(path)
+    file, temporary = _new_file(path, extension)
     try:
         yield file, temporary
     except OSError as error:
@@ -146,11 +149,9 @@ def _temporary(path: Path) -> Iterator[tuple[io.FileIO, Path]]:
             temporary.unlink()
 
 
-def _new_file(path: Path) -> tuple[io.FileIO, Path]:
+def _new_file(path: Path, extension: str) -> tuple[io.FileIO, Path]:
     """A new file beside `path` that nobody else could have put there; locked, so that it is known to be in use."""
-    endings = path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]
-    extension = "".join(endings)
-    temporary = path.with_name(f".{uuid.uuid4().hex}{extension if len(extension) <= _LONGEST_EXTENSION else ''}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{extension}")
     try:
         if os.path.isdir(path):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -208,7 +209,21 @@ def open_to_append(path: Path) -> BinaryIO:
     Raises:
         OSError: it cannot be opened.
     """
-    return io.BufferedWriter(_opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND))
+    file = io.BufferedWriter(_opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND))
+    file.seek(0, os.SEEK_END)
+    return file
+
+
+def sync_appended(file: BinaryIO, path: Path) -> None:
+    """Bring what was added to the disk.
+
+    Raises:
+        OSError: it does not fit, or `path` is no longer that file, so that all that is in it is lost.
+    """
+    file.flush()
+    os.fsync(file.fileno())
+    if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+        raise FileNotFoundError(errno.ENOENT, "something else has replaced it")
 
 
 def open_partial(path: Path, start: int) -> BinaryIO:
@@ -244,7 +259,7 @@ def move_into_place(partial: Path, path: Path) -> Path:
 def has_room(folder: Path, size_bytes: int) -> bool:
     """Whether a file of that size can be written, at this moment."""
     try:
-        with _temporary(folder / "probe") as (raw, _):
+        with _temporary(folder / "probe", _PART) as (raw, _):
             file = io.BufferedWriter(raw)
             file.write(bytes(size_bytes))
             file.flush()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
@@ -20,6 +19,7 @@ from typing import Any
 import filelock
 
 from SAMLungSegLib.batch.settings import BatchError
+from SAMLungSegLib.files import open_to_append, sync_appended
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class Journal:
         self._turn = Lock()
         try:
             self._lock.acquire(timeout=0)
-            self._file = (folder / JOURNAL_NAME).open("ab")
+            self._file = open_to_append(folder / JOURNAL_NAME)
             self.history = read_history(folder)
         except filelock.Timeout as error:
             raise BatchError(
@@ -158,7 +158,7 @@ class Journal:
                 self._file.write(line.encode() + b"\n")
                 self._file.flush()
                 if safely:
-                    os.fsync(self._file.fileno())
+                    sync_appended(self._file, self.folder / JOURNAL_NAME)
         except OSError as error:
             raise BatchError(
                 f"The journal in {self.folder} cannot be written ({error.strerror}); make room, and give the same "

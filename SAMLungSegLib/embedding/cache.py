@@ -13,13 +13,14 @@ import json
 import logging
 import os
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from SAMLungSegLib.errors import OutputError
+from SAMLungSegLib.files import write_bytes
 from SAMLungSegLib.models.base import Embedding
 from SAMLungSegLib.models.registry import cache_folder
 
@@ -97,7 +98,7 @@ class EmbeddingCache:
         if self._is_writable:
             try:
                 self._write(self._path(key), halves, embedding.size_hw)
-            except OSError as error:
+            except (OSError, OutputError) as error:
                 self._is_writable = False
                 logger.warning("Embeddings cannot be kept in %s: %s", self.folder, error)
         return Embedding(tuple(one.float() for one in halves), embedding.size_hw)
@@ -125,13 +126,7 @@ class EmbeddingCache:
         content = save({str(index): one for index, one in enumerate(features)}, metadata)
         self._make_room(len(content))
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{uuid.uuid4().hex}{_PART_SUFFIX}")
-        try:
-            part.write_bytes(content)
-            os.replace(part, path)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
+        write_bytes(content, path, durable=False)  # the checksum tells what a loss of power has damaged
 
     def _make_room(self, needed_bytes: int) -> None:
         """Delete the least recently used files where the cap would be passed.

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import pickle
 import re
 import warnings
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import ModelError, OutputError
+from SAMLungSegLib.files import move_into_place, write_text
 from SAMLungSegLib.models.download import Cancelled, DownloadCancelledError, Progress, download, stop_if
 from SAMLungSegLib.models.registry import CACHE_VARIABLE, ModelSpec, bundled_file, models_folder
 
@@ -213,14 +213,14 @@ def _read_receipt(path: Path) -> dict[str, Any]:
 
 
 def _write_receipt(path: Path, sha256: str) -> None:
-    with contextlib.suppress(OSError):  # a read-only cache shared by several users: hash again next time
-        _receipt_path(path).write_text(json.dumps({"sha256": sha256, "stamp": _stamp(path)}), encoding="utf-8")
+    with contextlib.suppress(OSError, OutputError):  # a read-only cache of several users: hash again next time
+        write_text(json.dumps({"sha256": sha256, "stamp": _stamp(path)}), _receipt_path(path))
 
 
 def _set_aside(file: Path, path: Path) -> Path:
     """Move a damaged `file` to where nobody takes it for the weights at `path`."""
     aside = Path(f"{path}.wrong-hash")
-    os.replace(file, aside)
+    move_into_place(file, aside)
     _receipt_path(path).unlink(missing_ok=True)
     return aside
 
@@ -240,7 +240,7 @@ def _accept(spec: ModelSpec, part: Path, path: Path) -> Path:
             f"The download of {spec.name} has SHA-256 {got}, expected {spec.sha256}; it was moved to {aside}. "
             "Run again, or download it over another network."
         )
-    os.replace(part, path)
+    move_into_place(part, path)
     _write_receipt(path, got)
     if spec.sha256 is None:
         logger.warning("No SHA-256 is published for %s: it cannot be verified; recorded %s", spec.name, got)

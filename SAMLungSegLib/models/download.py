@@ -13,6 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.files import open_partial
 from SAMLungSegLib.models.registry import CACHE_VARIABLE
 
 Progress = Callable[[int, int], None]
@@ -134,8 +135,7 @@ def _stream(
     cancelled: Cancelled | None,
 ) -> None:
     done = start
-    with part.open("r+b" if start else "wb") as file:
-        file.seek(start)
+    with open_partial(part, start) as file:
         while True:
             stop_if(cancelled, part.with_suffix(""))
             chunk = response.read(CHUNK_BYTES)
