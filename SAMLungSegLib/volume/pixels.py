@@ -8,6 +8,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.volume.segments import labels_of_colours
 
 _CHANNEL_TOLERANCE = 2  # grey levels by which the channels of a grey picture saved in colour may differ after JPEG
 
@@ -48,7 +49,7 @@ def grey_voxels(array: np.ndarray, source: Path | str, *, has_channels: bool = F
         source: what to call the image in an error.
         has_channels: whether several values are stored in each voxel: grey saved in colour, with or without alpha.
     Raises:
-        VolumeError: a colour or vector image.
+        VolumeError: a colour or vector image, unless it is a labelmap in the colours of its palette.
     """
     if has_channels:
         array = _grey_from_channels(array, source)
@@ -64,6 +65,9 @@ def _grey_from_channels(array: np.ndarray, source: Path | str) -> np.ndarray:
     for channel in range(1, min(channels, 3)):
         other = array[..., channel]
         if np.any(np.maximum(first, other) - np.minimum(first, other) > tolerance):
+            labels = labels_of_colours(array)
+            if labels is not None:
+                return labels
             raise VolumeError(f"{source} is a colour image; expected grey values, convert it first.")
     return np.ascontiguousarray(first)
 

@@ -2,56 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
-from SAMLungSegLib.files import cannot_write, replacing
+from SAMLungSegLib.files import cannot_write, replacing, write_bytes
 from SAMLungSegLib.volume.itk import check_name, itk_reason, readable, set_ijk_to_ras
+from SAMLungSegLib.volume.segments import SEGMENTS, Segment, label_colours
 from SAMLungSegLib.volume.types import Volume
 
 LABELMAP_EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 
-_TERMINOLOGY = "Segmentation category and type - 3D Slicer General Anatomy list"
-_ANATOMICAL_STRUCTURE = "SCT^123037004^Anatomical Structure"
-_LUNG = "SCT^39607008^Lung"
-_ANATOMIC_REGIONS = "Anatomic codes - DICOM master list"
 _NIFTI_SHEAR_TOLERANCE = 1e-4
 _WITH_METADATA = (".seg.nrrd", ".nrrd")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """What a label value stands for.
-
-    Attributes:
-        label: the value in labelmaps, 1 to 255.
-        name: as shown to people.
-        colour: red, green, blue, 0 to 255.
-        modifier: SNOMED CT 'scheme^code^meaning' of the laterality.
-    """
-
-    label: int
-    name: str
-    colour: tuple[int, int, int]
-    modifier: str
-
-    @property
-    def terminology(self) -> str:
-        """Slicer's terminology entry: context, category, type, modifier, then an empty anatomic region."""
-        codes = f"{_ANATOMICAL_STRUCTURE}~{_LUNG}~{self.modifier}"
-        return f"{_TERMINOLOGY}~{codes}~{_ANATOMIC_REGIONS}~^^~^^"
-
-
-SEGMENTS = (
-    Segment(1, "right lung", (197, 165, 145), "SCT^24028007^Right"),
-    Segment(2, "left lung", (145, 178, 197), "SCT^7771000^Left"),
-)
 
 
 def write_labelmap(
@@ -65,8 +33,8 @@ def write_labelmap(
     """Write a labelmap on the grid of `like`; the file appears complete or not at all.
 
     The extension chooses the format: .nii.gz, .nii, .nrrd, .mha; .seg.nrrd, a Slicer segmentation with the names,
-    colours and terminology of `SEGMENTS`; .png for a single slice, as stored, with the label values as grey levels
-    (nearly black to the eye).
+    colours and terminology of `SEGMENTS`; .png for a single slice, as stored, with a palette of these colours, whose
+    indices are the label values (16 bit: grey levels).
 
     Args:
         labelmap_kji: bool or integer (K, J, I), values 0 to 255, or those of `dtype`.
@@ -81,7 +49,10 @@ def write_labelmap(
     path = Path(path)
     extension = _extension(path)
     labelmap_kji = _checked_labelmap(labelmap_kji, like, dtype)
-    image = _plane_image(labelmap_kji, path) if extension == ".png" else _volume_image(labelmap_kji, like)
+    if extension == ".png":
+        _write_picture(_plane(labelmap_kji, path), path)
+        return
+    image = _volume_image(labelmap_kji, like)
     if extension in (".nii", ".nii.gz"):
         _check_not_sheared(like, path)
     if extension == ".seg.nrrd":
@@ -114,11 +85,22 @@ def _volume_image(labelmap_kji: np.ndarray, like: Volume) -> sitk.Image:
     return image
 
 
-def _plane_image(labelmap_kji: np.ndarray, path: Path) -> sitk.Image:
+def _plane(labelmap_kji: np.ndarray, path: Path) -> np.ndarray:
     thin = [axis for axis, size in enumerate(labelmap_kji.shape) if size == 1]
     if not thin:
         raise VolumeError(f"{path.name} can hold one slice, the labelmap has size {labelmap_kji.shape}; use .nii.gz.")
-    return sitk.GetImageFromArray(np.ascontiguousarray(labelmap_kji.squeeze(axis=thin[0])))
+    return np.ascontiguousarray(labelmap_kji.squeeze(axis=thin[0]))
+
+
+def _write_picture(labels_hw: np.ndarray, path: Path) -> None:
+    from PIL import Image
+
+    picture = Image.fromarray(labels_hw)
+    if labels_hw.dtype == np.uint8:
+        picture.putpalette(label_colours().tobytes())  # the pixels keep their values
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    write_bytes(content.getvalue(), path)
 
 
 def _check_not_sheared(like: Volume, path: Path) -> None:

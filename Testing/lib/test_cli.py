@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.models.registry import bundled_file
 from SAMLungSegLib.phantom import chest_ct, chest_xray
+from SAMLungSegLib.volume import read_volume
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -80,7 +81,7 @@ def test_a_box_on_an_xray_selects_one_lung(images, tmp_path):
     rows, columns = np.nonzero(truth == 1)
     box = f"{columns.min()},{rows.min()},{columns.max()},{rows.max()}"
     assert run("segment", images / "frontal.png", "-o", tmp_path, "--box", box) == 0
-    result = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "frontal_lungs.png")))
+    result = read_volume(tmp_path / "frontal_lungs.png").array_kji
     assert np.sum(result == 1) > 0.6 * np.sum(truth == 1)
     assert np.sum(result == 2) < 0.1 * np.sum(truth == 2)
 
@@ -92,7 +93,7 @@ def test_weights_of_the_users_own_are_used(images, tmp_path):
     save_file(decoder, tmp_path / "silent.safetensors")
     code = run("segment", images / "frontal.png", "-o", tmp_path, "--weights", tmp_path / "silent.safetensors")
     assert code == 0
-    assert not sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "frontal_lungs.png"))).any()
+    assert not read_volume(tmp_path / "frontal_lungs.png").array_kji.any()
 
 
 def bad_inputs(folder: Path) -> dict[str, Path]:

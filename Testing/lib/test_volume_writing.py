@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from PIL import Image
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, SEGMENTS, Volume, read_volume, write_labelmap
@@ -52,11 +53,42 @@ def test_a_sheared_grid_is_refused_for_nifti(tmp_path):
 
 
 @pytest.mark.parametrize("thin_axis", [0, 1, 2])
-def test_a_single_slice_is_written_as_png_with_its_label_values(tmp_path, thin_axis):
+def test_a_single_slice_is_written_as_png_with_its_label_values_as_palette_indices(tmp_path, thin_axis):
     labels = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
     labelmap = np.expand_dims(labels, thin_axis)
     write_labelmap(labelmap, volume_with(size_kji=labelmap.shape), tmp_path / "lungs.png")
-    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "lungs.png"))), labels)
+    picture = Image.open(tmp_path / "lungs.png")
+    assert picture.mode == "P"
+    assert np.array_equal(np.asarray(picture), labels)
+    assert np.array_equal(read_volume(tmp_path / "lungs.png").array_kji[0], labels)
+
+
+def test_people_see_a_png_of_labels_in_the_colours_of_the_segments(tmp_path):
+    labels = np.array([[[0, 1, 2, 3]]], np.uint8)
+    write_labelmap(labels, volume_with(size_kji=labels.shape), tmp_path / "lungs.png")
+    shown = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "lungs.png")))  # most programs expand a palette
+    assert shown[0].tolist() == [[0, 0, 0], [197, 165, 145], [145, 178, 197], [230, 92, 212]]
+    sitk.WriteImage(sitk.GetImageFromArray(shown, isVector=True), str(tmp_path / "saved_again.png"))
+    assert np.array_equal(read_volume(tmp_path / "saved_again.png").array_kji, labels)
+
+
+def test_a_png_with_no_lung_in_it_is_read_as_no_lung(tmp_path):
+    labels = np.zeros((1, 3, 4), np.uint8)
+    write_labelmap(labels, volume_with(size_kji=labels.shape), tmp_path / "lungs.png")
+    assert np.array_equal(read_volume(tmp_path / "lungs.png").array_kji, labels)
+
+
+def test_a_picture_in_other_colours_is_still_refused(tmp_path):
+    colours = np.array([[[0, 0, 0], [197, 165, 145], [197, 165, 144]]], np.uint8)
+    Image.fromarray(colours).save(tmp_path / "picture.png")
+    with pytest.raises(VolumeError, match="colour image"):
+        read_volume(tmp_path / "picture.png")
+
+
+def test_more_than_255_labels_are_grey_levels_of_16_bits_in_png(tmp_path):
+    labels = np.array([[[0, 1, 300]]])
+    write_labelmap(labels, volume_with(size_kji=labels.shape), tmp_path / "masks.png", dtype=np.uint16)
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "masks.png"))).tolist() == labels[0].tolist()
 
 
 def test_several_slices_are_refused_as_png(tmp_path):
