@@ -23,7 +23,7 @@ from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.tuned import card_path
 from SAMLungSegLib.pipeline import Options, Segmentation, VolumeBox, VolumePoint
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
-from SAMLungSegLib.volume.itk import readable
+from SAMLungSegLib.volume.guarded import metadata_of
 
 if TYPE_CHECKING:
     from SAMLungSegLib.models.base import PromptableModel
@@ -292,16 +292,10 @@ def _voxel(numbers: Iterable[float]) -> tuple[float, ...]:
 
 def _embedded(path: Path) -> str | None:
     """The recipe in a file's own metadata."""
-    import SimpleITK as sitk  # noqa: N813
-
-    reader = sitk.ImageFileReader()
     try:
-        with readable(path):
-            reader.SetFileName(str(path))
-            reader.ReadImageInformation()
+        return metadata_of(path, METADATA_NAME)
     except SAMLungSegError:
         return None
-    return reader.GetMetaData(METADATA_NAME) if reader.HasMetaDataKey(METADATA_NAME) else None
 
 
 def _parsed(fields: dict[str, Any]) -> Recipe:

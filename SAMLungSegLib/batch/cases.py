@@ -18,7 +18,7 @@ class Case:
         id: name of its results, unique in the cohort and safe as a file name; made of its path in the cohort.
         path: image file or DICOM folder.
         series: which one of a DICOM folder with several.
-        parts: DICOM files of a series that lies in several folders below `path`.
+        parts: DICOM files of a series that lies in several folders below `path`, or beside files that cannot be read.
         reference: labelmap to measure the result by.
         points, boxes: prompts in voxels.
         stamp: changes when the files of the image do.

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.journal import DONE, Entry
@@ -15,7 +14,7 @@ from SAMLungSegLib.batch.one import Loaded, Task, load
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.pipeline import segment_volume
 from SAMLungSegLib.volume import Volume, axial_plane
-from SAMLungSegLib.volume.itk import readable
+from SAMLungSegLib.volume.guarded import size_of
 
 _TRIED_SLICES = 4
 _MOST_TRIED = 5
@@ -63,14 +62,10 @@ def slices_of(case: Case) -> int:
         return 0
     if case.path.is_dir():
         return sum(child.is_file() for child in case.path.iterdir())
-    reader = sitk.ImageFileReader()
     try:
-        with readable(case.path):
-            reader.SetFileName(str(case.path))
-            reader.ReadImageInformation()
+        size = size_of(case.path)
     except SAMLungSegError:  # which is told when the case is read
         return 0
-    size = reader.GetSize()
     return 1 if len(size) < 3 or 1 in size[:3] else size[2]
 
 

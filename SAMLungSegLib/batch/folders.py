@@ -6,23 +6,20 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from SAMLungSegLib.batch.cases import Case, stamp_of
 from SAMLungSegLib.batch.journal import JOURNAL_NAME
-from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegLib.volume.dicom import series_of
 from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, image_extension, is_marked_as_dicom
+from SAMLungSegLib.volume.guarded import series_of_files
 
 logger = logging.getLogger(__name__)
 
 _SEGMENTATION_EXTENSION = ".seg.nrrd"
 _RESULT_ENDING, _OVERLAY_ENDING = "_lungs", "_lungs_overlay"
 _DATA_OF_HEADERS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz", ".img")}
-_HEADER_READERS = 8
 _META_BYTES = 1024
 # DICOM objects without a picture: media directory, presentation states, waveforms, registration and segmentation,
 # reports, documents, radiotherapy structures and plans.
@@ -156,8 +153,7 @@ def _is_dicom(path: Path, extension: str | None) -> bool:
 
 
 def _cases_of_dicom(paths: Sequence[Path], base: Path) -> Iterator[Case]:
-    with ThreadPoolExecutor(_HEADER_READERS) as readers:
-        slices = list(readers.map(_header, paths))
+    slices = _headers(paths)
     series_in: dict[Path, set[str | None]] = {}
     by_series: dict[str, list[_Slice]] = {}
     for one in slices:
@@ -171,11 +167,10 @@ def _cases_of_dicom(paths: Sequence[Path], base: Path) -> Iterator[Case]:
             yield _case_of_series(members[0].series, [one.path for one in members], series_in, base)
 
 
-def _header(path: Path) -> _Slice:
-    try:
-        return _Slice(path, *series_of(path)) if path.is_file() else _Slice(path, None, None)
-    except SAMLungSegError:
-        return _Slice(path, None, None)
+def _headers(paths: Sequence[Path]) -> list[_Slice]:
+    files = [path for path in paths if path.is_file()]
+    found = dict(zip(files, series_of_files(files), strict=True))
+    return [_Slice(path, *(found.get(path) or (None, None))) for path in paths]
 
 
 def _case_of_series(series: str, paths: list[Path], series_in: dict[Path, set[str | None]], base: Path) -> Case:
@@ -183,11 +178,12 @@ def _case_of_series(series: str, paths: list[Path], series_in: dict[Path, set[st
     common = Path(os.path.commonpath(folders))
     is_alone = len(folders) == 1 and len(series_in[common]) == 1
     name = _name(common, base) if common != base or is_alone else ""
+    is_scattered = len(folders) > 1 or None in series_in[common]  # what cannot be read must not be opened again
     case = Case(
         name if is_alone else f"{name}/{series.rpartition('.')[2]}".strip("/"),
         common,
         None if is_alone else series,
-        tuple(paths) if len(folders) > 1 else (),
+        tuple(paths) if is_scattered else (),
         slices=len(paths),
     )
     try:

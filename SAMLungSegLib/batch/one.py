@@ -25,7 +25,7 @@ from SAMLungSegLib.pipeline import CancelledError, Segmentation
 from SAMLungSegLib.replay import Recipe, is_same_place, recipe_of, voxels_sha256
 from SAMLungSegLib.results import check_format, default_format
 from SAMLungSegLib.volume import Volume, read_volume
-from SAMLungSegLib.volume.dicom import read_dicom_series
+from SAMLungSegLib.volume.guarded import read_series
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def _load(task: Task, notes: list[str]) -> Loaded | Entry:
     if case.problem:
         raise VolumeError(case.problem)
     if case.parts:
-        volume = read_dicom_series(case.parts, case.path, allow_gaps=False)
+        volume = read_series(case.parts, case.path, allow_gaps=False)
     else:
         volume = read_volume(case.path, series=case.series, allow_gaps=False)
     check_format(volume, task.format)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 import torch
 import torch.nn.functional as F  # noqa: N812
 from scipy import ndimage
@@ -174,8 +173,8 @@ def real_examples(data: Path) -> Iterator[Example]:
 def paired_examples(folder: Path) -> Iterator[Example]:
     """The labelled slices of one set: PNG files of the same names in `images` and `masks`."""
     for path in sorted((folder / "images").glob("*.png")):
-        image = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.int16)
-        mask = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "masks" / path.name))) > 0
+        image = read_volume(path).array_kji[0].astype(np.int16)
+        mask = read_volume(folder / "masks" / path.name).array_kji[0] > 0
         is_ct = folder.name.startswith("ct")
         labelmap = split_sides(mask)
         yield Example(

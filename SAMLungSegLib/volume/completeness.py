@@ -6,6 +6,7 @@ ITK reads some of them without complaint, as noise or grey, and refuses others f
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import re
 import struct
@@ -13,7 +14,6 @@ import zlib
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
@@ -58,10 +58,10 @@ def check_complete(path: Path, extension: str, reader: sitk.ImageFileReader) -> 
         VolumeError: the file holds less than its header promises.
     """
     if extension in HEADED_EXTENSIONS:
-        _check_data_file(path, _value_bytes(reader))
+        _check_data_file(path, value_bytes(reader))
         return
     if extension in NIFTI_EXTENSIONS:
-        complete = _has_unpacked_bytes(path, _value_bytes(reader))
+        complete = _has_unpacked_bytes(path, value_bytes(reader))
     else:
         complete = extension not in JPEG_EXTENSIONS or _JPEG_END in _last_bytes(path, _JPEG_TRAILER_BYTES)
     if not complete:
@@ -81,11 +81,12 @@ def check_spacing(path: Path, extension: str, reader: sitk.ImageFileReader) -> N
             raise GeometryError(f"{path} has a spacing of zero along its axis {axis}; repair the header (pixdim).")
 
 
-def _value_bytes(reader: sitk.ImageFileReader) -> int:
+def value_bytes(reader: sitk.ImageFileReader) -> int:
+    """Bytes that the voxels take in memory, by the header that was read."""
     kind = reader.GetPixelID()
     is_complex = kind in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)  # two components, counted in the size
     components = 1 if is_complex else reader.GetNumberOfComponents()
-    return int(np.prod(reader.GetSize())) * components * sitk.Image([1, 1], kind).GetSizeOfPixelComponent()
+    return math.prod(reader.GetSize()) * components * sitk.Image([1, 1], kind).GetSizeOfPixelComponent()
 
 
 # ---- MetaImage and NRRD

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.volume.dicom import carries_dicom_tags, volume_by_its_tags
+from SAMLungSegLib.volume.guarded import read_volume
 from SAMLungSegLib.volume.itk import ijk_to_ras_of
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
-from SAMLungSegLib.volume.reading import read_volume
 from SAMLungSegLib.volume.types import Volume
 
 Image = Volume | sitk.Image | np.ndarray | os.PathLike | str

@@ -72,13 +72,15 @@ def read_dicom_folder(folder: Path, series: str | None = None, allow_gaps: bool 
 
 
 def read_dicom_series(paths: Sequence[Path], folder: Path, allow_gaps: bool = True) -> Volume:
-    """Read the files of one series that lie in several folders below `folder`, which names the volume.
+    """Read these files of one series, in one or several folders below `folder`, which names the volume.
 
     Raises:
         VolumeError: a file is damaged or has no place, or as `read_dicom_folder`.
         GeometryError: its directions cannot be used.
     """
     tags = [_read_tags(path) for path in paths]
+    if not _are_placed(tags) and len({Path(path).parent for path in paths}) == 1:
+        return _read_stack([str(path) for path in paths], tags, folder, allow_gaps)
     if not _are_placed(tags):
         raise VolumeError(f"{folder} holds a series in several folders without positions; put it into one folder.")
     directions = _numbers(tags[0][_ORIENTATION])

@@ -10,27 +10,21 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.volume.completeness import check_complete, check_present, check_spacing
+from SAMLungSegLib.isolation import announce
+from SAMLungSegLib.volume.completeness import check_complete, check_present, check_spacing, value_bytes
 from SAMLungSegLib.volume.dicom import read_dicom_file, read_dicom_folder
 from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, PICTURE_EXTENSIONS, image_extension, image_name
 from SAMLungSegLib.volume.itk import ijk_to_ras_of, readable
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
+from SAMLungSegLib.volume.suspicion import check_before_opening, check_size
 from SAMLungSegLib.volume.types import Volume
 
 logger = logging.getLogger(__name__)
 
 
-def read_volume(path: str | os.PathLike, *, series: str | None = None, allow_gaps: bool = True) -> Volume:
-    """Read an image with its place in the patient.
+def read_volume_here(path: str | os.PathLike, *, series: str | None = None, allow_gaps: bool = True) -> Volume:
+    """`read_volume` in this process, which a corrupted file may end.
 
-    A DICOM folder gives its one series, sorted along the slice normal; a DICOM file gives just this file. MONOCHROME1
-    X-rays come inverted, so that bone is bright, and grey pictures saved in colour come as grey. Pictures (PNG, JPEG,
-    TIFF) are taken as displayed, with columns towards the patient's left, and their pixels are not mm.
-
-    Args:
-        path: an image file (`IMAGE_EXTENSIONS`; any other name is tried as DICOM) or a folder of DICOM files.
-        series: in a folder of several series, the series instance UID or a prefix or suffix that only it has.
-        allow_gaps: whether a DICOM series whose slices are unevenly spaced is read with a warning, or refused.
     Raises:
         VolumeError: the file is absent, damaged, of another kind, in colour, 4D, or the folder has several series.
         GeometryError: the directions or spacings of the file cannot be used.
@@ -53,6 +47,7 @@ def _read_file(path: Path, series: str | None) -> Volume:
         raise VolumeError(f"A series was chosen ({series}) but {path} is a file; choose a series with a DICOM folder.")
     extension = image_extension(path)
     with readable(path):
+        check_before_opening(path)
         check_present(path, extension)
     if extension is None or extension in DICOM_EXTENSIONS:
         return read_dicom_file(path, image_name(path))
@@ -65,8 +60,10 @@ def _read_plain_file(path: Path, extension: str) -> Volume:
     with readable(path):
         reader.ReadImageInformation()
         check_dimensions(path, reader.GetSize())
+        check_size(path, value_bytes(reader))
         check_complete(path, extension, reader)
         check_spacing(path, extension, reader)
+        announce(value_bytes(reader))
         image = reader.Execute()
     is_picture = extension in PICTURE_EXTENSIONS
     if is_picture and image.GetDimension() > 2 and image.GetSize()[2] > 1:

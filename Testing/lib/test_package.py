@@ -14,6 +14,7 @@ LIBRARY = REPOSITORY / "SAMLungSegLib"
 SOURCES = sorted(LIBRARY.rglob("*.py"))
 LAYERS = (  # a module may import from its own row and from rows above it
     ("errors",),
+    ("isolation",),
     ("files",),
     ("volume",),
     ("hounsfield", "intensity", "interpolate", "postprocess", "metrics", "phantom"),
