@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _PART = ".part"
+_LONGEST_NAME_BYTES = 255
+_NEARLY_NOTHING_BYTES = 1 << 16
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}(\.\w+){0,2}|\..+\.\d+\.partial")  # the latter of versions up to 0.1
 _NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _FULL = "the disk is full, make room"
@@ -126,7 +129,7 @@ def _placing(
         if not os.path.samestat(os.fstat(file.fileno()), os.lstat(temporary)):
             raise OSError(f"something else has replaced {temporary.name}")
         if verify is not None:
-            _verified(temporary, path, verify)
+            _verified(temporary, verify)
         if fcntl is None:  # Windows does not move what is open
             file.close()
         os.replace(temporary, path)
@@ -171,14 +174,11 @@ def _opened(path: Path, flags: int) -> io.FileIO:
     return io.FileIO(os.open(path, flags | _NOT_FOLLOWED, 0o666), "rb+")
 
 
-def _verified(temporary: Path, path: Path, verify: Verify) -> None:
+def _verified(temporary: Path, verify: Verify) -> None:
     try:
         verify(temporary)
     except (OSError, RuntimeError, ValueError, EOFError, SAMLungSegError) as error:
-        raise OutputError(
-            f"{path} cannot be written: it was cut short or changed on its way to the disk ({type(error).__name__}); "
-            "make room, and check the disk."
-        ) from error
+        raise OSError("It was cut short or changed on its way to the disk; check the disk") from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -193,11 +193,20 @@ def _sync_folder(folder: Path) -> None:
 
 def cannot_write(path: Path, error: Exception) -> OutputError:
     """What to tell the user of a file that cannot be written."""
-    code = getattr(error, "errno", None)
+    remedy = _REMEDIES.get(getattr(error, "errno", None))
     reason = getattr(error, "strerror", None) or str(error)
-    remedy = _REMEDIES.get(code, reason[:1].lower() + reason[1:])
+    if remedy is not None:
+        told = f"{remedy} ({reason})"
+    else:  # libraries seldom say that a disk is full
+        told = _FULL if _is_full(path.parent) else reason[:1].lower() + reason[1:]
     name = os.fsencode(path).decode(errors="replace")
-    return OutputError(f"{name} cannot be written: {remedy}{f' ({reason})' if code in _REMEDIES else ''}.")
+    return OutputError(f"{name} cannot be written: {told}.")
+
+
+def _is_full(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free < _NEARLY_NOTHING_BYTES
+    return False
 
 
 # ---- Files that grow, and what is left of those that were not finished
@@ -291,7 +300,17 @@ def _is_in_use(path: Path) -> bool:
     return False
 
 
-# ---- Folders
+# ---- Names and folders
+
+
+def check_name_fits(path: Path) -> None:
+    """Refuse a name that is too long for a file, before any work is done.
+
+    Raises:
+        OutputError: it is.
+    """
+    if len(os.fsencode(path.name)) > _LONGEST_NAME_BYTES:
+        raise cannot_write(path, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)))
 
 
 def check_writable(path: Path) -> None:

@@ -41,7 +41,7 @@ def find_cases(
     if reference is not None and not reference.exists():
         raise BatchError(f"{reference} does not exist; give a folder of labelmaps, or one labelmap.")
     left_out = frozenset(path.resolve() for path in (*without, *([reference] if reference else [])))
-    found = {_identity(case): case for one in inputs for case in _of_input(os.path.abspath(one), left_out)}
+    found = {_identity(case): case for case in _of_inputs(inputs, left_out)}
     if not found:
         raise BatchError(f"{' and '.join(map(str, inputs))} holds no image; give a folder, a list or a pattern.")
     cases = sorted(_with_safe_ids(list(found.values())), key=lambda case: case.id)
@@ -51,6 +51,20 @@ def find_cases(
 def _identity(case: Case) -> tuple[object, ...]:
     """What two cases have in common that are one; an image may be asked twice with other prompts."""
     return case.path, case.series, case.points, case.boxes
+
+
+def _of_inputs(inputs: Sequence[str | Path], left_out: frozenset[Path]) -> Iterator[Case]:
+    """What is wrong with one of several inputs costs that one; with all of them, the run."""
+    problems = []
+    for one in inputs:
+        try:
+            yield from _of_input(os.path.abspath(one), left_out)
+        except (BatchError, OSError, ValueError) as error:
+            problem = error if isinstance(error, BatchError) else BatchError(f"{one} cannot be used: {error}.")
+            problems.append(Case(Path(one).name or "input", Path(one), problem=str(problem)))
+            if len(problems) == len(inputs):
+                raise problem from error
+    yield from problems
 
 
 def _of_input(text: str, left_out: frozenset[Path]) -> Iterator[Case]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from SAMLungSegLib.batch.cases import Case, stamp_of
 from SAMLungSegLib.batch.journal import JOURNAL_NAME
-from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, image_extension, is_marked_as_dicom
+from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, given_name, image_extension, is_marked_as_dicom
 from SAMLungSegLib.volume.guarded import series_of_files
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def _place(folder: Path) -> tuple[int, int]:
 def _name(path: Path, base: Path) -> str:
     """Where an image lies in the cohort; the cohort's own name where it is the image."""
     relative = path.relative_to(base)
-    return relative.as_posix() if relative.parts else base.resolve().name
+    return relative.as_posix() if relative.parts else given_name(base)
 
 
 def _is_result(path: Path) -> bool:

@@ -20,7 +20,8 @@ from SAMLungSegLib.batch.report import write_summary
 from SAMLungSegLib.batch.rows import Row
 from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.batch.tables import table_of, write_tables
-from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.errors import OutputError
+from SAMLungSegLib.files import check_writable, check_written, writable_folder
 from SAMLungSegLib.pipeline import CancelledError, Progress
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def run(
         progress: called with (cases done, cases in all).
         cancelled: polled between slices.
     Raises:
-        BatchError: nothing to do, another run is on it, or the output folder takes no more.
+        BatchError: nothing to do, another run is on it, the output folder takes no more, or results have vanished.
         ModelError: the model cannot be loaded.
     """
     settings, output = settings or Settings(), Path(output)
@@ -184,4 +185,15 @@ def _result(cases: Sequence[Case], plan: Plan, journal: Journal) -> BatchResult:
     ended = {*plan.kept, *plan.failed, *journal.finished}
     rows = tuple(journal.history.entries[case.id].row for case in cases if case.id in ended)
     files = [*write_tables(rows, journal.folder), write_summary(rows, len(cases), journal.folder)]
+    _check_there(rows, files, journal.folder)
     return BatchResult(rows, len(cases), len(journal.finished), tuple(files), len(rows) == len(cases))
+
+
+def _check_there(rows: Sequence[Row], files: Sequence[Path], folder: Path) -> None:
+    """Make sure that all results are still there, before the run is said to be done."""
+    kinds = ("segmentation", "recipe", "overlay")
+    results = [folder / row[kind] for row in rows for kind in kinds if row.get(kind)]
+    try:
+        check_written([*files, *results])
+    except OutputError as error:
+        raise BatchError(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import platform
@@ -15,7 +16,7 @@ from typing import NoReturn
 
 from SAMLungSegLib import __version__
 from SAMLungSegLib.cli import automatic, batch, cache, demo, evaluate, models, segment, study, train, tune
-from SAMLungSegLib.cli.messages import messages_on_stderr
+from SAMLungSegLib.cli.messages import messages_on_stderr, one_line
 from SAMLungSegLib.errors import SAMLungSegError
 
 COMMANDS = (segment, automatic, batch, evaluate, models, cache, demo, study, train, tune)
@@ -96,7 +97,7 @@ def _run(parsed: argparse.Namespace) -> int:
     except (SAMLungSegError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return NOBODY_READS
-        print(f"samlungseg: {error}", file=sys.stderr)
+        print(f"samlungseg: {one_line(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("samlungseg: stopped; files finished so far are complete, nothing is half-written.", file=sys.stderr)
@@ -109,6 +110,8 @@ def _flushed_stdout() -> Iterator[None]:
 
     A reader that has seen enough (`| head`) is no error.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names that are no text
     try:
         yield
     finally:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import given_path
-from SAMLungSegLib.cli.messages import once_with_count
-from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.cli.messages import once_with_count, say_failure
+from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.files import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
@@ -72,11 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
         check_writable(arguments.output)
     if pairing.unpaired:
         print(f"samlungseg: {pairing.unpaired_text()}. The others are measured.", file=sys.stderr)
+    if pairing.clashing:
+        print(f"samlungseg: {pairing.clashing_text()}.", file=sys.stderr)
     evaluations, failed = _evaluated(pairing.pairs, options)
     if evaluations:
-        not_measured = [*pairing.unpaired, *(Unpaired(one.name, one.prediction, text) for one, text in failed.items())]
+        not_measured = [
+            *pairing.unpaired,
+            *pairing.clashing,
+            *(Unpaired(one.name, one.prediction, text) for one, text in failed.items()),
+        ]
         _show(evaluations, images, arguments.output, not_measured)
-    return 2 if failed else 0
+    return 2 if failed or pairing.clashing else 0
 
 
 def _paired(prediction: Path, reference: Path) -> Pairing:
@@ -109,9 +115,9 @@ def _evaluated(pairs: Sequence[Pair], options: dict[str, object]) -> tuple[list[
         try:
             volumes = read_volume(pair.prediction), read_volume(pair.reference)
             evaluations.append(evaluate(*volumes, **options, name=pair.name))
-        except SAMLungSegError as error:
+        except Exception as error:  # whatever is wrong with one pair must not cost those after it
             failed[pair] = str(error)
-            tqdm.write(f"samlungseg: {error}", file=sys.stderr)
+            say_failure(error, pair.prediction)
     return evaluations, failed
 
 

@@ -10,9 +10,31 @@ from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
+from SAMLungSegLib.errors import SAMLungSegError
+
+logger = logging.getLogger(__name__)
+
 _LIBRARY = logging.getLogger("SAMLungSegLib")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLACEHOLDER = re.compile(r"%[-+.\d]*[a-z]")
+
+
+def say_failure(error: Exception, about: object) -> None:
+    """One line on stderr that says why something has no result."""
+    if isinstance(error, SAMLungSegError | OSError):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = f"{about} needs more memory than there is; give a smaller part of it."
+    else:
+        logger.info("%s failed", about, exc_info=error)
+        text = f"{about} cannot be used, unexpected {type(error).__name__}: {error}"
+    _say(f"samlungseg: {one_line(text)}")
+
+
+def one_line(text: str) -> str:
+    """A message whose names hold line breaks or other control characters, with these written as \\n, \\x1b."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +19,10 @@ from SAMLungSegLib.cli.choices import (
     model_choice_of,
     options_of,
 )
+from SAMLungSegLib.cli.messages import say_failure
 from SAMLungSegLib.cli.results import describe, draw_overlay, overlay_path, segment_with_bar
-from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
-from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.errors import OutputError, PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.files import check_name_fits, check_writable, check_written, writable_folder
 from SAMLungSegLib.results import FORMATS, check_format, default_format, result_path
 
 if TYPE_CHECKING:
@@ -97,15 +98,17 @@ def run(arguments: argparse.Namespace) -> int:
     if len(arguments.inputs) > 1 and (options.points or options.boxes):
         raise PromptError("Points and boxes are voxels of one image; give one INPUT with them.")
     choice = model_choice_of(arguments)
-    targets = _targets(arguments)
     check_writable(arguments.output)
-    failures = 0
-    for path, target in targets.items():
+    failures, written = 0, []
+    for path, targets in _targets(arguments).items():
         try:
-            _segment_one(path, target, options, choice, arguments)
-        except SAMLungSegError as error:
+            written += _segment_one(path, targets, options, choice, arguments)
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # whatever is wrong with one image must not cost those after it
             failures += 1
-            print(f"samlungseg: {error}", file=sys.stderr)
+            say_failure(error, path)
+    check_written(written)
     return 2 if failures else 0
 
 
@@ -124,24 +127,27 @@ def _replay(arguments: argparse.Namespace) -> int:
     recipe.check_model(choice)
     arguments.inputs = arguments.inputs or [Path(recipe.image)]
     arguments.series = arguments.series or recipe.series
-    ((path, target),) = _targets(arguments).items()
+    ((path, targets),) = _targets(arguments).items()
     check_writable(arguments.output)
-    _segment_one(path, target, recipe.options, choice, arguments, recipe)
+    check_written(_segment_one(path, targets, recipe.options, choice, arguments, recipe))
     return 0
 
 
 def _segment_one(
     path: Path,
-    target: Path,
+    targets: Sequence[Path] | Exception,
     options: Options,
     choice: ModelChoice,
     arguments: argparse.Namespace,
     made_by: Recipe | None = None,
-) -> None:
+) -> Sequence[Path]:
+    """Write the results of one image; their paths. What `_targets` has against them is raised."""
     from SAMLungSegLib.replay import recipe_of, save
     from SAMLungSegLib.volume import read_volume
 
-    series = arguments.series
+    if isinstance(targets, Exception):
+        raise targets
+    target, series = targets[0], arguments.series
     volume = read_volume(path, series=series)
     if made_by is not None:
         made_by.check_image(volume)
@@ -156,34 +162,49 @@ def _segment_one(
     print(f"{target}  {describe(segmentation)}")
     if arguments.overlay:
         print(draw_overlay(segmentation, target.parent, options))
+    return targets
 
 
-def _targets(arguments: argparse.Namespace) -> dict[Path, Path]:
-    """Output path by input path.
+def _targets(arguments: argparse.Namespace) -> dict[Path, Sequence[Path] | Exception]:
+    """Paths of the results by input path, the labelmap first; or what is wrong with them."""
+    targets: dict[Path, Sequence[Path] | Exception] = {}
+    owners: dict[Path, list[Path]] = {}
+    for path in dict.fromkeys(arguments.inputs):
+        try:
+            targets[path] = _results_of(path, arguments)
+        except (SAMLungSegError, OSError, ValueError) as error:
+            targets[path] = error
+            continue
+        for file in targets[path]:
+            owners.setdefault(file, []).append(path)
+    inputs = {os.path.realpath(path) for path in arguments.inputs}
+    for file, (first, *others) in owners.items():
+        for path in (first, *others) if others else ():
+            targets[path] = OutputError(
+                f"{first} and {' and '.join(map(str, others))} would both be written to {file}; use two folders."
+            )
+        if os.path.realpath(file) in inputs:
+            targets[first] = OutputError(f"The result of {first} would replace the input {file}; use another folder.")
+    return targets
+
+
+def _results_of(path: Path, arguments: argparse.Namespace) -> Sequence[Path]:
+    """Labelmap, recipe and picture of an image.
 
     Raises:
-        VolumeError: two outputs would be one file, or an output would replace an input or a file that is there.
+        OutputError: one is there already, or has a name that no file can have.
     """
     from SAMLungSegLib.replay import recipe_path
     from SAMLungSegLib.volume import image_name
 
-    targets: dict[Path, Path] = {}
-    owners: dict[Path, Path] = {}
-    for path in dict.fromkeys(arguments.inputs):
-        target = result_path(path, arguments.output, arguments.format)
-        overlay = [overlay_path(arguments.output, image_name(path))] if arguments.overlay else []
-        for file in (target, *overlay, recipe_path(target)):
-            if file in owners:
-                raise VolumeError(f"{owners[file]} and {path} would both be written to {file}; use two folders.")
-            owners[file] = path
-        targets[path] = target
-    inputs = {path.resolve() for path in arguments.inputs}
-    for file, path in owners.items():
-        if file.resolve() in inputs:
-            raise VolumeError(f"The result of {path} would replace the input {file}; use another folder.")
+    target = result_path(path, arguments.output, arguments.format)
+    overlay = [overlay_path(arguments.output, image_name(path))] if arguments.overlay else []
+    files = (target, recipe_path(target), *overlay)
+    for file in files:
+        check_name_fits(file)
         if file.exists() and not arguments.overwrite:
-            raise VolumeError(f"{file} exists already; add --overwrite to replace it, or use another folder.")
-    return targets
+            raise OutputError(f"{file} exists already; add --overwrite to replace it, or use another folder.")
+    return files
 
 
 def parse_point(text: str) -> VolumePoint:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.evaluation.measure import ComparedSlice
@@ -380,6 +381,8 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a figure; the file appears whole or not at all."""
     path = Path(path)
     FigureCanvasAgg(figure)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # names of files may hold dollar signs
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix.lstrip(".") or "png")
     write_bytes(content.getvalue(), path)

@@ -41,37 +41,47 @@ class Unpaired(NamedTuple):
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which prediction belongs to which reference, and what has no partner."""
+    """Which prediction belongs to which reference, what has no partner, and what has the name of another file."""
 
     pairs: tuple[Pair, ...]
     unpaired: tuple[Unpaired, ...] = ()
+    clashing: tuple[Unpaired, ...] = ()
 
     def unpaired_text(self) -> str:
         """'2 file(s) have no partner: a.nrrd, b.nrrd (there is no reference of its name)': the first few by reason."""
-        by_reason: dict[str, list[str]] = {}
-        for one in self.unpaired:
-            by_reason.setdefault(one.reason, []).append(str(one.path))
-        groups = [f"{_shortened(paths[:_MOST_LISTED], len(paths))} ({reason})" for reason, paths in by_reason.items()]
-        return f"{len(self.unpaired)} file(s) have no partner: {_shortened(groups[:_MOST_LISTED], len(groups))}"
+        return f"{len(self.unpaired)} file(s) have no partner: {_grouped(self.unpaired)}"
+
+    def clashing_text(self) -> str:
+        """As `unpaired_text`, of files that cannot be told apart."""
+        return f"{len(self.clashing)} file(s) are left out: {_grouped(self.clashing)}"
+
+
+def _grouped(left_out: Sequence[Unpaired]) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for one in left_out:
+        by_reason.setdefault(one.reason, []).append(str(one.path))
+    groups = [f"{_shortened(paths[:_MOST_LISTED], len(paths))} ({reason})" for reason, paths in by_reason.items()]
+    return _shortened(groups[:_MOST_LISTED], len(groups))
 
 
 def match_files(
     prediction_paths: Iterable[str | Path], reference_paths: Iterable[str | Path], *, by_name_only: bool = False
 ) -> Pairing:
-    """Pair predictions with references as `pair_files` does; files without a partner are left out and listed.
+    """Pair predictions with references as `pair_files` does; files without a partner, or
+    of the same name as another one, are left out and listed.
 
     Args:
         prediction_paths: labelmap files to judge.
         reference_paths: labelmap files to judge them by.
         by_name_only: whether the names count also where there is one file each.
     Raises:
-        VolumeError: nothing was given, two files have the same name, or no file has a partner.
+        VolumeError: nothing was given, or no file has a partner.
     """
     predictions, references = [Path(p) for p in prediction_paths], [Path(p) for p in reference_paths]
     _check_given(predictions, references)
     if len(predictions) == len(references) == 1 and not by_name_only:
         return Pairing((Pair(image_name(references[0]), predictions[0], references[0]),))
-    of_prediction, of_reference = _by_case(predictions), _by_case(references)
+    of_prediction, of_reference, clashing = _without_clashes(predictions, references)
     pairs = tuple(
         Pair(image_name(of_reference[case]), path, of_reference[case])
         for case, path in of_prediction.items()
@@ -89,9 +99,10 @@ def match_files(
             if case not in of_prediction
         ),
     )
-    pairing = Pairing(pairs, unpaired)
+    pairing = Pairing(pairs, unpaired, clashing)
     if not pairs:
-        raise VolumeError(f"No prediction has the name of a reference. {pairing.unpaired_text()}; {_ADVICE}.")
+        told = [pairing.unpaired_text()] * bool(unpaired) + [pairing.clashing_text()] * bool(clashing)
+        raise VolumeError(f"No prediction has the name of a reference. {'; '.join(told)}; {_ADVICE}.")
     return pairing
 
 
@@ -150,6 +161,28 @@ def case_name(path: str | Path) -> str:
     while (shorter := _ROLE.sub("", name)) != name:
         name = shorter
     return name
+
+
+def _without_clashes(
+    predictions: Sequence[Path], references: Sequence[Path]
+) -> tuple[dict[str, Path], dict[str, Path], tuple[Unpaired, ...]]:
+    """Files by case, and those of cases that have several of a kind."""
+    grouped: list[dict[str, list[Path]]] = [{}, {}]
+    for cases, paths in zip(grouped, (predictions, references), strict=True):
+        for path in paths:
+            cases.setdefault(case_name(path), []).append(path)
+    several = {case for cases in grouped for case, paths in cases.items() if len(paths) > 1}
+    clashing = [
+        Unpaired(case, path, f"several files have the same case name '{case}'; give one file a case")
+        for cases in grouped
+        for case, paths in cases.items()
+        for path in paths
+        if case in several
+    ]
+    of_prediction, of_reference = (
+        {case: paths[0] for case, paths in cases.items() if case not in several} for cases in grouped
+    )
+    return of_prediction, of_reference, tuple(clashing)
 
 
 def _by_case(paths: Sequence[Path]) -> dict[str, Path]:

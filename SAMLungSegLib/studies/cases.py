@@ -23,7 +23,7 @@ from SAMLungSegLib.intensity import (
 )
 from SAMLungSegLib.models.registry import Family
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, split_sides
-from SAMLungSegLib.volume import axial_plane, image_name, is_image_path, read_volume
+from SAMLungSegLib.volume import axial_plane, given_name, image_name, is_image_path, read_volume
 
 IMAGES, MASKS = "images", "masks"
 PAPER_WINDOW = "paper"
@@ -201,7 +201,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _paired(folder: Path, images: Sequence[Path], masks: Sequence[Path], modality: Modality | None) -> list[StudyCase]:
-    subset = folder.resolve().name
+    subset = given_name(folder)
     modality = modality or next((kind for prefix, kind in _PREFIXES.items() if subset.lower().startswith(prefix)), None)
     pairs = pair_files(images, masks, roles=("image", "mask"))
     return [StudyCase(subset, image_name(image), image, mask, modality) for image, mask in pairs]

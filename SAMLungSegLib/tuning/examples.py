@@ -21,7 +21,7 @@ from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.studies.cases import Greys, StudyCase
 from SAMLungSegLib.training.data import sides_are_plausible
-from SAMLungSegLib.volume import image_name, is_image_path
+from SAMLungSegLib.volume import given_name, image_name, is_image_path
 
 GRID = 256  # where the loss is taken, see Carvalho and Almeida (2024)
 SLICES_EACH = 16
@@ -97,7 +97,7 @@ def paired_cases(images: Path, masks: Path) -> list[StudyCase]:
         for folder in (images, masks)
     ]
     pairs = pair_files(*found, roles=("image", "mask"))
-    return [StudyCase(images.resolve().name, image_name(image), image, mask) for image, mask in pairs]
+    return [StudyCase(given_name(images), image_name(image), image, mask) for image, mask in pairs]
 
 
 def split_by_name(names: Sequence[str]) -> Split:

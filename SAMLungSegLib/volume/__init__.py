@@ -5,7 +5,7 @@ Arrays are (K, J, I), matrices take integer IJK (voxel centres) to RAS in mm. Si
 
 from SAMLungSegLib.volume.conversion import Image, as_volume
 from SAMLungSegLib.volume.cut import SliceCut, cut_volume
-from SAMLungSegLib.volume.formats import IMAGE_EXTENSIONS, image_name, is_image_path
+from SAMLungSegLib.volume.formats import IMAGE_EXTENSIONS, given_name, image_name, is_image_path
 from SAMLungSegLib.volume.geometry import SlicePlane, axial_plane
 from SAMLungSegLib.volume.guarded import read_volume
 from SAMLungSegLib.volume.segments import SEGMENTS, Segment
@@ -24,6 +24,7 @@ __all__ = [
     "as_volume",
     "axial_plane",
     "cut_volume",
+    "given_name",
     "image_name",
     "is_image_path",
     "read_volume",

@@ -16,6 +16,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.volume.folders import advice_for
+from SAMLungSegLib.volume.formats import given_name
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps, ijk_to_ras_of, readable
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
 from SAMLungSegLib.volume.types import Volume
@@ -122,7 +123,7 @@ def _read_stack(paths: Sequence[str], tags: Sequence[Tags], folder: Path, allow_
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileNames(paths)
         image = reader.Execute()
-    volume = _volume(without_trailing_axes(image), tags[0], folder, folder.resolve().name)
+    volume = _volume(without_trailing_axes(image), tags[0], folder, given_name(folder))
     return volume if _are_placed(tags) else replace(volume, has_physical_spacing=False)
 
 

@@ -30,9 +30,14 @@ def is_image_path(path: str | os.PathLike) -> bool:
     return image_extension(Path(path)) is not None
 
 
+def given_name(path: str | os.PathLike) -> str:
+    """The last part of a path as it was given: a link's own name, not that of what it leads to."""
+    return Path(os.path.abspath(path)).name
+
+
 def image_name(path: str | os.PathLike) -> str:
     """A file's name without its image extension, or a folder's name: what `read_volume` calls the volume."""
-    name = Path(path).resolve().name
+    name = given_name(path)
     if Path(path).is_dir():
         return name
     for extension in (".seg.nrrd", *IMAGE_EXTENSIONS):

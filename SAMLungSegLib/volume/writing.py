@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
-from SAMLungSegLib.files import cannot_write, replacing, write_bytes
+from SAMLungSegLib.files import replacing, write_bytes
 from SAMLungSegLib.volume.itk import check_name, itk_reason, readable, set_ijk_to_ras
 from SAMLungSegLib.volume.segments import SEGMENTS, Segment, label_colours
 from SAMLungSegLib.volume.types import Volume
@@ -140,11 +140,11 @@ def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, segments: Se
 
 def _write_whole(image: sitk.Image, path: Path) -> None:
     check_name(path)
-    try:
-        with replacing(path, lambda written: _check_same(written, image)) as temporary:
+    with replacing(path, lambda written: _check_same(written, image)) as temporary:
+        try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
-    except RuntimeError as error:
-        raise cannot_write(path, OSError(itk_reason(error))) from error
+        except RuntimeError as error:
+            raise OSError(itk_reason(error).replace(str(temporary), path.name)) from error
 
 
 def _check_same(path: Path, image: sitk.Image) -> None:

@@ -72,4 +72,6 @@ class FolderJob:
 
     def finish(self, result: BatchResult) -> slicer.vtkMRMLTableNode:
         """The rows as a table in the scene."""
-        return bridge.tableFromDataFrame(result.table(), f"{self._input.resolve().name} lungs")
+        from SAMLungSegLib.volume import given_name
+
+        return bridge.tableFromDataFrame(result.table(), f"{given_name(self._input)} lungs")
