@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from SAMLungSegLib.batch.journal import Entry, Journal
 from SAMLungSegLib.batch.one import Task, failed, load, segment, store
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.isolation import interrupt
 from SAMLungSegLib.pipeline import CancelledError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 _THREADS = 2  # of each worker: one case is read or written while the model answers the other
 _POLL_SECONDS = 0.05
 _CONNECT_SECONDS = 30
+_KILL_SECONDS = 1
+_PERHAPS = "alone as well, perhaps for want of memory; give a smaller part of it, or try it again with --retry-failed"
 _one_at_a_time = Lock()  # in each worker: the model has the whole device
 
 
@@ -34,7 +38,8 @@ def process_distributed(
 ) -> Iterator[Entry]:
     """Process tasks on Dask workers and enter each into the journal; yields an entry when it is there.
 
-    The cases of a worker that is lost go to the others. Workers need the same files under the same paths.
+    The cases of a worker that is lost are tried again one by one, when the others have ended; one that ends a worker
+    then as well has failed. Workers need the same files under the same paths.
 
     Args:
         tasks: to process.
@@ -48,18 +53,49 @@ def process_distributed(
     """
     with ExitStack() as stack:
         client = _client(stack, workers, scheduler)
-        task_of = dict(zip(client.map(_process_here, tasks, pure=False, batch_size=1000), tasks, strict=True))
-        stack.callback(client.cancel, list(task_of))
-        for future in _completed(task_of, cancelled):
-            task = task_of.pop(future)
-            entry = _entry(future, task)
-            future.release()
+        stack.push(lambda kind, error, trace: _leave(client) if kind else None)
+        suspects = [task for task in tasks if task.alone]
+        for task, entry in _ended(client, [task for task in tasks if not task.alone], cancelled):
+            if entry is None:
+                suspects.append(task)
+                continue
             journal.finish(task.case.id, entry)
             yield entry
+        for suspect in suspects:  # who of those on a lost worker is to blame, shows when they are alone
+            for task, entry in _ended(client, [suspect], cancelled):
+                entry = entry or failed(task, f"{task.case.path} ended the processes that took it, {_PERHAPS}.")
+                journal.finish(task.case.id, entry)
+                yield entry
+
+
+def _leave(client: Client) -> None:
+    """End what is being read; and the processes that were started here, which would finish their cases first."""
+    nannies = getattr(client.cluster, "workers", {}).values()
+
+    async def kill() -> None:
+        await asyncio.gather(*(nanny.kill(timeout=_KILL_SECONDS) for nanny in nannies))
+
+    with suppress(Exception):  # of workers that are lost
+        client.run(interrupt, wait=False, on_error="ignore")
+        client.sync(kill)
+
+
+def _ended(client: Client, tasks: Sequence[Task], cancelled: Callable[[], bool]) -> Iterator[tuple[Task, Entry | None]]:
+    """Tasks with their entries, as they come; None for those whose worker was lost."""
+    task_of = dict(zip(client.map(_process_here, tasks, pure=False, batch_size=1000), tasks, strict=True))
+    try:
+        for future in _completed(task_of, cancelled):
+            task = task_of.pop(future)
+            entry = _entry(future)
+            future.release()
+            yield task, entry
+    finally:
+        client.cancel(list(task_of))
 
 
 def _client(stack: ExitStack, workers: int, scheduler: str | None) -> Client:
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise BatchError("Several processes take Dask; install it: pip install 'SAMLungSegLib[cluster]'.") from error
@@ -67,15 +103,16 @@ def _client(stack: ExitStack, workers: int, scheduler: str | None) -> Client:
         share = str(max(1, (os.cpu_count() or 1) // workers))
         threads = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}  # Dask says 1
         try:
-            scheduler = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=_THREADS,
-                    memory_limit=0,
-                    dashboard_address=None,
-                    env=threads,
+            with dask.config.set({"distributed.scheduler.allowed-failures": 0}):  # who is to blame is found here
+                scheduler = stack.enter_context(
+                    LocalCluster(
+                        n_workers=workers,
+                        threads_per_worker=_THREADS,
+                        memory_limit=0,
+                        dashboard_address=None,
+                        env=threads,
+                    )
                 )
-            )
         except (OSError, RuntimeError) as error:
             raise BatchError(f"{workers} processes could not be started ({error}); ask for fewer of them.") from error
     try:
@@ -98,14 +135,14 @@ def _completed(futures: dict[Future, Task], cancelled: Callable[[], bool]) -> It
         time.sleep(_POLL_SECONDS)
 
 
-def _entry(future: Future, task: Task) -> Entry:
-    """What a worker returned; a case that ends its workers fails, anything else stops the run."""
+def _entry(future: Future) -> Entry | None:
+    """What a worker returned; None where it was lost. Anything else stops the run."""
     from distributed import KilledWorker
 
     try:
         return future.result()
     except KilledWorker:
-        return failed(task, f"{task.case.path} ended every worker that took it, perhaps for want of memory.")
+        return None
     except SAMLungSegError:
         raise
     except Exception as error:

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 
@@ -27,6 +27,7 @@ JOURNAL_NAME = "journal.jsonl"
 _LOCK_NAME = ".journal.lock"
 
 RUN, READING, SEGMENTING, DONE, FAILED = "run", "reading", "segmenting", "done", "failed"
+STOPPED = "stopped"  # in an orderly way: what was begun is to be done, and not to blame
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,42 @@ class Entry:
 _ENTRY_FIELDS = {field.name for field in fields(Entry)} - {"state"}
 
 
+class Deaths(NamedTuple):
+    """How often a run ended, in no orderly way, while it was at a case.
+
+    Attributes:
+        runs: that ended so.
+        alone: of them, those that were at nothing else.
+    """
+
+    runs: int = 0
+    alone: int = 0
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the case is what ended them: once may be a machine that stopped, or someone who killed the run."""
+        return self.alone > 1
+
+
+NO_DEATHS = Deaths()
+
+
 @dataclass(frozen=True)
 class History:
     """What a journal tells.
 
     Attributes:
         entries: how each case ended last, by id.
-        unfinished: cases that were begun and did not end.
+        deaths: of the runs that ended at a case which has not ended since, by its id.
     """
 
     entries: dict[str, Entry]
-    unfinished: set[str]
+    deaths: dict[str, Deaths]
+
+    @property
+    def unfinished(self) -> set[str]:
+        """Cases that were begun and did not end."""
+        return set(self.deaths)
 
 
 def read_history(folder: Path) -> History:
@@ -72,15 +98,30 @@ def read_history(folder: Path) -> History:
     Raises:
         BatchError: it cannot be read.
     """
-    history = History({}, set())
+    history = History({}, {})
+    begun: dict[str, bool] = {}  # whether alone, by id
     for event in _events(folder / JOURNAL_NAME):
         kind, case = event.pop("event", None), event.pop("id", None)
         if kind in (READING, SEGMENTING):
-            history.unfinished.add(case)
+            begun[case] = event.get("alone") is True
         elif kind in (DONE, FAILED) and event.keys() >= _ENTRY_FIELDS:
-            history.unfinished.discard(case)
+            begun.pop(case, None)
+            history.deaths.pop(case, None)
             history.entries[case] = Entry(kind, **{name: event[name] for name in _ENTRY_FIELDS})
+        elif kind == STOPPED:
+            begun.clear()
+        elif kind == RUN:
+            _count_deaths(history, begun)
+    _count_deaths(history, begun)
     return history
+
+
+def _count_deaths(history: History, begun: dict[str, bool]) -> None:
+    """A run has ended at these cases."""
+    for case, is_alone in begun.items():
+        deaths = history.deaths.get(case, NO_DEATHS)
+        history.deaths[case] = Deaths(deaths.runs + 1, deaths.alone + is_alone)
+    begun.clear()
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:

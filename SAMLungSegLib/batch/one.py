@@ -43,6 +43,7 @@ class Task:
         fingerprint: of all that, see `Settings.fingerprint`.
         output: folder of the run.
         known: how the case ended before, where only the stamp of its files has changed since.
+        alone: whether an earlier run ended while it was at the case, so that nothing is to run beside it.
     """
 
     case: Case
@@ -51,6 +52,7 @@ class Task:
     fingerprint: str
     output: Path
     known: Entry | None = None
+    alone: bool = False
 
     @property
     def format(self) -> str:

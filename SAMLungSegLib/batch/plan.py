@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from SAMLungSegLib.batch.cases import Case
-from SAMLungSegLib.batch.journal import DONE, Entry, History
+from SAMLungSegLib.batch.journal import DONE, NO_DEATHS, Entry, History
 from SAMLungSegLib.batch.one import Task
 from SAMLungSegLib.batch.settings import Settings
 
@@ -17,14 +17,24 @@ class Plan:
     """Cases by what becomes of them.
 
     Attributes:
-        tasks: to process, in this order: those in which an earlier run was stopped come last, lest they stop it again.
+        together: tasks to process side by side.
+        alone: tasks at which an earlier run ended; they come last and one by one, those that did so most often at the
+            end, lest they end the others again.
+        deadly: tasks that have ended two runs when nothing ran beside them: they fail without being tried.
         kept: ids of cases that are done.
         failed: ids of cases that failed before and would fail again.
     """
 
-    tasks: list[Task]
+    together: list[Task]
+    alone: list[Task]
+    deadly: list[Task]
     kept: list[str]
     failed: list[str]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All that is to process, in this order."""
+        return [*self.together, *self.alone]
 
     @property
     def touched(self) -> int:
@@ -45,7 +55,7 @@ def make_plan(
 
     A case is done when it ended so with these settings, this model and these files, and its results are there.
     """
-    plan = Plan([], [], [])
+    plan = Plan([], [], [], [], [])
     for case in cases:
         fingerprint = settings.fingerprint(case, weights_sha256)
         entry = history.entries.get(case.id)
@@ -58,8 +68,11 @@ def make_plan(
             plan.failed.append(case.id)
         else:
             known = entry if entry is not None and entry.state == DONE else None
-            plan.tasks.append(Task(case, settings, weights_sha256, fingerprint, output, known))
-    plan.tasks.sort(key=lambda task: task.case.id in history.unfinished)
+            deaths = history.deaths.get(case.id, NO_DEATHS)
+            task = Task(case, settings, weights_sha256, fingerprint, output, known, alone=deaths.runs > 0)
+            is_deadly = deaths.is_proven and not retry_failed
+            (plan.deadly if is_deadly else plan.alone if task.alone else plan.together).append(task)
+    plan.alone.sort(key=lambda task: history.deaths[task.case.id])
     return plan
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.finding import find_cases
-from SAMLungSegLib.batch.journal import DONE, FAILED, RUN, Entry, Journal, read_history
-from SAMLungSegLib.batch.one import Task
+from SAMLungSegLib.batch.journal import DONE, FAILED, RUN, STOPPED, Entry, Journal, read_history
+from SAMLungSegLib.batch.one import Task, failed
 from SAMLungSegLib.batch.outputs import remove_leftovers
 from SAMLungSegLib.batch.overlapped import process_overlapped
 from SAMLungSegLib.batch.plan import Plan, make_plan
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
+
+_DEADLY = (
+    "{} ended the program twice when it was alone, perhaps for want of memory; give a smaller part of it, or try it "
+    "again with --retry-failed."
+)
 
 Inputs = str | Path | Sequence[str | Path]
 
@@ -107,16 +112,17 @@ def run(
     with Journal(writable_folder(output)) as journal:
         remove_leftovers(output)
         plan = make_plan(cases, journal.history, settings, weights_sha256, output.absolute(), retry_failed=retry_failed)
-        journal.append(RUN, cases=len(cases), to_do=len(plan.tasks), model=settings.model.name)
+        journal.append(RUN, cases=len(cases), to_do=len(plan.together) + len(plan.alone), model=settings.model.name)
         try:
-            with closing(_processed(plan.tasks, journal, settings, workers, scheduler, cancelled)) as entries:
-                for entry in entries:
-                    _tell(entry, len(cases) - len(plan.tasks) + len(journal.finished), len(cases), progress)
+            _process(plan, cases, journal, workers, scheduler, progress, cancelled)
             remove_leftovers(output)  # of workers that were lost
         except CancelledError:
+            journal.append(STOPPED)
             logger.info("Stopped; the same call goes on from here.")
-        except KeyboardInterrupt:
-            _result(cases, plan, journal)
+        except BaseException:
+            with suppress(Exception):  # what ended the run is worth more
+                journal.append(STOPPED)
+                _result(cases, plan, journal)
             raise
         return _result(cases, plan, journal)
 
@@ -150,13 +156,30 @@ def _found(inputs: Inputs, output: Path, reference: str | Path | None) -> list[C
     return find_cases(given, reference=Path(reference) if reference else None, without=[output])
 
 
-def _processed(
-    tasks: Sequence[Task],
+def _process(
+    plan: Plan,
+    cases: Sequence[Case],
     journal: Journal,
-    settings: Settings,
     workers: int,
     scheduler: str | None,
+    progress: Progress | None,
     cancelled: Callable[[], bool],
+) -> None:
+    """Process all tasks; those that may end this process, when the tables of the others are written."""
+    known = len(plan.kept) + len(plan.failed)
+    for task in plan.deadly:
+        journal.finish(task.case.id, failed(task, _DEADLY.format(task.case.path)))
+        _tell(journal.history.entries[task.case.id], known + len(journal.finished), len(cases), progress)
+    for tasks in (plan.together, plan.alone):
+        if tasks and tasks is plan.alone:
+            _result(cases, plan, journal)
+        with closing(_processed(tasks, journal, workers, scheduler, cancelled)) as entries:
+            for entry in entries:
+                _tell(entry, known + len(journal.finished), len(cases), progress)
+
+
+def _processed(
+    tasks: Sequence[Task], journal: Journal, workers: int, scheduler: str | None, cancelled: Callable[[], bool]
 ) -> Iterator[Entry]:
     if workers < 1:
         raise BatchError(f"{workers} processes cannot do anything; give 1 or more.")
@@ -167,6 +190,7 @@ def _processed(
 
         yield from process_distributed(tasks, journal, workers, scheduler, cancelled)
     else:
+        settings = tasks[0].settings
         settings.model.load(settings.device)  # what is wrong with the model is told before anything is read
         yield from process_overlapped(tasks, journal, cancelled)
 

@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows, where only the caller's watch over the time is left
     resource = None  # type: ignore[assignment]
 
-_BASE_SECONDS, _SECONDS_PER_FILE, _SECONDS_PER_BYTE = 5.0, 0.05, 1e-7
+_BASE_SECONDS, _SECONDS_PER_FILE, _SECONDS_PER_BYTE = 4.0, 0.05, 1e-7
 _HEADER_SECONDS = 3.0
 _BASE_BYTES, _BYTES_PER_BYTE = 1 << 30, 12  # of memory for each byte of a compressed series
 _SECONDS_PER_VALUE_BYTE, _BYTES_PER_VALUE_BYTE = 2e-8, 4
@@ -28,7 +28,7 @@ class Budget:
 
     Attributes:
         cpu_seconds: of computing.
-        memory_bytes: more than the process has before.
+        memory_bytes: more than the process has when it is idle.
     """
 
     cpu_seconds: float
@@ -75,10 +75,16 @@ def memory_of_machine() -> int | None:
 class Limits:
     """Holds this process to a budget, where the system can: it ends the process that computes for longer."""
 
-    def __init__(self, budget: Budget, tell: Callable[[Budget], None]) -> None:
-        """Start to count; `tell` is called with a new budget."""
+    def __init__(self, budget: Budget, tell: Callable[[Budget], None], idle_bytes: int | None) -> None:
+        """Start to count.
+
+        Args:
+            budget: to begin with.
+            tell: called with each new budget.
+            idle_bytes: `virtual_bytes` of this process before its first call.
+        """
         self._budget, self._tell = budget, tell
-        self._cpu, self._virtual = time.process_time(), _virtual_bytes()
+        self._cpu, self._virtual = time.process_time(), idle_bytes
         self._apply()
 
     def announce(self, value_bytes: int) -> None:
@@ -109,7 +115,8 @@ def _set_soft(kind: int, limit: int | None) -> None:
         resource.setrlimit(kind, (limit, hard))
 
 
-def _virtual_bytes() -> int | None:
+def virtual_bytes() -> int | None:
+    """Address space of this process, which is what the system limits; None where it does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         return pages * os.sysconf("SC_PAGE_SIZE")

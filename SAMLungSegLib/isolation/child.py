@@ -15,9 +15,10 @@ from threading import Lock, Thread
 from typing import IO, Any
 
 from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegLib.isolation.budget import Budget, Limits, hold_to, resource
+from SAMLungSegLib.isolation.budget import Budget, Limits, hold_to, resource, virtual_bytes
 from SAMLungSegLib.isolation.wire import WireError, receive, send
 
+_MOST_LEFT_BYTES = 1 << 28
 _LIBRARY = logging.getLogger("SAMLungSegLib")
 
 
@@ -59,8 +60,15 @@ def main() -> None:
     calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     Thread(target=_listen, args=(requests, calls), daemon=True).start()
     replies.send(kind="ready")
+    idle_bytes = virtual_bytes()
     while True:
-        _answer(calls.get(), replies)
+        _answer(calls.get(), replies, idle_bytes)
+        replies.send(kind="idle", is_worn=_is_worn(idle_bytes))
+
+
+def _is_worn(idle_bytes: int | None) -> bool:
+    """Whether earlier calls have left much behind: libraries leak where they fail."""
+    return idle_bytes is not None and (virtual_bytes() or 0) - idle_bytes > _MOST_LEFT_BYTES
 
 
 def _listen(requests: IO[bytes], calls: queue.SimpleQueue) -> None:
@@ -87,8 +95,11 @@ def _be_the_first_to_go() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _answer(request: dict[str, Any], replies: _Replies) -> None:
-    limits = Limits(Budget(*request["budget"]), lambda budget: replies.send(kind="wait", seconds=budget.wall_seconds))
+def _answer(request: dict[str, Any], replies: _Replies, idle_bytes: int | None) -> None:
+    def tell(budget: Budget) -> None:
+        replies.send(kind="wait", seconds=budget.wall_seconds)
+
+    limits = Limits(Budget(*request["budget"]), tell, idle_bytes)
     hold_to(limits)
     try:
         if request["folder"] is not None:

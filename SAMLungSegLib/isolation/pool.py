@@ -63,17 +63,19 @@ class _Pool:
         """It has answered."""
         with self._lock:
             self._busy.discard(process)
-            is_kept = len(self._idle) < _MOST_IDLE and process.is_alive
+            is_kept = len(self._idle) < _MOST_IDLE and process.is_alive and not process.is_worn
             if is_kept:
                 self._idle.append(process)
         if not is_kept:
             process.close()
+            self.prepare()
 
     def discard(self, process: Process) -> None:
         """It has not answered."""
         with self._lock:
             self._busy.discard(process)
         process.close()
+        self.prepare()
 
     def prepare(self) -> None:
         """Have one start in the background, where there is none."""

@@ -48,7 +48,11 @@ class RemoteError(Exception):
 
 
 class Process:
-    """A child that answers one call at a time; it starts in the background."""
+    """A child that answers one call at a time; it starts in the background.
+
+    Attributes:
+        is_worn: whether it should be replaced, because earlier calls have left much in its memory.
+    """
 
     def __init__(self, modules: Sequence[str]) -> None:
         """Start.
@@ -72,6 +76,7 @@ class Process:
             )
         except OSError as error:
             raise StartError(str(error)) from error
+        self.is_worn = False
         self._is_ready, self._lock, self._stopped_for = False, Lock(), ""
 
     @property
@@ -131,7 +136,7 @@ class Process:
             "budget": [budget.cpu_seconds, budget.memory_bytes],
             "folder": _current_folder(),
         }
-        most_bytes = memory_of_machine()
+        most_bytes, answer = memory_of_machine(), {}
         try:
             with _Watch(self, budget.wall_seconds) as watch:
                 send(self._process.stdin, request)
@@ -142,12 +147,16 @@ class Process:
                         _log(message)
                     elif kind == "wait":
                         watch.extend(float(message["seconds"]))
-                    elif kind == "value":
-                        return message["value"]
+                    elif kind == "idle":
+                        self.is_worn = message["is_worn"] is True
+                        break
                     else:
-                        raise _error_of(message)
+                        answer = message
         except (WireError, OSError, KeyError, TypeError, ValueError) as error:
             raise self._death(error) from error
+        if answer.get("kind") != "value":
+            raise _error_of(answer)
+        return answer["value"]
 
     def _death(self, error: Exception) -> DeathError:
         self._process.kill()
