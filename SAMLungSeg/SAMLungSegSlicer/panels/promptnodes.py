@@ -26,6 +26,11 @@ PROMPT_EVENTS = (
 )
 
 
+def viewOf(node: slicer.vtkMRMLMarkupsNode) -> str | None:
+    """Layout name of the slice view in which the mouse moves a markup; a point that waits to be placed moves too."""
+    return node.GetAttribute(slicer.vtkMRMLMarkupsDisplayNode.GetMovingInSliceViewAttributeName())
+
+
 def ensurePoints(parameters: SAMLungSegParameterNode, positive: bool) -> slicer.vtkMRMLMarkupsFiducialNode:
     """The node of the positive or of the negative points; a new one if there is none yet."""
     role = "positivePoints" if positive else "negativePoints"
@@ -57,6 +62,13 @@ def newBox(parameters: SAMLungSegParameterNode) -> slicer.vtkMRMLMarkupsROINode:
 def isPlaced(boxNode: slicer.vtkMRMLMarkupsROINode) -> bool:
     """Whether a box has its corners, rather than waiting for clicks; it may be flat."""
     return boxNode.GetControlPointPlacementComplete() and sum(size > 0 for size in boxNode.GetSize()) >= 2
+
+
+def isWaiting(node: slicer.vtkMRMLMarkupsNode) -> bool:
+    """Whether a part of a markup follows the mouse until a click places it."""
+    if node.IsA("vtkMRMLMarkupsROINode"):
+        return not isPlaced(node)
+    return node.GetNumberOfControlPoints() > node.GetNumberOfDefinedControlPoints()
 
 
 def countPoints(node: slicer.vtkMRMLMarkupsFiducialNode | None) -> int:

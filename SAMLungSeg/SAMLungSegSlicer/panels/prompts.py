@@ -17,8 +17,10 @@ from SAMLungSegSlicer.panels.promptnodes import (
     countPoints,
     ensurePoints,
     isPlaced,
+    isWaiting,
     newBox,
     removeUnplacedBoxes,
+    viewOf,
 )
 from SAMLungSegSlicer.parameters import VIEWS, boxNodes
 
@@ -30,6 +32,7 @@ class PromptsPanel(VTKObservationMixin):
         super().__init__()
         self._context = context
         self._observed: list[Any] = []
+        self._handledIn: str | None = None  # the markup itself no longer says it when it is placed
         ui = context.ui
         ui.positiveButton.connect("clicked(bool)", self.onPlacePositive)
         ui.negativeButton.connect("clicked(bool)", self.onPlaceNegative)
@@ -144,13 +147,25 @@ class PromptsPanel(VTKObservationMixin):
         for node in wanted:
             for event in PROMPT_EVENTS:
                 self.addObserver(node, event, self._onPrompt)
+            self.addObserver(node, slicer.vtkMRMLMarkupsNode.PointModifiedEvent, self._onMoved)
+            self.addObserver(node, slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent, self._onPlaced)
 
-    def _onPrompt(self, node: Any, _event: object) -> None:
+    def _onPrompt(self, _node: Any, _event: object) -> None:
+        self._count()
+
+    def _onMoved(self, node: Any, _event: object) -> None:
+        self._handledIn = viewOf(node) or self._handledIn
+        if not isWaiting(node):
+            self._workIn(viewOf(node))
+
+    def _onPlaced(self, _node: Any, _event: object) -> None:
+        self._workIn(self._handledIn)
+
+    def _workIn(self, view: str | None) -> None:
+        """The view of a prompt is where it was placed or dragged, whichever the mouse crosses on its way there."""
         parameters = self._context.parameters
-        view = node.GetAttribute(slicer.vtkMRMLMarkupsDisplayNode.GetMovingInSliceViewAttributeName())
         if parameters is not None and view in VIEWS and view != parameters.sliceView:
             parameters.sliceView = view
-        self._count()
 
     def _count(self) -> None:
         parameters, ui = self._context.parameters, self._context.ui
