@@ -13,11 +13,12 @@ import os
 import re
 import shutil
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from SAMLungSegLib.errors import OutputError, SAMLungSegError
+from SAMLungSegLib.errors import OutputError
 
 try:
     import fcntl
@@ -177,7 +178,7 @@ def _opened(path: Path, flags: int) -> io.FileIO:
 def _verified(temporary: Path, verify: Verify) -> None:
     try:
         verify(temporary)
-    except (OSError, RuntimeError, ValueError, EOFError, SAMLungSegError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, zlib.error) as error:
         raise OSError("It was cut short or changed on its way to the disk; check the disk") from error
 
 

@@ -12,9 +12,10 @@ import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.files import replacing, write_bytes
-from SAMLungSegLib.volume.itk import check_name, itk_reason, readable, set_ijk_to_ras
+from SAMLungSegLib.volume.itk import check_name, itk_reason, set_ijk_to_ras
 from SAMLungSegLib.volume.segments import SEGMENTS, Segment, label_colours
 from SAMLungSegLib.volume.types import Volume
+from SAMLungSegLib.volume.verifying import check_holds
 
 LABELMAP_EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 
@@ -140,20 +141,8 @@ def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, segments: Se
 
 def _write_whole(image: sitk.Image, path: Path) -> None:
     check_name(path)
-    with replacing(path, lambda written: _check_same(written, image)) as temporary:
+    with replacing(path, lambda written: check_holds(written, sitk.GetArrayViewFromImage(image))) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise OSError(itk_reason(error).replace(str(temporary), path.name)) from error
-
-
-def _check_same(path: Path, image: sitk.Image) -> None:
-    """Read everything back: ITK says nothing of a disk that is full, and reads truncated files of some formats."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    with readable(path):
-        written = reader.Execute()
-    if written.GetPixelID() != image.GetPixelID() or not np.array_equal(
-        sitk.GetArrayViewFromImage(written), sitk.GetArrayViewFromImage(image)
-    ):
-        raise ValueError("other voxels than were written")
