@@ -112,9 +112,8 @@ def addBoxNode(parameters: SAMLungSegParameterNode, node: slicer.vtkMRMLMarkupsR
     parameters.parameterNode.AddNodeReferenceID(BOXES_ROLE, node.GetID())
 
 
-def removeBoxNode(parameters: SAMLungSegParameterNode, node: slicer.vtkMRMLMarkupsROINode) -> None:
-    """Take `node` no longer as a box prompt; the node stays in the scene."""
-    left = [box.GetID() for box in boxNodes(parameters) if box is not node]
+def setBoxNodes(parameters: SAMLungSegParameterNode, nodes: list[slicer.vtkMRMLMarkupsROINode]) -> None:
+    """Take these nodes as the box prompts, and no others; all stay in the scene."""
     parameters.parameterNode.RemoveNodeReferenceIDs(BOXES_ROLE)
-    for nodeId in left:
-        parameters.parameterNode.AddNodeReferenceID(BOXES_ROLE, nodeId)
+    for node in nodes:
+        addBoxNode(parameters, node)

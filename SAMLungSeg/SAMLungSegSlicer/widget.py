@@ -11,6 +11,7 @@ from slicer.util import VTKObservationMixin
 
 from SAMLungSegSlicer import forgetImports
 from SAMLungSegSlicer.ahead import AheadController
+from SAMLungSegSlicer.belongings import followVolume
 from SAMLungSegSlicer.history import forgetHistories
 from SAMLungSegSlicer.jobs import releaseMemory
 from SAMLungSegSlicer.logic import SAMLungSegLogic
@@ -125,6 +126,8 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._isRefreshing = True
         try:
+            if self._context.parameters is not None:
+                followVolume(self._context.parameters)
             for panel in self._panels:
                 panel.refresh()
             self.preview.refresh()

@@ -159,22 +159,6 @@ def _redrawn(
     return redrawn, None
 
 
-def clearSegment(segmentation: slicer.vtkSegmentation, segmentId: str) -> None:
-    """Take all voxels out of a segment."""
-    image, sharing = _imageOf(segmentation, segmentId), _sharing(segmentation, segmentId)
-    if isEmpty(image):
-        return
-    if len(sharing) == 1:
-        image = filled(slicer.vtkOrientedImageData())
-    else:
-        image = _withOwnMemory(image)
-        voxels = voxelsOf(image)
-        voxels[voxels == segmentation.GetSegment(segmentId).GetLabelValue()] = 0
-        image.GetPointData().GetScalars().Modified()
-    for one in sharing:
-        segmentation.GetSegment(one).AddRepresentation(_LABELMAP, image)
-
-
 def announce(segmentationNode: slicer.vtkMRMLSegmentationNode, segmentIds: Iterable[str]) -> None:
     """Tell Slicer that segments have changed; surfaces that exist are made anew for these segments only."""
     ids = list(segmentIds)

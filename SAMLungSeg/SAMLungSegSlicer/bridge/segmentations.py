@@ -16,7 +16,6 @@ from SAMLungSegSlicer.bridge.layers import (
     WholeGrid,
     announce,
     checkedSegmentation,
-    clearSegment,
     readSegment,
     setVoxels,
     withLabelmaps,
@@ -114,7 +113,9 @@ def writeLabelmap(
     volumeNode: slicer.vtkMRMLVolumeNode,
     lungs: str = "both",
 ) -> None:
-    """Replace the lungs of a segmentation; all other segments keep every voxel, overlapping ones too.
+    """Replace the lungs of a segmentation on the grid of a volume; what lies beyond the volume stays as it is.
+
+    All other segments keep every voxel, overlapping ones too.
 
     Args:
         segmentationNode: under any linear transform.
@@ -134,10 +135,8 @@ def writeLabelmap(
             f"The labelmap has shape {labelmap_kji.shape}; expected {grid.size_kji} as volume {volumeNode.GetName()}."
         )
     segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
-    for label in labels:
-        clearSegment(segmentation, ids[label])
-    setVoxels(segmentation, {ids[label]: labelmap_kji == label for label in labels}, WholeGrid(), grid)
-    announce(segmentationNode, [ids[label] for label in labels])
+    wanted = {ids[label]: labelmap_kji == label for label in labels}
+    announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid))
 
 
 def writeCut(

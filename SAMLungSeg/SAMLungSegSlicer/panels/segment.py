@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer import dependencies
+from SAMLungSegSlicer.belongings import keepOutput
 from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.panels.context import SEGMENT, SEGMENTING, Context, able
 from SAMLungSegSlicer.panels.model import DOWNLOAD, ModelPanel
@@ -135,7 +136,7 @@ class SegmentPanel:
             if segmentationNode is None:
                 self._context.say("⚠ " + job.target.discarded)
             else:
-                self._context.logic.getParameterNode().outputSegmentation = segmentationNode
+                keepOutput(self._context.logic.getParameterNode(), job.target.volumeNode, segmentationNode)
                 self._preview.settle()
                 onDone(job, result)
         self._context.changed()
