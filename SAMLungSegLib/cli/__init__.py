@@ -18,8 +18,10 @@ from SAMLungSegLib import __version__
 from SAMLungSegLib.cli import automatic, batch, cache, demo, evaluate, models, segment, study, train, tune
 from SAMLungSegLib.cli.messages import messages_on_stderr, one_line
 from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.isolation import prepare
 
 COMMANDS = (segment, automatic, batch, evaluate, models, cache, demo, study, train, tune)
+READING = ("segment", "automatic", "batch", "evaluate", "study", "train", "tune")
 BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141  # the last as of a process that SIGPIPE ends
 
 logger = logging.getLogger(__name__)
@@ -90,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(parsed: argparse.Namespace) -> int:
     start = time.perf_counter()
     logger.info("samlungseg %s, Python %s, %s", __version__, platform.python_version(), platform.platform())
+    if parsed.command in READING:
+        prepare()  # while what the command needs is imported
     try:
         code = parsed.run(parsed)
         logger.info("Finished after %.1f s with exit code %d.", time.perf_counter() - start, code)

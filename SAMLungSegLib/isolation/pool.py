@@ -11,7 +11,7 @@ from importlib import import_module
 from threading import Lock
 from typing import Any
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import SAMLungSegError, VolumeError
 from SAMLungSegLib.isolation.budget import Budget
 from SAMLungSegLib.isolation.process import DeathError, Process, RemoteError, StartError
 
@@ -32,7 +32,7 @@ class _Pool:
         self._lock = Lock()
         self._idle: list[Process] = []
         self._busy: set[Process] = set()
-        self.is_usable = _is_python(sys.executable)
+        self.is_usable, self.has_worked = _is_python(sys.executable), False
 
     def take(self) -> Process:
         """A child that is idle, or a new one.
@@ -57,6 +57,7 @@ class _Pool:
         except BaseException:
             self.discard(process)
             raise
+        self.has_worked = True
         return process
 
     def put_back(self, process: Process) -> None:
@@ -153,7 +154,7 @@ def call(function: str, arguments: Sequence[Any], source: object, budget: Budget
     """
     how = ""
     for _ in range(attempts):
-        process = _taken(bool(how))
+        process = _taken(source, bool(how))
         if process is None:
             return _called_here(function, arguments, source)
         try:
@@ -166,8 +167,11 @@ def call(function: str, arguments: Sequence[Any], source: object, budget: Budget
         except RemoteError as error:
             _pool.put_back(process)
             raise VolumeError(_refusal(source, error)) from error
-        except Exception:
+        except SAMLungSegError as error:
             _pool.put_back(process)
+            raise _naming(source, error) from error
+        except Exception:
+            _pool.discard(process)
             raise
         except BaseException:  # Ctrl-C while it reads
             _pool.discard(process)
@@ -178,30 +182,34 @@ def call(function: str, arguments: Sequence[Any], source: object, budget: Budget
     raise ReaderDeathError(f"{source} {how}; it is corrupted or too large, copy or convert it again.")
 
 
-def _taken(is_second_try: bool) -> Process | None:
+def _taken(source: object, is_second_try: bool) -> Process | None:
     """A child; None where none can be started at all, which is told once."""
     if not _pool.is_usable and not is_second_try:
         return None
     try:
         return _pool.take()
     except StartError as error:
-        if is_second_try:
-            raise ReaderDeathError(f"No process could be started to read in ({error}); try again.") from error
+        if is_second_try or _pool.has_worked:
+            raise ReaderDeathError(f"No process could be started to read {source} in ({error}); try again.") from error
         _pool.is_usable = False
         logger.warning("Images are read without protection against corrupted files: no process starts (%s).", error)
         return None
 
 
 def _called_here(function: str, arguments: Sequence[Any], source: object) -> Any:
-    from SAMLungSegLib.errors import SAMLungSegError
-
     module, _, name = function.partition(":")
     try:
         return getattr(import_module(module), name)(*arguments)
-    except SAMLungSegError:
-        raise
+    except SAMLungSegError as error:
+        raise _naming(source, error) from error
     except Exception as error:
         raise VolumeError(_refusal(source, f"{type(error).__name__}: {error}")) from error
+
+
+def _naming(source: object, error: SAMLungSegError) -> SAMLungSegError:
+    """The error, which says where it is from: one of many files, perhaps."""
+    stem = os.path.basename(str(source)).partition(".")[0]
+    return error if stem in str(error) else type(error)(f"{source}: {error}")
 
 
 def _refusal(source: object, reason: object) -> str:

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _ROOT = str(Path(__file__).resolve().parents[2])
 # `-c` and `-m` would put the current folder first, where a cohort may hold a file that is called numpy.py.
 _PROGRAM = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv.pop()); from SAMLungSegLib.isolation.child import main; main()"
+    "import sys; sys.path[:] = sys.argv.pop().splitlines(); from SAMLungSegLib.isolation.child import main; main()"
 )
 _START_SECONDS = 60.0
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "4"}
@@ -63,7 +63,7 @@ class Process:
             StartError: the system refuses.
         """
         paths = [path for path in sys.path if path]
-        arguments = [json.dumps(list(modules)), json.dumps([*paths, *([] if _ROOT in paths else [_ROOT])])]
+        arguments = [json.dumps(list(modules)), "\n".join([*paths, *([] if _ROOT in paths else [_ROOT])])]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, *arguments],

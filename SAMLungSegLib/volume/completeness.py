@@ -24,6 +24,7 @@ _JPEG_TRAILER_BYTES = 1 << 16
 _GZIP_START = b"\x1f\x8b"
 _LARGEST_HEADER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 24
+_LONGEST_TAIL_BYTES = 1 << 26
 _FIELD = re.compile(r"([\w ]+?)\s*(?:=|:(?!=))\s*(.*?)\s*")  # MetaImage 'name = value', NRRD 'name: value'
 _YES = ("true", "1")
 _NIFTI_HEAD_BYTES = 348
@@ -164,6 +165,9 @@ def _has_unpacked_bytes(path: Path, expected: int) -> bool:
 
     A gzip file ends with its unpacked size modulo 2**32. Only where that does not fit, because the file is truncated
     or consists of several gzip members, everything is unpacked.
+
+    Raises:
+        VolumeError: there is no end to it.
     """
     with path.open("rb") as file:
         if file.read(2) != _GZIP_START:
@@ -174,8 +178,10 @@ def _has_unpacked_bytes(path: Path, expected: int) -> bool:
     unpacked = 0
     try:
         with gzip.open(path) as file:
-            while chunk := file.read(_CHUNK_BYTES):
+            while unpacked <= expected + _LONGEST_TAIL_BYTES and (chunk := file.read(_CHUNK_BYTES)):
                 unpacked += len(chunk)
     except (EOFError, OSError, zlib.error):
         return False
+    if unpacked > expected + _LONGEST_TAIL_BYTES:
+        raise VolumeError(f"{path} holds far more than the {expected} bytes that its header announces; repair it.")
     return unpacked >= expected

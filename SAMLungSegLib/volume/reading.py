@@ -61,9 +61,9 @@ def _read_plain_file(path: Path, extension: str) -> Volume:
         reader.ReadImageInformation()
         check_dimensions(path, reader.GetSize())
         check_size(path, value_bytes(reader))
+        announce(value_bytes(reader))
         check_complete(path, extension, reader)
         check_spacing(path, extension, reader)
-        announce(value_bytes(reader))
         image = reader.Execute()
     is_picture = extension in PICTURE_EXTENSIONS
     if is_picture and image.GetDimension() > 2 and image.GetSize()[2] > 1:

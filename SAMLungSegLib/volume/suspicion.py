@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 from SAMLungSegLib.errors import VolumeError
@@ -13,11 +16,16 @@ from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, image_extension
 _MOST_HEADER_BYTES = 1 << 20
 _LONGEST_LINE_BYTES = 4000
 _MOST_DIMENSIONS = 10
-_FIELD = re.compile(rb"\s*([\w ]+?)\s*(?:=|:(?!=))\s*(.*?)\s*")
 _PATTERN = re.compile(rb"[^%]*%0?\d{0,2}d[^%]*")  # of numbered data files
-_PATTERN_FILES = 100_000
+_PATTERN_NUMBER = re.compile(rb"-?\d{1,6}")
+_LONGEST_NAME_BYTES = 4096
+_LARGEST_SEEK = 1 << 62
+_TIFF_EXTENSIONS = (".tif", ".tiff")
 _MOST_EXPANSION = 1100  # values for each byte on the disk: deflate packs 1032 equal ones into one
-_MEMORY_FACTOR = 2  # the values, and once more where they are converted
+_HARMLESS_BYTES = 1 << 28  # of a picture that is all black and in 1 bit, say
+_MEMORY_FACTOR = 3  # the values, once more where they are converted, and where they are used
+_MOST_PAGES = 100_000
+_TIFF_HEADS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}  # the last two with 64-bit offsets
 
 
 def check_regular(path: Path) -> None:
@@ -48,11 +56,15 @@ def check_before_opening(path: Path) -> None:
     """Refuse what ITK does not survive.
 
     Raises:
-        VolumeError: the file is not regular, or a MetaImage or NRRD header says what none should.
+        VolumeError: the file is not regular, a MetaImage or NRRD header says what none should, or the pages of a TIFF
+            have no end.
     """
     check_regular(path)
-    if image_extension(path) in HEADED_EXTENSIONS and path.is_file():
+    extension = image_extension(path)
+    if extension in HEADED_EXTENSIONS and path.is_file():
         _check_header(path)
+    if extension in _TIFF_EXTENSIONS and path.is_file():
+        _check_pages(path)
 
 
 def check_size(path: Path, value_bytes: int) -> None:
@@ -64,8 +76,10 @@ def check_size(path: Path, value_bytes: int) -> None:
     Raises:
         VolumeError: with the size.
     """
-    if value_bytes > _MOST_EXPANSION * _bytes_on_disk(path):
-        raise VolumeError(f"{path} is truncated; copy or download it again.")
+    if value_bytes > max(_HARMLESS_BYTES, _MOST_EXPANSION * _bytes_on_disk(path)):
+        raise VolumeError(
+            f"{path} is truncated: it announces {value_bytes} bytes of voxels; copy or download it again."
+        )
     memory = memory_of_machine()
     if memory is not None and _MEMORY_FACTOR * value_bytes > memory:
         gib = value_bytes / (1 << 30)
@@ -86,29 +100,69 @@ def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(_MOST_HEADER_BYTES)
     is_nrrd = head.startswith(b"NRRD")
-    for line in head.splitlines():
+    lines = iter(head.splitlines())
+    for line in lines:
         if is_nrrd and not line.strip():
             return
-        name, value = _field(line)
         if len(line) > _LONGEST_LINE_BYTES and not (is_nrrd and b":=" in line):
             raise VolumeError(f"{path} has a line of {len(line)} bytes in its header; repair or export it again.")
-        _check_field(path, name, value)
-        if name == "elementdatafile":
+        name, _, value = line.partition(b":" if is_nrrd else b"=")
+        name, value = name.lower().replace(b" ", b""), value.strip()
+        if name in (b"ndims", b"dimension"):
+            _check_dimensions(path, value)
+        elif name in (b"elementdatafile", b"datafile"):
+            _check_data_files(path, value, lines)
+        if name == b"elementdatafile":  # the last field, behind which the values may be
             return
 
 
-def _field(line: bytes) -> tuple[str, bytes]:
-    """Name in lower case without spaces, and value; both empty where the line has none."""
-    match = _FIELD.fullmatch(line) if len(line) <= _LONGEST_LINE_BYTES else None
-    return (match[1].decode("ascii", "replace").lower().replace(" ", ""), match[2]) if match else ("", b"")
+def _check_dimensions(path: Path, value: bytes) -> None:
+    if not (value.isdigit() and 1 <= int(value[:9]) <= _MOST_DIMENSIONS):
+        raise VolumeError(
+            f"{path} has '{_shown(value)}' as its number of dimensions; expected 2 or 3, repair the header."
+        )
 
 
-def _check_field(path: Path, name: str, value: bytes) -> None:
-    shown = value[:40].decode("utf-8", "replace")
-    if name in ("ndims", "dimension") and not (value.isdigit() and 1 <= int(value[:9]) <= _MOST_DIMENSIONS):
-        raise VolumeError(f"{path} has '{shown}' as its number of dimensions; expected 2 or 3, repair the header.")
-    if name in ("elementdatafile", "datafile") and b"%" in value:
+def _check_data_files(path: Path, value: bytes, lines: Iterator[bytes]) -> None:
+    """Of the names in the header, and of those that follow it line by line."""
+    if value[:4].upper() == b"LIST":
+        for line in lines:
+            if _is_special(path.parent / os.fsdecode(line.strip()[:_LONGEST_NAME_BYTES])):
+                raise VolumeError(f"{path} has '{_shown(line)}' as a data file, which is no regular file; repair it.")
+    elif b"%" in value:
         pattern, *numbers = value.split()
-        is_sound = _PATTERN.fullmatch(pattern) and all(re.fullmatch(rb"-?\d{1,6}", one) for one in numbers)
-        if not is_sound:
-            raise VolumeError(f"{path} names its data files by '{shown}'; expected %d and numbers, repair the header.")
+        if not (_PATTERN.fullmatch(pattern) and all(_PATTERN_NUMBER.fullmatch(one) for one in numbers)):
+            raise VolumeError(
+                f"{path} names its data files by '{_shown(value)}'; expected %d and numbers, repair the header."
+            )
+        check_regular((path.parent / os.fsdecode(pattern)).parent)
+
+
+def _shown(value: bytes) -> str:
+    return value[:40].decode("utf-8", "replace")
+
+
+def _check_pages(path: Path) -> None:
+    """Follow the chain of pages, which may lead back to itself."""
+    with path.open("rb") as file:
+        head = file.read(16).ljust(16, b"\0")
+        order = _TIFF_HEADS.get(head[:4])
+        if order is None:
+            return
+        is_big = b"+" in head[:4]
+        offset, count = (struct.Struct(order + one) for one in ("QQ" if is_big else "IH"))
+        (place,), entry_bytes = offset.unpack_from(head, 8 if is_big else 4), 20 if is_big else 12
+        seen: set[int] = set()
+        while place and len(seen) < _MOST_PAGES:
+            if place in seen:
+                raise VolumeError(f"{path} is corrupted, its pages follow each other in a circle; export it again.")
+            seen.add(place)
+            file.seek(min(place, _LARGEST_SEEK))
+            entries = file.read(count.size)
+            if len(entries) < count.size:
+                return
+            file.seek(min(count.unpack(entries)[0] * entry_bytes, _LARGEST_SEEK), os.SEEK_CUR)
+            following = file.read(offset.size)
+            if len(following) < offset.size:
+                return
+            (place,) = offset.unpack(following)

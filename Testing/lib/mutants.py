@@ -45,24 +45,24 @@ def write_originals(folder: Path) -> list[Path]:
     """One sound image of each format, and labelmaps; files that belong together lie in one folder."""
     hu, lung = chest_hu(0, 6), (chest_hu(0, 6) == -850).astype(np.uint8)
     files = [
-        write_image(folder / f"ct{number}" / f"v{extension}", hu)
+        write_image(folder / f"ct{number}" / f"chest{extension}", hu)
         for number, extension in enumerate((".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"))
     ]
     for extension in (".nrrd", ".mha", ".nii"):
         image = sitk.GetImageFromArray(hu.astype(np.float32))
-        files.append(folder / f"compressed{extension}" / f"v{extension}")
+        files.append(folder / f"compressed{extension}" / f"chest{extension}")
         files[-1].parent.mkdir()
         sitk.WriteImage(image, str(files[-1]), useCompression=True)
     like = Volume(hu, np.diag([-6.0, -6, 40, 1]))
     for extension in (".seg.nrrd", ".nii.gz", ".png"):
-        files.append(folder / f"labels{extension}" / f"v{extension}")
+        files.append(folder / f"labels{extension}" / f"chest{extension}")
         files[-1].parent.mkdir()
         flat = extension == ".png"
         write_labelmap(lung[2:3] if flat else lung, Volume(hu[2:3], like.ijk_to_ras) if flat else like, files[-1])
-    files += [write_image(folder / f"x{one}" / f"v{one}", chest_picture(1)) for one in (".png", ".jpg", ".tif")]
-    files.append(write_slice(folder / "dicom" / "v.dcm", hu[2], 0, "1.2.3"))
-    files.append(_write_enhanced(folder / "enhanced" / "v.dcm", hu))
-    files.append(write_series(folder / "series" / "v"))
+    files += [write_image(folder / f"x{one}" / f"chest{one}", chest_picture(1)) for one in (".png", ".jpg", ".tif")]
+    files.append(write_slice(folder / "dicom" / "chest.dcm", hu[2], 0, "1.2.3"))
+    files.append(_write_enhanced(folder / "enhanced" / "chest.dcm", hu))
+    files.append(write_series(folder / "series" / "chest"))
     return files
 
 
@@ -88,6 +88,15 @@ def _write_enhanced(path: Path, hu: np.ndarray) -> Path:
         frames.append(frame)
     file.PerFrameFunctionalGroupsSequence = DicomSequence(frames)
     file.save_as(path)
+    return path
+
+
+def write_endless(path: Path) -> Path:
+    """A MetaImage on whose directions ITK computes for ever."""
+    content = write_image(path, chest_hu()).read_bytes()
+    identity, absurd = b"TransformMatrix = 1 0 0 0 1 0 0 0 1", b"TransformMatrix = 1 0 0 0 1 0 0 1e308 1"
+    assert identity in content
+    path.write_bytes(content.replace(identity, absurd))
     return path
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from cohorts import chest_picture, use_dark_is_lung, write_cohort, write_image
+from mutants import write_endless
 from processes import ready_processes
 
 from SAMLungSegLib.batch import preview, run
 from SAMLungSegLib.batch.journal import DONE, READING, RUN, SEGMENTING, STOPPED, Entry, Journal, read_history
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 
@@ -113,3 +120,24 @@ def test_a_case_that_ends_its_workers_costs_neither_the_run_nor_its_neighbours(t
     assert [row["id"] for row in result.failed] == ["xrays__0__killer"]
     assert "ended the processes that took it, alone as well" in result.failed[0]["reason"]
     assert result.done == 9 and result.is_complete
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_to_stop_ends_the_run_within_seconds_whatever_its_readers_do(tmp_path, workers):
+    if workers != "1":
+        pytest.importorskip("distributed", reason="Dask is not installed")
+    write_image(tmp_path / "in" / "a.png", chest_picture())
+    for name in "bcdefghi":
+        write_endless(tmp_path / "in" / f"{name}.mha")
+    arguments = ["batch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--workers", workers]
+    process = subprocess.Popen([sys.executable, "-m", "SAMLungSegLib", *arguments], cwd=REPOSITORY)
+    journal = tmp_path / "out" / "journal.jsonl"
+    while process.poll() is None and not (journal.exists() and '"event": "done", "id": "a"' in journal.read_text()):
+        time.sleep(0.02)
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert time.monotonic() - start < 5
+    assert pd.read_csv(tmp_path / "out" / "table.csv")["state"].tolist()[0] == "done"
+    assert read_history(tmp_path / "out").deaths == {}
