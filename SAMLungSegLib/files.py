@@ -314,6 +314,13 @@ def check_name_fits(path: Path) -> None:
         raise cannot_write(path, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)))
 
 
+def real_path(path: str | os.PathLike) -> Path:
+    """What a path leads to; where it leads nowhere or round in a circle, the path itself, from the root."""
+    with contextlib.suppress(OSError, ValueError):
+        return Path(os.path.realpath(path))
+    return Path(os.path.abspath(path))
+
+
 def check_writable(path: Path) -> None:
     """Refuse an output folder that could not be made, before any work is done; nothing is made yet.
 

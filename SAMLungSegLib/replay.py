@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from SAMLungSegLib.errors import ModelError, SAMLungSegError, VolumeError
+from SAMLungSegLib.files import writing
 from SAMLungSegLib.intensity import Window
 from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256
 from SAMLungSegLib.models.registry import model_spec
@@ -224,13 +226,14 @@ def save(segmentation: Segmentation, path: Path, recipe: Recipe) -> None:
 
     Raises:
         VolumeError, GeometryError: as `write_labelmap`.
-        OSError: the recipe cannot be written.
+        OutputError: the recipe cannot be written.
     """
-    from SAMLungSegLib.files import write_text
-
     text = recipe.to_json()
-    write_labelmap(segmentation.labelmap_kji, segmentation.volume, path, metadata={METADATA_NAME: text})
-    write_text(json.dumps(json.loads(text), indent=2) + "\n", recipe_path(path))
+    with writing(recipe_path(path)) as file:  # both or neither are replaced
+        file.write(f"{json.dumps(json.loads(text), indent=2)}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+        write_labelmap(segmentation.labelmap_kji, segmentation.volume, path, metadata={METADATA_NAME: text})
     logger.info("Written: %s and %s.", path, recipe_path(path).name)
 
 

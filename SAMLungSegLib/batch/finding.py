@@ -16,6 +16,7 @@ from SAMLungSegLib.batch.folders import case_of_file, cases_below
 from SAMLungSegLib.batch.manifest import MANIFEST_EXTENSIONS, cases_of_manifest
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.evaluation.pairs import case_name
+from SAMLungSegLib.files import real_path
 from SAMLungSegLib.volume import is_image_path
 
 _MAGIC = re.compile(r"[*?\[]")
@@ -40,7 +41,7 @@ def find_cases(
     """
     if reference is not None and not reference.exists():
         raise BatchError(f"{reference} does not exist; give a folder of labelmaps, or one labelmap.")
-    left_out = frozenset(path.resolve() for path in (*without, *([reference] if reference else [])))
+    left_out = frozenset(real_path(path) for path in (*without, *([reference] if reference else [])))
     found = {_identity(case): case for case in _of_inputs(inputs, left_out)}
     if not found:
         raise BatchError(f"{' and '.join(map(str, inputs))} holds no image; give a folder, a list or a pattern.")

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from SAMLungSegLib.batch.cases import Case, stamp_of
 from SAMLungSegLib.batch.journal import JOURNAL_NAME
+from SAMLungSegLib.files import real_path
 from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, given_name, image_extension, is_marked_as_dicom
 from SAMLungSegLib.volume.guarded import series_of_files
 
@@ -109,7 +110,7 @@ def _walk(folder: Path, left_out: frozenset[Path]) -> Iterator[tuple[Path, list[
 
 def _is_new(folder: Path, seen: set[tuple[int, int]], left_out: frozenset[Path]) -> bool:
     """Whether a folder is to be looked at: neither hidden, nor left out, nor seen before under another name."""
-    if folder.name.startswith(".") or folder.resolve() in left_out:
+    if folder.name.startswith(".") or real_path(folder) in left_out:
         return False
     try:
         place = _place(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.batch.thumbnails import draw_thumbnail
-from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.errors import OutputError, SAMLungSegError
 from SAMLungSegLib.files import has_room
 from SAMLungSegLib.files import remove_leftovers as remove_leftovers_of
 from SAMLungSegLib.pipeline import Segmentation, prompts_by_slice
@@ -38,18 +38,26 @@ def write_outputs(
     files = {"segmentation": target, "recipe": recipe_path(target)}
     if overlay:
         files["overlay"] = output / OVERLAYS / f"{case}.png"
-    try:
-        for path in files.values():
-            path.parent.mkdir(exist_ok=True)
-        save(segmentation, target, recipe)
-        if overlay:
-            prompts = prompts_by_slice(recipe.options, segmentation.plane, segmentation.volume)
-            draw_thumbnail(segmentation, files["overlay"], prompts)
-    except (SAMLungSegError, OSError) as error:
-        if has_room(output, min(segmentation.labelmap_kji.nbytes, _LARGEST_PROBE_BYTES)):
-            raise
-        raise BatchError(
-            f"No more results can be written to {output} ({error}); make room, and give the same command again to go "
-            "on where it stopped."
-        ) from error
+    size_bytes = min(segmentation.labelmap_kji.nbytes, _LARGEST_PROBE_BYTES)
+    for is_last in (False, True):
+        try:
+            _write(segmentation, recipe, files)
+            break
+        except (SAMLungSegError, OSError) as error:
+            if not has_room(output, size_bytes):
+                raise BatchError(
+                    f"No more results can be written to {output} ({error}); make room, and give the same command again "
+                    "to go on where it stopped."
+                ) from error
+            if is_last or not isinstance(error, OutputError):
+                raise  # else somebody has removed a folder or taken the room for a moment
     return {kind: path.relative_to(output).as_posix() for kind, path in files.items()}
+
+
+def _write(segmentation: Segmentation, recipe: Recipe, files: dict[str, Path]) -> None:
+    for path in files.values():
+        path.parent.mkdir(exist_ok=True)
+    save(segmentation, files["segmentation"], recipe)
+    if "overlay" in files:
+        prompts = prompts_by_slice(recipe.options, segmentation.plane, segmentation.volume)
+        draw_thumbnail(segmentation, files["overlay"], prompts)

@@ -21,7 +21,7 @@ from SAMLungSegLib.batch.rows import Row
 from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.batch.tables import table_of, write_tables
 from SAMLungSegLib.errors import OutputError
-from SAMLungSegLib.files import check_writable, check_written, writable_folder
+from SAMLungSegLib.files import check_writable, check_written, real_path, writable_folder
 from SAMLungSegLib.pipeline import CancelledError, Progress
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def preview(
 
 def _found(inputs: Inputs, output: Path, reference: str | Path | None) -> list[Case]:
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    if any(Path(one).resolve() == output.resolve() for one in given):
+    if any(real_path(one) == real_path(output) for one in given):
         raise BatchError(f"Results would lie among the images of {output}; give another output folder.")
     check_writable(output)
     return find_cases(given, reference=Path(reference) if reference else None, without=[output])

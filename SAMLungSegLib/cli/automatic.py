@@ -15,7 +15,7 @@ from SAMLungSegLib.cli.choices import (
     model_choice_of,
 )
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.files import check_writable, check_written, real_path, writable_folder
 from SAMLungSegLib.results import default_format
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
@@ -85,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     volume = read_volume(arguments.input, series=arguments.series)
     found = _found(volume, model_choice_of(arguments).load(arguments.device), settings, options, arguments.slice)
     _write(found, labelmap, table, overlay)
+    check_written(targets)
     for path in targets:
         print(path)
     count = len(found.table)
@@ -112,7 +113,7 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
     stem = f"{image_name(arguments.input)}_masks"
     targets = tuple(arguments.output / f"{stem}{ending}" for ending in (f".{extension}", ".csv", "_overlay.png"))
     for path in targets:
-        if path.resolve() == arguments.input.resolve():
+        if real_path(path) == real_path(arguments.input):
             raise VolumeError(f"The result would replace the input {path}; use another folder.")
         if path.exists() and not arguments.overwrite:
             raise VolumeError(f"{path} exists already; add --overwrite to replace it, or use another folder.")

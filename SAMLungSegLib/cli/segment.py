@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from SAMLungSegLib.cli.choices import (
 from SAMLungSegLib.cli.messages import say_failure
 from SAMLungSegLib.cli.results import describe, draw_overlay, overlay_path, segment_with_bar
 from SAMLungSegLib.errors import OutputError, PromptError, SAMLungSegError, VolumeError
-from SAMLungSegLib.files import check_name_fits, check_writable, check_written, writable_folder
+from SAMLungSegLib.files import check_name_fits, check_writable, check_written, real_path, writable_folder
 from SAMLungSegLib.results import FORMATS, check_format, default_format, result_path
 
 if TYPE_CHECKING:
@@ -177,13 +176,13 @@ def _targets(arguments: argparse.Namespace) -> dict[Path, Sequence[Path] | Excep
             continue
         for file in targets[path]:
             owners.setdefault(file, []).append(path)
-    inputs = {os.path.realpath(path) for path in arguments.inputs}
+    inputs = {real_path(path) for path in arguments.inputs}
     for file, (first, *others) in owners.items():
         for path in (first, *others) if others else ():
             targets[path] = OutputError(
                 f"{first} and {' and '.join(map(str, others))} would both be written to {file}; use two folders."
             )
-        if os.path.realpath(file) in inputs:
+        if real_path(file) in inputs:
             targets[first] = OutputError(f"The result of {first} would replace the input {file}; use another folder.")
     return targets
 
