@@ -1,8 +1,9 @@
-"""Bring a prediction onto the reference's grid."""
+"""Bring a prediction onto the reference's grid, or both onto one that holds both."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -15,6 +16,7 @@ from SAMLungSegLib.volume.itk import set_ijk_to_ras
 # headers lose by rounding, well below what changes a nearest neighbour.
 _SAME_GRID_SHARE = 0.05
 _OUTSIDE = 255
+_EDGE = 1e-3  # voxels; by which a centre may miss a face
 
 
 def on_grid_of(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> tuple[np.ndarray, list[str]]:
@@ -29,17 +31,8 @@ def on_grid_of(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> 
     Raises:
         GeometryError: the grids do not overlap, or the sizes differ and one has no physical spacing.
     """
-    same_size = reference.size_kji == prediction.size_kji
-    if not (reference.has_physical_spacing and prediction.has_physical_spacing):
-        if not same_size:
-            sizes = (
-                f"{prediction.name} has size {prediction.size_kji} and {reference.name} {reference.size_kji} (K, J, I)"
-            )
-            raise GeometryError(f"{sizes}, and without physical spacing nothing can be resampled; give one size.")
-        mixed = reference.has_physical_spacing != prediction.has_physical_spacing
-        return codes_kji, ["Only one of the two has a physical geometry: compared voxel by voxel."] if mixed else []
-    if same_size and _same_place(reference.ijk_to_ras, prediction.ijk_to_ras, reference.size_kji[::-1]):
-        return codes_kji, []
+    if _is_one_grid(reference, prediction):
+        return codes_kji, _mixed_note(reference, prediction)
     resampled = _resampled(reference, prediction, codes_kji)
     outside = resampled == _OUTSIDE
     if outside.all():
@@ -51,6 +44,110 @@ def on_grid_of(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> 
     if outside.any():
         notes.append(f"{outside.mean():.1%} of the reference's grid is outside the prediction: taken as no lung.")
     return resampled, notes
+
+
+@dataclass(frozen=True, eq=False)
+class CommonGrid:
+    """Two labelmaps on a grid that holds both: the reference's, continued as far as the prediction reaches.
+
+    Attributes:
+        frame: gives the grid; its voxels are the reference's codes.
+        reference_kji: uint8, 0 outside the reference's own grid.
+        prediction_kji: uint8, of the same size, 0 outside the prediction.
+        first_kji: where the reference's own voxel (0, 0, 0) is.
+        notes: on what was done.
+    """
+
+    frame: Volume
+    reference_kji: np.ndarray
+    prediction_kji: np.ndarray
+    first_kji: tuple[int, int, int]
+    notes: tuple[str, ...]
+
+
+def on_common_grid(
+    reference: Volume, reference_kji: np.ndarray, prediction: Volume, prediction_kji: np.ndarray
+) -> CommonGrid:
+    """Both labelmaps where neither loses a voxel: files that were cropped to what they hold are cropped differently.
+
+    Where the voxels of both lie at the same places, in whatever order they are stored, the grid covers both files.
+    Otherwise it is continued to the labels of the prediction, which is resampled (nearest neighbour).
+
+    Args:
+        reference: gives spacings, directions and the order of axes.
+        reference_kji: its codes, uint8 below 255.
+        prediction: gives the place of its codes.
+        prediction_kji: its codes, uint8 below 255.
+    Raises:
+        GeometryError: as `on_grid_of`.
+    """
+    resampled, notes = on_grid_of(reference, prediction, prediction_kji)
+    if resampled is prediction_kji:
+        return CommonGrid(reference, reference_kji, prediction_kji, (0, 0, 0), tuple(notes))
+    before, after = _beyond(reference, prediction, prediction_kji)
+    if not (any(before) or any(after)):
+        return CommonGrid(reference, reference_kji, resampled, (0, 0, 0), tuple(notes))
+    padded = np.pad(reference_kji, tuple(zip(before, after, strict=True)))
+    matrix = reference.ijk_to_ras.copy()
+    matrix[:3, 3] -= matrix[:3, :3] @ before[::-1]
+    frame = replace(reference, array_kji=padded, ijk_to_ras=matrix)
+    whole = _resampled(frame, prediction, prediction_kji)
+    whole[whole == _OUTSIDE] = 0
+    beyond = np.count_nonzero(whole) - np.count_nonzero(resampled)
+    notes.append(
+        f"The prediction reaches beyond the reference's grid, with {beyond} voxels of lung: measured on both grids "
+        "together, and no lung is taken to be where the reference has no voxels."
+    )
+    return CommonGrid(frame, padded, whole, tuple(int(one) for one in before), tuple(notes))
+
+
+def _is_one_grid(reference: Volume, prediction: Volume) -> bool:
+    """Whether codes of both can be compared as they are.
+
+    Raises:
+        GeometryError: the sizes differ and one has no physical spacing.
+    """
+    same_size = reference.size_kji == prediction.size_kji
+    if reference.has_physical_spacing and prediction.has_physical_spacing:
+        return same_size and _same_place(reference.ijk_to_ras, prediction.ijk_to_ras, reference.size_kji[::-1])
+    if not same_size:
+        sizes = f"{prediction.name} has size {prediction.size_kji} and {reference.name} {reference.size_kji} (K, J, I)"
+        raise GeometryError(f"{sizes}, and without physical spacing nothing can be resampled; give one size.")
+    return True
+
+
+def _mixed_note(reference: Volume, prediction: Volume) -> list[str]:
+    mixed = reference.has_physical_spacing != prediction.has_physical_spacing
+    return ["Only one of the two has a physical geometry: compared voxel by voxel."] if mixed else []
+
+
+def _beyond(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By how many voxels along K, J and I the reference's grid must be continued, before its first and its last."""
+    to_reference = np.linalg.inv(reference.ijk_to_ras) @ prediction.ijk_to_ras
+    first, last = np.zeros(3), np.array(prediction.size_kji[::-1]) - 1
+    if not _is_same_lattice(to_reference, last):
+        first, last = _content_ijk(codes_kji)
+    faces = np.array(np.meshgrid(*zip(first - 0.5, last + 0.5, strict=True))).reshape(3, -1)
+    reached = to_reference[:3, :3] @ faces + to_reference[:3, 3:]
+    low, high = np.ceil(reached.min(axis=1) - _EDGE), np.floor(reached.max(axis=1) + _EDGE)
+    before, after = np.maximum(-low, 0), np.maximum(high - np.array(reference.size_kji[::-1]) + 1, 0)
+    return before[::-1].astype(int), after[::-1].astype(int)
+
+
+def _is_same_lattice(to_reference: np.ndarray, last_ijk: np.ndarray) -> bool:
+    """Whether all voxels of one grid are voxels of the other, continued without end."""
+    turned = np.rint(to_reference[:3, :3])
+    is_turned = (np.abs(turned).sum(axis=0) == 1).all() and (np.abs(turned).sum(axis=1) == 1).all()
+    corners = np.array(np.meshgrid(*((0, last) for last in last_ijk))).reshape(3, -1)
+    reached = to_reference[:3, :3] @ corners + to_reference[:3, 3:]
+    exact = turned @ corners + np.rint(to_reference[:3, 3:])
+    return bool(is_turned and np.abs(reached - exact).max() <= _SAME_GRID_SHARE)
+
+
+def _content_ijk(codes_kji: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last voxel (3,) of the box of all labels; one voxel where there are none."""
+    filled = [np.flatnonzero(codes_kji.any(axis=tuple({0, 1, 2} - {axis}))) for axis in (2, 1, 0)]
+    return tuple(np.array([places[end] if len(places) else 0 for places in filled], float) for end in (0, -1))
 
 
 def fits_display(plane: SlicePlane, image_plane: SlicePlane, *, is_physical: bool) -> bool:

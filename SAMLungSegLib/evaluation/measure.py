@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.errors import GeometryError
-from SAMLungSegLib.evaluation.grids import on_grid_of
+from SAMLungSegLib.evaluation.grids import CommonGrid, on_common_grid
 from SAMLungSegLib.evaluation.sides import (
     Labels,
     comparable_structures,
@@ -58,14 +58,15 @@ class Evaluation:
     Attributes:
         name: of the case, in all tables.
         per_slice: one row for each structure and displayed slice: volume, structure, slice (0 at the inferior end),
-            array_index (along the array's own slice axis), reference_voxels, prediction_voxels, empty (neither mask
-            has a voxel), and the metrics that have a meaning in a slice.
+            array_index (along the reference array's own slice axis; below 0 or beyond its end where only the prediction
+            reaches), reference_voxels, prediction_voxels, empty (neither mask has a voxel), and the metrics that have
+            a meaning in a slice.
         per_volume: one row for each structure: the same for the masks in 3D, with slices (how many) and, where voxels
             are known in mm, reference_ml and prediction_ml.
         notes: what was decided about grids and labels, and what was left out; one sentence each.
         worst: slices with the lowest Dice of both lungs, worst first.
         tolerance_mm: of the surface Dice.
-        plane: how the reference is displayed.
+        plane: how the reference's grid is displayed, continued as far as the prediction reaches.
         has_physical_spacing: whether the reference has a place in mm.
     """
 
@@ -91,8 +92,9 @@ def evaluate(
 ) -> Evaluation:
     """Compare two labelmaps per lung, per slice and as a whole, on the reference's grid.
 
-    A prediction on another grid is resampled to the reference's by nearest neighbour. Metrics are NaN where both masks
-    are empty, and those in mm also where the reference has no physical spacing.
+    A prediction on another grid is resampled to the reference's by nearest neighbour. Where it reaches beyond that, as
+    beyond a reference that was cropped to its lungs, the reference's grid is continued, without lung. Metrics are NaN
+    where both masks are empty, and those in mm also where the reference has no physical spacing.
 
     Args:
         prediction: labelmap, 1 = patient's right lung, 2 = left lung.
@@ -109,21 +111,29 @@ def evaluate(
     check_tolerance(tolerance_mm)
     expected, guessed_reference = side_codes(reference.array_kji, reference_labels, reference.name)
     predicted, guessed_prediction = side_codes(prediction.array_kji, prediction_labels, prediction.name)
-    predicted, notes = on_grid_of(reference, prediction, predicted)
+    common = on_common_grid(reference, expected, prediction, predicted)
     structures, label_notes = comparable_structures(
-        joint_counts(expected, predicted), guessed_reference, guessed_prediction
+        joint_counts(common.reference_kji, common.prediction_kji), guessed_reference, guessed_prediction
     )
-    plane, has_mm = axial_plane(reference), reference.has_physical_spacing
-    comparison = _Comparison(name or reference.name, plane, has_mm, expected, predicted)
+    comparison = _Comparison(name or reference.name, common)
     per_slice = comparison.slice_table(structures, metrics, tolerance_mm)
     per_volume = comparison.volume_table(structures, metrics, tolerance_mm)
     label_notes += missing_sides(expected, reference_labels, "reference")
     label_notes += missing_sides(predicted, prediction_labels, "prediction")
-    notes = [*notes, *label_notes, *_exclusion_notes(per_slice, reference)]
+    notes = [*common.notes, *label_notes, *_exclusion_notes(per_slice, reference)]
     for note in notes:
         logger.info("%s: %s", comparison.name, note)
     worst = comparison.worst_slices()
-    return Evaluation(comparison.name, per_slice, per_volume, tuple(notes), worst, tolerance_mm, plane, has_mm)
+    return Evaluation(
+        comparison.name,
+        per_slice,
+        per_volume,
+        tuple(notes),
+        worst,
+        tolerance_mm,
+        comparison.plane,
+        reference.has_physical_spacing,
+    )
 
 
 def check_tolerance(tolerance_mm: float) -> None:
@@ -149,13 +159,13 @@ def _exclusion_notes(per_slice: pd.DataFrame, reference: Volume) -> list[str]:
 class _Comparison:
     """Codes of both labelmaps in display orientation, and how to measure them."""
 
-    def __init__(
-        self, name: str, plane: SlicePlane, has_mm: bool, expected_kji: np.ndarray, predicted_kji: np.ndarray
-    ) -> None:
-        self.name, self.plane = name, plane
-        self.expected = np.ascontiguousarray(plane.to_display(expected_kji))
-        self.predicted = np.ascontiguousarray(plane.to_display(predicted_kji))
-        self.spacing_mm = (plane.slice_spacing_mm, *plane.spacing_hw_mm) if has_mm else None
+    def __init__(self, name: str, common: CommonGrid) -> None:
+        self.name, self.plane = name, axial_plane(common.frame)
+        self.expected = np.ascontiguousarray(self.plane.to_display(common.reference_kji))
+        self.predicted = np.ascontiguousarray(self.plane.to_display(common.prediction_kji))
+        has_mm = common.frame.has_physical_spacing
+        self.spacing_mm = (self.plane.slice_spacing_mm, *self.plane.spacing_hw_mm) if has_mm else None
+        self.first_index = common.first_kji[self.plane.axes[0]]
 
     def slice_table(self, structures: Sequence[str], metrics: Sequence[Metric], tolerance_mm: float) -> pd.DataFrame:
         metrics = [metric for metric in metrics if metric.per_slice]
@@ -201,7 +211,8 @@ class _Comparison:
         return structure_mask(self.expected, structure), structure_mask(self.predicted, structure)
 
     def _array_index(self, number: int) -> int:
-        return len(self.expected) - 1 - number if self.plane.flips[0] else number
+        index = len(self.expected) - 1 - number if self.plane.flips[0] else number
+        return index - self.first_index
 
     def _row(
         self,

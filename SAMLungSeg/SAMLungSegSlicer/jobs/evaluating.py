@@ -61,7 +61,7 @@ class EvaluationNodes(NamedTuple):
 
 
 class EvaluateJob:
-    """Compares a segmentation or labelmap with another, on the reference's grid."""
+    """Compares a segmentation or labelmap with another, on the reference's grid, continued as far as needed."""
 
     def __init__(
         self,
@@ -98,7 +98,8 @@ class EvaluateJob:
         self._prediction, self._reference = (bridge.labelmapFromNode(node, volumeNode) for node in self._nodes)
         isSegmentation = referenceNode.IsA("vtkMRMLSegmentationNode")
         grid = volumeNode if isSegmentation else referenceNode
-        self._ijkToWorld = self._reference.ijk_to_ras if grid is None else bridge.ijkToWorldMatrix(grid)
+        ijkToWorld = self._reference.ijk_to_ras if grid is None else bridge.ijkToWorldMatrix(grid)
+        self._rasToWorld = ijkToWorld @ np.linalg.inv(self._reference.ijk_to_ras)
         self._toleranceMm, self._csv = toleranceMm, csv and Path(csv)
 
     def run(
@@ -176,8 +177,8 @@ class EvaluateJob:
         differs = one.reference_hw != one.prediction_hw
         y, x = np.nonzero(differs if differs.any() else one.reference_hw)
         nearest = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
-        ijk = result.plane.nxy_to_ijk((one.number, x[nearest], y[nearest]))
-        return tuple((self._ijkToWorld @ [*ijk, 1])[:3].tolist())
+        ras = result.plane.nxy_to_ras((one.number, x[nearest], y[nearest]))
+        return tuple((self._rasToWorld @ [*ras, 1])[:3].tolist())
 
 
 def _segmentedVolume(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLVolumeNode | None:
