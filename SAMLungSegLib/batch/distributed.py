@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _THREADS = 2  # of each worker: one case is read or written while the model answers the other
 _POLL_SECONDS = 0.05
 _CONNECT_SECONDS = 30
-_KILL_SECONDS = 1
+_CLOSE_SECONDS = 1
 _PERHAPS = "alone as well, perhaps for want of memory; give a smaller part of it, or try it again with --retry-failed"
 _one_at_a_time = Lock()  # in each worker: the model has the whole device
 
@@ -72,12 +72,12 @@ def _leave(client: Client) -> None:
     """End what is being read; and the processes that were started here, which would finish their cases first."""
     nannies = getattr(client.cluster, "workers", {}).values()
 
-    async def kill() -> None:
-        await asyncio.gather(*(nanny.kill(timeout=_KILL_SECONDS) for nanny in nannies))
+    async def close() -> None:
+        await asyncio.gather(*(nanny.close(timeout=_CLOSE_SECONDS) for nanny in nannies))
 
     with suppress(Exception):  # of workers that are lost
-        client.run(interrupt, wait=False, on_error="ignore")
-        client.sync(kill)
+        client.run(interrupt, wait=False)
+        client.sync(close)
 
 
 def _ended(client: Client, tasks: Sequence[Task], cancelled: Callable[[], bool]) -> Iterator[tuple[Task, Entry | None]]:

@@ -4,7 +4,16 @@ Files come from anywhere, and some end the process that reads them: `call` runs 
 between calls and replaced after its death.
 """
 
-from SAMLungSegLib.isolation.budget import Budget, announce, memory_of_machine
+from SAMLungSegLib.isolation.budget import Budget, announce, announce_decoding, memory_of_machine
 from SAMLungSegLib.isolation.pool import ReaderDeathError, call, interrupt, prepare
 
-__all__ = ["Budget", "ReaderDeathError", "announce", "call", "interrupt", "memory_of_machine", "prepare"]
+__all__ = [
+    "Budget",
+    "ReaderDeathError",
+    "announce",
+    "announce_decoding",
+    "call",
+    "interrupt",
+    "memory_of_machine",
+    "prepare",
+]

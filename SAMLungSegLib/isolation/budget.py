@@ -17,7 +17,9 @@ except ImportError:  # Windows, where only the caller's watch over the time is l
 _BASE_SECONDS, _SECONDS_PER_FILE, _SECONDS_PER_BYTE = 4.0, 0.05, 1e-7
 _HEADER_SECONDS = 3.0
 _BASE_BYTES, _BYTES_PER_BYTE = 1 << 30, 12  # of memory for each byte of a compressed series
-_SECONDS_PER_VALUE_BYTE, _BYTES_PER_VALUE_BYTE = 2e-8, 4
+_SECONDS_PER_VALUE_BYTE, _BYTES_PER_VALUE_BYTE = 4e-8, 4
+_DECODING_SECONDS_PER_VALUE_BYTE, _DECODING_SECONDS_PER_BYTE = 1.5e-7, 2e-6  # JPEG 2000
+_MOST_EXPANSION = 100  # of a format for single slices
 _MOST_SECONDS = 1800.0
 _WAIT = 3 if resource else 2  # seconds of waiting for the disk and for others, for each second of computing
 
@@ -46,9 +48,9 @@ class Budget:
         """For the headers of so many files."""
         return cls(_HEADER_SECONDS + _SECONDS_PER_FILE * count, _BASE_BYTES)
 
-    def with_values(self, value_bytes: int) -> Budget:
+    def with_values(self, value_bytes: int, extra_seconds: float = 0.0) -> Budget:
         """The same with voxels of so many bytes, which may take much less on the disk."""
-        seconds = self.cpu_seconds + _SECONDS_PER_VALUE_BYTE * value_bytes
+        seconds = self.cpu_seconds + _SECONDS_PER_VALUE_BYTE * value_bytes + extra_seconds
         return Budget(min(seconds, _MOST_SECONDS), self.memory_bytes + _BYTES_PER_VALUE_BYTE * value_bytes)
 
     @property
@@ -87,9 +89,9 @@ class Limits:
         self._cpu, self._virtual = time.process_time(), idle_bytes
         self._apply()
 
-    def announce(self, value_bytes: int) -> None:
+    def announce(self, value_bytes: int, extra_seconds: float) -> None:
         """Allow what voxels of so many bytes need."""
-        self._budget = self._budget.with_values(value_bytes)
+        self._budget = self._budget.with_values(value_bytes, extra_seconds)
         self._apply()
         self._tell(self._budget)
 
@@ -133,7 +135,15 @@ def hold_to(limits: Limits | None) -> None:
     _limits = limits
 
 
-def announce(value_bytes: int) -> None:
+def announce(value_bytes: int, extra_seconds: float = 0.0) -> None:
     """Say that voxels of so many bytes follow, once a header is read and believed; nothing outside a child."""
     if _limits is not None:
-        _limits.announce(value_bytes)
+        _limits.announce(value_bytes, extra_seconds)
+
+
+def announce_decoding(value_bytes: int, paths: Iterable[Path]) -> None:
+    """As `announce`, of files whose voxels may be compressed in a way that is slow to undo."""
+    if _limits is not None:
+        stored_bytes = sum(_size(path) for path in paths)
+        seconds = (_DECODING_SECONDS_PER_VALUE_BYTE * value_bytes, _DECODING_SECONDS_PER_BYTE * stored_bytes)
+        announce(min(value_bytes, _MOST_EXPANSION * stored_bytes), min(seconds))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Timer
 from typing import Any
@@ -89,13 +90,14 @@ class Process:
         with self._lock:
             self._stopped_for = self._stopped_for or reason
         self._process.kill()
+        with suppress(OSError, ValueError):  # Slicer's Python is started by another program, and ends by this
+            self._process.stdin.close()
 
     def close(self) -> None:
         """End it, by the thread whose turn it is."""
-        self._process.kill()
+        self.stop()
         self._process.wait()
-        for file in (self._process.stdin, self._process.stdout):
-            file.close()
+        self._process.stdout.close()
 
     def wait_until_ready(self) -> None:
         """Wait for the end of its start.

@@ -15,6 +15,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.isolation import announce_decoding
+from SAMLungSegLib.volume.completeness import value_bytes
 from SAMLungSegLib.volume.folders import advice_for
 from SAMLungSegLib.volume.formats import given_name
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps, ijk_to_ras_of, readable
@@ -55,6 +57,7 @@ def read_dicom_file(path: Path, name: str) -> Volume:
     with readable(path):
         reader = _file_reader(path)
         check_dimensions(path, reader.GetSize())
+        announce_decoding(value_bytes(reader), [path])
         image = reader.Execute()
     return _volume(without_trailing_axes(image), _tags_of(reader), path, name)
 
@@ -119,6 +122,7 @@ def _read_stack(paths: Sequence[str], tags: Sequence[Tags], folder: Path, allow_
     """The volume of files in their order."""
     _check_one_stack(folder, tags, allow_gaps)
     with readable(folder):
+        announce_decoding(len(paths) * value_bytes(_file_reader(Path(paths[0]))), map(Path, paths))
         reader = sitk.ImageSeriesReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileNames(paths)

@@ -135,6 +135,7 @@ def test_a_request_to_stop_ends_the_run_within_seconds_whatever_its_readers_do(t
     journal = tmp_path / "out" / "journal.jsonl"
     while process.poll() is None and not (journal.exists() and '"event": "done", "id": "a"' in journal.read_text()):
         time.sleep(0.02)
+    time.sleep(0.5)
     start = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130

@@ -7,11 +7,9 @@ from SAMLungSegSlicer.bridge.segmentations import (
     ensureSegmentation,
     findLungSegments,
     labelmapFromNode,
-    lungLabels,
     writeCut,
     writeLabelmap,
 )
-from SAMLungSegSlicer.bridge.stored import StoredLungs, readCut, stampOf, storedLungs
 from SAMLungSegSlicer.bridge.tables import plotFromTable, tableFromDataFrame
 from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix
 from SAMLungSegSlicer.bridge.views import jumpTo
@@ -19,7 +17,6 @@ from SAMLungSegSlicer.bridge.volumes import volumeFromNode
 
 __all__ = [
     "PointCounts",
-    "StoredLungs",
     "boxesFromRois",
     "countPoints",
     "cutFromSliceNode",
@@ -29,12 +26,8 @@ __all__ = [
     "ijkToWorldMatrix",
     "jumpTo",
     "labelmapFromNode",
-    "lungLabels",
     "plotFromTable",
     "pointsFromMarkups",
-    "readCut",
-    "stampOf",
-    "storedLungs",
     "tableFromDataFrame",
     "volumeFromNode",
     "writeCut",

@@ -11,7 +11,6 @@ import slicer
 import vtk
 
 from SAMLungSegLib.errors import GeometryError, PromptError, VolumeError
-from SAMLungSegSlicer.bridge.editable import editableArea
 from SAMLungSegSlicer.bridge.grids import GEOMETRY, Grid, gridOf, referenceGrid
 from SAMLungSegSlicer.bridge.layers import (
     WholeGrid,
@@ -116,7 +115,7 @@ def writeLabelmap(
 ) -> None:
     """Replace the lungs of a segmentation on the grid of a volume; what lies beyond the volume stays as it is.
 
-    All other segments keep every voxel, overlapping ones too, and the Segment Editor's editable area is honoured.
+    All other segments keep every voxel, overlapping ones too.
 
     Args:
         segmentationNode: under any linear transform.
@@ -137,8 +136,7 @@ def writeLabelmap(
         )
     segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
     wanted = {ids[label]: labelmap_kji == label for label in labels}
-    area = editableArea(segmentationNode, list(wanted), lambda one: readSegment(segmentation, one, grid))
-    announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid, True if area is None else area))
+    announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid))
 
 
 def writeCut(
@@ -170,8 +168,6 @@ def writeCut(
     inside = _changeable(labels_hw, cut, insideMask_hw, grid)
     segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
     wanted = {ids[label]: labels_hw == label for label in labels}
-    area = editableArea(segmentationNode, list(wanted), lambda one: cut.take(readSegment(segmentation, one, grid)))
-    inside = inside if area is None else inside & area
     announce(segmentationNode, setVoxels(segmentation, wanted, cut, grid, inside))
 
 
