@@ -17,6 +17,7 @@ _CODES = {"right": RIGHT_LUNG, "left": LEFT_LUNG, "both": SIDELESS}
 _EXPECTED = "give a labelmap, 0 for the background and one number for each structure"
 _MOST_LABELS = 200  # the largest label sets of whole bodies have fewer than 170, an 8-bit image has 256 values
 _MOST_LISTED = 12
+_ROUNDING = 1e-4  # what factors such as 1/255 miss a whole number by, in single precision
 
 Labels = Mapping[str, Sequence[int]]
 
@@ -35,6 +36,7 @@ def side_codes(labelmap: np.ndarray, labels: Labels | None, name: str) -> tuple[
     Raises:
         VolumeError: the values are not those of a labelmap, `labels` is not usable, or none of its values occurs.
     """
+    labelmap = _whole(labelmap, name)
     present = _label_values(labelmap, name)
     if labels is None:
         codes = np.where(labelmap > 0, np.uint8(SIDELESS), np.uint8(0))
@@ -75,15 +77,20 @@ def listed(values: Sequence[int]) -> str:
     return ", ".join(str(value) for value in values[:_MOST_LISTED]) + (", ..." if len(values) > _MOST_LISTED else "")
 
 
+def _whole(labelmap: np.ndarray, name: str) -> np.ndarray:
+    """The same labels exactly, where they were stored as real numbers, scaled or not."""
+    if labelmap.dtype.kind != "f":
+        return labelmap
+    if not np.isfinite(labelmap).all():
+        raise VolumeError(f"{name} holds NaN or infinite voxels; expected a labelmap of whole numbers, set them to 0.")
+    whole = np.round(labelmap)
+    if np.abs(labelmap - whole).max() > _ROUNDING:
+        raise VolumeError(f"{name} holds fractions; expected a labelmap of whole numbers, threshold it first.")
+    return whole
+
+
 def _label_values(labelmap: np.ndarray, name: str) -> tuple[int, ...]:
     """The positive values of a labelmap, ascending."""
-    if labelmap.dtype.kind == "f":
-        if not np.isfinite(labelmap).all():
-            raise VolumeError(
-                f"{name} holds NaN or infinite voxels; expected a labelmap of whole numbers, set them to 0."
-            )
-        if not np.array_equal(labelmap, np.round(labelmap)):
-            raise VolumeError(f"{name} holds fractions; expected a labelmap of whole numbers, threshold it first.")
     values = np.sort(pd.unique(labelmap.ravel()))  # by hash: numpy would sort all voxels
     found = f"values from {int(values[0])} to {int(values[-1])}"
     if values[0] < 0:

@@ -9,38 +9,37 @@ import gzip
 import math
 import os
 import re
-import struct
 import zlib
-from itertools import product
 from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, JPEG_EXTENSIONS, NIFTI_EXTENSIONS
+from SAMLungSegLib.volume.nifti import is_gzipped, nifti_header
 
 _JPEG_END = b"\xff\xd9"
 _JPEG_TRAILER_BYTES = 1 << 16
-_GZIP_START = b"\x1f\x8b"
 _LARGEST_HEADER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 24
 _LONGEST_TAIL_BYTES = 1 << 26
 _FIELD = re.compile(r"([\w ]+?)\s*(?:=|:(?!=))\s*(.*?)\s*")  # MetaImage 'name = value', NRRD 'name: value'
 _YES = ("true", "1")
-_NIFTI_HEAD_BYTES = 348
-_NIFTI_SPACINGS = ((348, 80, "3f"), (540, 112, "3d"))  # of version 1 and 2: bytes of the header, where, what
 
 Fields = dict[str, str]
 
 
 def check_present(path: Path, extension: str | None) -> None:
-    """Refuse an empty file, or a header alone, before ITK opens it.
+    """Refuse an empty file, a header alone, or what ITK would call damaged, before it opens it.
 
     Raises:
-        VolumeError: there are no bytes, or the data file of a MetaImage or NRRD header is missing.
+        VolumeError: there are no bytes, the data file of a MetaImage or NRRD header is missing, or it is NIfTI-2.
     """
     if path.stat().st_size == 0:
         raise VolumeError(f"{path} is empty (0 bytes); copy or download it again.")
+    header = nifti_header(path) if extension in NIFTI_EXTENSIONS else None
+    if header is not None and header.version > 1:
+        raise VolumeError(f"{path} is NIfTI-{header.version}, which cannot be read; convert it to NIfTI-1 or NRRD.")
     if extension not in HEADED_EXTENSIONS:
         return
     data_path = _data_path(path, _header(path)[0])
@@ -62,7 +61,8 @@ def check_complete(path: Path, extension: str, reader: sitk.ImageFileReader) -> 
         _check_data_file(path, value_bytes(reader))
         return
     if extension in NIFTI_EXTENSIONS:
-        complete = _has_unpacked_bytes(path, value_bytes(reader))
+        header = nifti_header(path)
+        complete = _has_unpacked_bytes(path, value_bytes(reader) if header is None else header.end)
     else:
         complete = extension not in JPEG_EXTENSIONS or _JPEG_END in _last_bytes(path, _JPEG_TRAILER_BYTES)
     if not complete:
@@ -77,17 +77,25 @@ def check_spacing(path: Path, extension: str, reader: sitk.ImageFileReader) -> N
     """
     if extension not in NIFTI_EXTENSIONS:
         return
-    for axis, (size, spacing) in enumerate(zip(reader.GetSize(), _nifti_spacings(path), strict=False)):
+    header = nifti_header(path)
+    spacings_mm = () if header is None else header.spacings_mm
+    for axis, (size, spacing) in enumerate(zip(reader.GetSize(), spacings_mm, strict=False)):
         if size > 1 and spacing == 0:
             raise GeometryError(f"{path} has a spacing of zero along its axis {axis}; repair the header (pixdim).")
 
 
 def value_bytes(reader: sitk.ImageFileReader) -> int:
-    """Bytes that the voxels take in memory, by the header that was read."""
+    """Bytes that the voxels take in memory, by the header that was read; scaled ones take more than in the file."""
     kind = reader.GetPixelID()
     is_complex = kind in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)  # two components, counted in the size
     components = 1 if is_complex else reader.GetNumberOfComponents()
     return math.prod(reader.GetSize()) * components * sitk.Image([1, 1], kind).GetSizeOfPixelComponent()
+
+
+def stored_bytes(path: Path, extension: str, reader: sitk.ImageFileReader) -> int:
+    """Bytes that the voxels take in the file, unpacked, by the header that was read."""
+    header = nifti_header(path) if extension in NIFTI_EXTENSIONS else None
+    return value_bytes(reader) if header is None else header.value_bytes
 
 
 # ---- MetaImage and NRRD
@@ -142,18 +150,6 @@ def _stored_bytes(fields: Fields, value_bytes: int) -> int:
 # ---- NIfTI and JPEG
 
 
-def _nifti_spacings(path: Path) -> tuple[float, ...]:
-    """The first three of pixdim as stored; none where the file is of neither version."""
-    with path.open("rb") as file:
-        is_packed = file.read(2) == _GZIP_START
-    with (gzip.open if is_packed else open)(path, "rb") as file:
-        head = file.read(_NIFTI_HEAD_BYTES)
-    for order, (header_bytes, place, numbers) in product("<>", _NIFTI_SPACINGS):
-        if struct.unpack_from(f"{order}i", head)[0] == header_bytes:
-            return struct.unpack_from(order + numbers, head, place)
-    return ()
-
-
 def _last_bytes(path: Path, count: int) -> bytes:
     with path.open("rb") as file:
         file.seek(-min(count, path.stat().st_size), os.SEEK_END)
@@ -161,7 +157,7 @@ def _last_bytes(path: Path, count: int) -> bytes:
 
 
 def _has_unpacked_bytes(path: Path, expected: int) -> bool:
-    """Whether a file, gzipped or not, holds `expected` bytes and a header.
+    """Whether a file, gzipped or not, holds `expected` bytes.
 
     A gzip file ends with its unpacked size modulo 2**32. Only where that does not fit, because the file is truncated
     or consists of several gzip members, everything is unpacked.
@@ -169,9 +165,8 @@ def _has_unpacked_bytes(path: Path, expected: int) -> bool:
     Raises:
         VolumeError: there is no end to it.
     """
-    with path.open("rb") as file:
-        if file.read(2) != _GZIP_START:
-            return path.stat().st_size >= expected
+    if not is_gzipped(path):
+        return path.stat().st_size >= expected
     promised = int.from_bytes(_last_bytes(path, 4), "little")
     if (promised - expected) % (1 << 32) < _LARGEST_HEADER_BYTES:
         return True

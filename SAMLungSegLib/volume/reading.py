@@ -11,10 +11,17 @@ import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.isolation import announce
-from SAMLungSegLib.volume.completeness import check_complete, check_present, check_spacing, value_bytes
+from SAMLungSegLib.volume.completeness import check_complete, check_present, check_spacing, stored_bytes, value_bytes
 from SAMLungSegLib.volume.dicom import read_dicom_file, read_dicom_folder
-from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, PICTURE_EXTENSIONS, image_extension, image_name
+from SAMLungSegLib.volume.formats import (
+    DICOM_EXTENSIONS,
+    NIFTI_EXTENSIONS,
+    PICTURE_EXTENSIONS,
+    image_extension,
+    image_name,
+)
 from SAMLungSegLib.volume.itk import ijk_to_ras_of, readable
+from SAMLungSegLib.volume.nifti import nifti_header
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
 from SAMLungSegLib.volume.suspicion import check_before_opening, check_size
 from SAMLungSegLib.volume.types import Volume
@@ -60,7 +67,7 @@ def _read_plain_file(path: Path, extension: str) -> Volume:
     with readable(path):
         reader.ReadImageInformation()
         check_dimensions(path, reader.GetSize())
-        check_size(path, value_bytes(reader))
+        check_size(path, value_bytes(reader), stored_bytes(path, extension, reader))
         announce(value_bytes(reader))
         check_complete(path, extension, reader)
         check_spacing(path, extension, reader)
@@ -71,7 +78,16 @@ def _read_plain_file(path: Path, extension: str) -> Volume:
             f"{path} has {image.GetSize()[2]} pages without geometry; give one picture, or convert to NIfTI or NRRD."
         )
     image = without_trailing_axes(image)
-    return Volume(grey_array(image, path), ijk_to_ras_of(image), image_name(path), None, not is_picture)
+    array_kji = grey_array(_without_undue_offset(image, path, extension), path)
+    return Volume(array_kji, ijk_to_ras_of(image), image_name(path), None, not is_picture)
+
+
+def _without_undue_offset(image: sitk.Image, path: Path, extension: str) -> sitk.Image:
+    """The values as NIfTI means them: where its factor is 0 nothing is scaled, but ITK adds the offset."""
+    header = nifti_header(path) if extension in NIFTI_EXTENSIONS else None
+    if header is None or not header.undue_offset:
+        return image
+    return image - header.undue_offset
 
 
 def _warn_of_values_that_are_not_finite(array_kji: np.ndarray, path: Path) -> None:

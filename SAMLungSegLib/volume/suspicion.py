@@ -67,18 +67,20 @@ def check_before_opening(path: Path) -> None:
         _check_pages(path)
 
 
-def check_size(path: Path, value_bytes: int) -> None:
+def check_size(path: Path, value_bytes: int, stored_bytes: int | None = None) -> None:
     """Refuse a size that cannot be true, or is more than this machine can hold.
 
     Args:
         path: of which the header was read.
-        value_bytes: that its voxels take, by the header.
+        value_bytes: that its voxels take in memory, by the header.
+        stored_bytes: that they take in the file, unpacked; as many where None.
     Raises:
         VolumeError: with the size.
     """
-    if value_bytes > max(_HARMLESS_BYTES, _MOST_EXPANSION * _bytes_on_disk(path)):
+    stored_bytes = value_bytes if stored_bytes is None else stored_bytes
+    if stored_bytes > max(_HARMLESS_BYTES, _MOST_EXPANSION * _bytes_on_disk(path)):
         raise VolumeError(
-            f"{path} is truncated: it announces {value_bytes} bytes of voxels; copy or download it again."
+            f"{path} is truncated: it announces {stored_bytes} bytes of voxels; copy or download it again."
         )
     memory = memory_of_machine()
     if memory is not None and _MEMORY_FACTOR * value_bytes > memory:

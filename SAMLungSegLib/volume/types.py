@@ -9,6 +9,8 @@ import numpy as np
 from SAMLungSegLib.errors import GeometryError, VolumeError
 
 _SMALLEST_DETERMINANT = 1e-6
+_SPACINGS_MM = (1e-6, 1e6)  # far beyond what is imaged
+_FARTHEST_MM = 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,16 @@ def check_affine(matrix: np.ndarray, name: str) -> None:
     if not np.allclose(matrix[3], (0, 0, 0, 1)):
         raise GeometryError(f"Volume {name}: the last row of ijk_to_ras is {matrix[3]}; expected 0 0 0 1.")
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    smallest, largest = _SPACINGS_MM
+    if not (spacing.min() == 0 or (spacing.min() >= smallest and spacing.max() <= largest)):
+        values = " x ".join(f"{one:.3g}" for one in spacing)
+        raise GeometryError(
+            f"Volume {name}: the spacing is {values} mm (I, J, K); expected {smallest:g} to {largest:g} mm, repair the "
+            "file's geometry."
+        )
+    if np.abs(matrix[:3, 3]).max() > _FARTHEST_MM:
+        away = np.abs(matrix[:3, 3]).max()
+        raise GeometryError(f"Volume {name}: the origin is {away:.3g} mm away; repair the file's geometry.")
     if spacing.min() <= 0 or abs(np.linalg.det(matrix[:3, :3] / spacing)) < _SMALLEST_DETERMINANT:
         raise GeometryError(
             f"Volume {name}: the image directions are degenerate (zero or parallel); repair the file's geometry."
