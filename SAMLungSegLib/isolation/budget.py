@@ -16,7 +16,7 @@ except ImportError:  # Windows, where only the caller's watch over the time is l
 
 _BASE_SECONDS, _SECONDS_PER_FILE, _SECONDS_PER_BYTE = 4.0, 0.05, 1e-7
 _HEADER_SECONDS = 3.0
-_BASE_BYTES, _BYTES_PER_BYTE = 1 << 30, 12  # of memory for each byte of a compressed series
+_BASE_BYTES, _BYTES_PER_BYTE = 5 << 27, 12  # of memory for each byte of a compressed series
 _SECONDS_PER_VALUE_BYTE, _BYTES_PER_VALUE_BYTE = 4e-8, 4
 _DECODING_SECONDS_PER_VALUE_BYTE, _DECODING_SECONDS_PER_BYTE = 1.5e-7, 2e-6  # JPEG 2000
 _MOST_EXPANSION = 100  # of a format for single slices

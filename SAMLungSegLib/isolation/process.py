@@ -24,7 +24,12 @@ _PROGRAM = (
     "import sys; sys.path[:] = sys.argv.pop().splitlines(); from SAMLungSegLib.isolation.child import main; main()"
 )
 _START_SECONDS = 60.0
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "4"}
+_ENVIRONMENT = {  # threads cost address space, which is what is limited
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "2",
+    "MALLOC_ARENA_MAX": "4",
+}
 
 
 class StartError(Exception):

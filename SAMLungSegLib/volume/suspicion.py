@@ -14,7 +14,7 @@ from SAMLungSegLib.isolation import memory_of_machine
 from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, image_extension
 
 _MOST_HEADER_BYTES = 1 << 20
-_LONGEST_LINE_BYTES = 4000
+_LONGEST_LINE_BYTES = 2000
 _MOST_DIMENSIONS = 10
 _PATTERN = re.compile(rb"[^%]*%0?\d{0,2}d[^%]*")  # of numbered data files
 _PATTERN_NUMBER = re.compile(rb"-?\d{1,6}")
@@ -106,7 +106,7 @@ def _check_header(path: Path) -> None:
     for line in lines:
         if is_nrrd and not line.strip():
             return
-        if len(line) > _LONGEST_LINE_BYTES and not (is_nrrd and b":=" in line):
+        if len(line) > _LONGEST_LINE_BYTES and not (is_nrrd and b":=" in line[:_LONGEST_LINE_BYTES]):
             raise VolumeError(f"{path} has a line of {len(line)} bytes in its header; repair or export it again.")
         name, _, value = line.partition(b":" if is_nrrd else b"=")
         name, value = name.lower().replace(b" ", b""), value.strip()

@@ -45,6 +45,13 @@ def test_a_number_of_dimensions_that_cannot_be_is_refused(tmp_path, name, old, v
         read_volume(path)
 
 
+def test_a_line_of_thousands_of_characters_in_a_header_is_refused(tmp_path):
+    for name, old in (("v.nrrd", b"space origin"), ("v.mha", b"Offset")):
+        path = changed(write_image(tmp_path / name, chest_hu()), old, old + b"A" * 3000)
+        with pytest.raises(VolumeError, match=r"has a line of 30\d\d bytes in its header"):
+            read_volume(path)
+
+
 @pytest.mark.parametrize("names", ["%s%s%n 1 2 1", "%d%d 1 2 1", "x%d.raw 1 99999999 1", "%999d 1 2 1"])
 def test_patterns_of_data_files_that_are_no_numbers_are_refused(tmp_path, names):
     for file, head in (("v.mhd", META), ("v.nhdr", NRRD)):
