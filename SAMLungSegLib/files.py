@@ -14,7 +14,7 @@ import re
 import shutil
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -84,6 +84,20 @@ def write_csv(table: pd.DataFrame, path: Path) -> Path:
         OutputError: as `write_bytes`.
     """
     return write_text(table.to_csv(index=False, float_format="%.6g"), path)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all are on the disk before the first takes its place.
+
+    Raises:
+        OutputError: as `write_bytes`.
+    """
+    with contextlib.ExitStack() as files:
+        for path, content in contents.items():
+            file = files.enter_context(writing(path))
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

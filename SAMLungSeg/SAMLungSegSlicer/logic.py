@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     Cancelled = Callable[[], bool]
 
+logger = logging.getLogger(__name__)
+
 
 class SAMLungSegLogic(ScriptedLoadableModuleLogic):
     """Right and left lung on CT and chest X-ray; every method returns when it is done.
@@ -56,6 +59,7 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         points: Points = (),
         negativePoints: Points = (),
         boxes: Boxes = (),
+        keepEdits: bool = True,
         progress: Progress | None = None,
         cancelled: Cancelled = lambda: False,
         **settings: object,
@@ -71,6 +75,8 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
             points: what belongs to a lung: a markups node, or positions in the world's RAS in mm.
             negativePoints: what does not, likewise.
             boxes: one ROI node or several, each around one lung; slices outside every box stay empty.
+            keepEdits: whether slices of `segmentationNode` stay that were painted, accepted, or made by something else;
+                a warning says how many.
             progress: called with (slices done, slices in all).
             cancelled: asked between slices; nothing is written when it says so.
             **settings: fields of `Settings`.
@@ -82,8 +88,13 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         """
         _ensureInstalled("segment")
         prompts = _prompts(volumeNode, points, negativePoints, boxes)
-        job = SegmentVolumeJob(volumeNode, segmentationNode, Settings(**settings), **prompts)
-        return _written(job, job.run(progress, cancelled))
+        job = SegmentVolumeJob(volumeNode, segmentationNode, Settings(**settings), keepEdits=keepEdits, **prompts)
+        written = _written(job, job.run(progress, cancelled))
+        if job.kept:
+            logger.warning(
+                "%d edited slices of %s are kept; keepEdits=False replaces them.", job.kept, written.GetName()
+            )
+        return written
 
     def segmentSlice(
         self,

@@ -30,6 +30,7 @@ class SAMLungSegParameterNode:
         outputSegmentation: where the lungs go; None makes a new one.
         model: a name of the registry.
         lungs: which lungs are written.
+        keepEdits: whether slices that were painted or accepted stay when the volume is segmented again.
         positivePoints, negativePoints: the user's points; None until the first one is placed.
         sliceView: layout name of the view whose slice is segmented and previewed.
         livePreview: whether a changed prompt is answered at once.
@@ -46,6 +47,7 @@ class SAMLungSegParameterNode:
     outputSegmentation: slicer.vtkMRMLSegmentationNode
     model: Annotated[str, Choice(MODELS)] = MODELS[0]
     lungs: Annotated[str, Choice(LUNGS)] = LUNGS[0]
+    keepEdits: bool = True
     positivePoints: slicer.vtkMRMLMarkupsFiducialNode
     negativePoints: slicer.vtkMRMLMarkupsFiducialNode
     sliceView: Annotated[str, Choice(VIEWS)] = VIEWS[0]

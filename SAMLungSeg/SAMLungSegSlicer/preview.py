@@ -16,6 +16,7 @@ from slicer.util import VTKObservationMixin
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer import bridge, dependencies
+from SAMLungSegSlicer.edits import noteWritten, notPaintedIn
 from SAMLungSegSlicer.history import historyOf
 from SAMLungSegSlicer.jobs import SegmentSliceJob, Settings
 from SAMLungSegSlicer.panels.context import SEGMENT, SEGMENTING, Context
@@ -180,14 +181,11 @@ class PreviewController(VTKObservationMixin):
         volumeNode = answer.request.volumeNode
         segmentationNode = bridge.ensureSegmentation(volumeNode, parameters.outputSegmentation)
         historyOf(segmentationNode).save()
-        bridge.writeCut(
-            segmentationNode,
-            answer.labels_hw,
-            answer.request.prompts.cut,
-            volumeNode,
-            answer.lungs,
-            answer.insideMask_hw,
-        )
+        cut, inside_hw = answer.request.prompts.cut, answer.insideMask_hw
+        if inside_hw is None:  # a box says itself what is to be drawn anew
+            inside_hw = notPaintedIn(segmentationNode, cut, volumeNode, answer.request.prompts.points_xy)
+        bridge.writeCut(segmentationNode, answer.labels_hw, cut, volumeNode, answer.lungs, inside_hw)
+        noteWritten(segmentationNode, cut, volumeNode, inside_hw)
         parameters.outputSegmentation = segmentationNode
         self.discard()
 

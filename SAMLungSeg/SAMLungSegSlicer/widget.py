@@ -12,6 +12,7 @@ from slicer.util import VTKObservationMixin
 from SAMLungSegSlicer import forgetImports
 from SAMLungSegSlicer.ahead import AheadController
 from SAMLungSegSlicer.belongings import followVolume
+from SAMLungSegSlicer.edits import forgetWritten
 from SAMLungSegSlicer.history import forgetHistories
 from SAMLungSegSlicer.jobs import releaseMemory
 from SAMLungSegSlicer.logic import SAMLungSegLogic
@@ -89,6 +90,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.worker.stop()
         self.removeObservers()
         forgetHistories()
+        forgetWritten()
         releaseMemory()
 
     def onReload(self) -> None:
@@ -148,6 +150,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._evaluate.forget()
         self._context.say()
         forgetHistories()
+        forgetWritten()
         releaseMemory()
 
     def _onSceneEndClose(self, _scene: Any, _event: object) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.results import describe, draw_overlay, segment_with_bar
-from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.files import check_writable, check_written, writable_folder
 from SAMLungSegLib.results import default_format
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
@@ -80,6 +80,11 @@ def _show_phantom(folder: Path) -> None:
     print("\nReport:")
     for path in write_report(evaluations, folder / "report", images):
         print(f"  {path}")
+    check_written(
+        folder / f"{name}_{kind}"
+        for name, (*_, extension) in cases.items()
+        for kind in (f"truth.{extension}", f"lungs.{extension}", "lungs_overlay.png")
+    )
 
 
 def _print_agreement(evaluations: list[Evaluation]) -> None:
@@ -102,5 +107,7 @@ def _segment_and_draw(volume: Volume, folder: Path, extension: str) -> Segmentat
     options = Options()
     segmentation = segment_with_bar(volume, load_model(), options)
     target = segmentation.save(folder / f"{volume.name}_lungs.{extension}")
-    print(f"{volume.name}: {describe(segmentation)}\n  {target}\n  {draw_overlay(segmentation, folder, options)}")
+    overlay = draw_overlay(segmentation, folder, options)
+    print(f"{volume.name}: {describe(segmentation)}\n  {target}\n  {overlay}")
+    check_written([target, overlay])
     return segmentation

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from SAMLungSegLib.files import writable_folder, write_bytes, write_text
+from SAMLungSegLib.files import writable_folder, write_together
 from SAMLungSegLib.models.compact import INPUT_SIZE, CompactNet
 from SAMLungSegLib.training.config import TrainingConfig
 
@@ -51,9 +51,10 @@ def export(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[st
         "recipe": asdict(config),
         **facts,
     }
-    write_text(json.dumps(card, indent=2) + "\n", folder / f"{config.name}.json")
-    write_text(card_markdown(card), folder / f"{config.name}.md")
-    return write_bytes(content, folder / f"{config.name}.safetensors")
+    weights = folder / f"{config.name}.safetensors"
+    texts = {".json": json.dumps(card, indent=2) + "\n", ".md": card_markdown(card)}
+    write_together({weights: content} | {weights.with_suffix(end): text.encode() for end, text in texts.items()})
+    return weights
 
 
 SCORES = ("dice_mean", "dice_sd", "dice_min", "jaccard_mean", "box_dice_mean", "clicks_dice_mean")

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import save
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.files import write_bytes, write_text, writing
+from SAMLungSegLib.files import writable_folder, write_together, writing
 from SAMLungSegLib.models import load_model, model_spec
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256, load_state_dict
@@ -84,6 +84,7 @@ def export_decoder(
     Returns:
         `target`.
     """
+    writable_folder(target.parent)
     content = save({f"{DECODER_PREFIX}{name}": value.contiguous() for name, value in state.items()})
     card = TunedCard(
         base=base.name,
@@ -97,8 +98,8 @@ def export_decoder(
     if base.weights is not None:
         for file in (base.weights, base.weights.with_suffix(".json")):
             _copy_beside(file, target)
-    write_bytes(content, target)
-    write_text(json.dumps({**card.to_fields(), **facts}, indent=2) + "\n", target.with_suffix(".json"))
+    text = json.dumps({**card.to_fields(), **facts}, indent=2) + "\n"
+    write_together({target: content, target.with_suffix(".json"): text.encode()})
     return target
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from SAMLungSegLib.errors import ModelError, PromptError
-from SAMLungSegLib.files import write_csv, write_text
+from SAMLungSegLib.files import check_written, write_csv, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
 from SAMLungSegLib.studies.cases import Greys, StudyCase
@@ -112,12 +112,14 @@ def tune(
     tuned = tune_decoder(model, training, validation, prompter, options.config, folder / "run")
     table, comparison = _unprompted_comparison(model, tuned, recipe, held_out)
     prompted = _prompted_comparison(model, tuned, prompter, held_out)
-    _write_tables(folder, tuned, table, comparison)
+    written = _write_tables(folder, tuned, table, comparison)
     weights = None
     if comparison.is_better:
         facts = _facts(base, cases, split, options, tuned, {"unprompted": comparison, "prompted": prompted})
         target = folder / f"{base.name}-tuned.safetensors"
         weights = export_decoder(target, base, model, tuned.state, recipe, tuned.threshold, facts)
+        written += [weights, weights.with_suffix(".json")]
+    check_written(written)
     return TuneResult(weights, comparison, prompted, table, tuned.threshold)
 
 
@@ -177,10 +179,9 @@ def _per_image(encoded: Sequence[EncodedExample], masks: Sequence) -> pd.DataFra
     return scores_table(encoded, masks).groupby("image", sort=True)[["dice", "jaccard"]].mean()
 
 
-def _write_tables(folder: Path, tuned: TunedDecoder, table: pd.DataFrame, comparison: Comparison) -> None:
+def _write_tables(folder: Path, tuned: TunedDecoder, table: pd.DataFrame, comparison: Comparison) -> list[Path]:
     history = pd.DataFrame(tuned.history)
-    write_csv(history, folder / "history.csv")
-    write_csv(table, folder / "held_out.csv")
+    tables = [write_csv(history, folder / "history.csv"), write_csv(table, folder / "held_out.csv")]
     learning_curve(folder / "learning_curve.png", history, kept=tuned.epoch, title="Decoder tuning")
     before_and_after(
         folder / "comparison.png",
@@ -189,7 +190,8 @@ def _write_tables(folder: Path, tuned: TunedDecoder, table: pd.DataFrame, compar
         table["dice_after"],
         title=f"mean {comparison.before:.4f} before, {comparison.after:.4f} after tuning",
     )
-    write_text(json.dumps(asdict(comparison), indent=2) + "\n", folder / "comparison.json")
+    facts = write_text(json.dumps(asdict(comparison), indent=2) + "\n", folder / "comparison.json")
+    return [*tables, facts, folder / "learning_curve.png", folder / "comparison.png"]
 
 
 def _facts(

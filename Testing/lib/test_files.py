@@ -127,6 +127,19 @@ def test_a_hundred_full_disks_leave_no_broken_file_of_any_kind(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_files_that_belong_together_are_replaced_together_or_not_at_all(tmp_path):
+    small, large = tmp_path / "card.json", tmp_path / "weights.bin"
+    for path in (small, large):
+        path.write_bytes(b"earlier")
+    contents = {small: b"new", large: bytes(5000)}
+    for order in (contents, dict(reversed(contents.items()))):
+        with room_for(4000), pytest.raises(OutputError, match=r"weights.bin cannot be written"):
+            files.write_together(order)
+        assert small.read_bytes() == large.read_bytes() == b"earlier"
+    files.write_together(contents)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == contents
+
+
 def test_a_link_of_the_name_is_replaced_not_followed(tmp_path):
     theirs, path = tmp_path / "theirs.txt", tmp_path / "out.txt"
     theirs.write_text("theirs")

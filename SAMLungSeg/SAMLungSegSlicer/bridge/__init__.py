@@ -7,9 +7,11 @@ from SAMLungSegSlicer.bridge.segmentations import (
     ensureSegmentation,
     findLungSegments,
     labelmapFromNode,
+    lungLabels,
     writeCut,
     writeLabelmap,
 )
+from SAMLungSegSlicer.bridge.stored import StoredLungs, readCut, stampOf, storedLungs
 from SAMLungSegSlicer.bridge.tables import plotFromTable, tableFromDataFrame
 from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix
 from SAMLungSegSlicer.bridge.views import jumpTo
@@ -17,6 +19,7 @@ from SAMLungSegSlicer.bridge.volumes import volumeFromNode
 
 __all__ = [
     "PointCounts",
+    "StoredLungs",
     "boxesFromRois",
     "countPoints",
     "cutFromSliceNode",
@@ -26,8 +29,12 @@ __all__ = [
     "ijkToWorldMatrix",
     "jumpTo",
     "labelmapFromNode",
+    "lungLabels",
     "plotFromTable",
     "pointsFromMarkups",
+    "readCut",
+    "stampOf",
+    "storedLungs",
     "tableFromDataFrame",
     "volumeFromNode",
     "writeCut",

@@ -71,7 +71,7 @@ def checkedSegmentation(segmentationNode: slicer.vtkMRMLSegmentationNode) -> sli
 
 def readSegment(segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid) -> np.ndarray:
     """Bool (K, J, I): a segment on the grid, by nearest neighbour where it lies on another one."""
-    image = _imageOf(segmentation, segmentId)
+    image = imageOf(segmentation, segmentId)
     mask = np.zeros(grid.size_kji, bool)
     if isEmpty(image):
         return mask
@@ -122,13 +122,13 @@ def setVoxels(
         IDs of the segments that have changed.
     """
     changed = []
-    waiting = [one for one, mask in wanted.items() if mask.any() or not isEmpty(_imageOf(segmentation, one))]
+    waiting = [one for one, mask in wanted.items() if mask.any() or not isEmpty(imageOf(segmentation, one))]
     while waiting:
         layer = _layerOn(segmentation, waiting[0], grid)
         ids = {
             segmentation.GetSegment(one).GetLabelValue(): one
             for one in waiting
-            if _imageOf(segmentation, one) is layer.image
+            if imageOf(segmentation, one) is layer.image
         }
         before = region.take(layer.voxels)
         after, crowded = _redrawn(before, {value: wanted[one] for value, one in ids.items()}, inside, layer.values)
@@ -187,13 +187,13 @@ class _Layer(NamedTuple):
 
 def _layerOn(segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid) -> _Layer:
     """The layer of a segment, grown to the whole grid, in memory of its own; on another grid the segment leaves it."""
-    image, sharing = _imageOf(segmentation, segmentId), _sharing(segmentation, segmentId)
+    image, sharing = imageOf(segmentation, segmentId), _sharing(segmentation, segmentId)
     if isEmpty(image):
         image = filled(grid.newImage())
     offset = grid.offsetIn(image)
     if offset is None:
         segmentation.SeparateSegmentLabelmap(segmentId)
-        image, sharing = resampled(_imageOf(segmentation, segmentId), grid, withWhole=True), [segmentId]
+        image, sharing = resampled(imageOf(segmentation, segmentId), grid, withWhole=True), [segmentId]
         offset = np.zeros(3, int)
     image = _withOwnMemory(_covering(image, offset, grid.size_kji))
     values = [segmentation.GetSegment(one).GetLabelValue() for one in sharing]
@@ -204,16 +204,17 @@ def _layerOn(segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid) -
     return _Layer(image, voxelsOf(image)[inImage], values)
 
 
-def _imageOf(segmentation: slicer.vtkSegmentation, segmentId: str) -> slicer.vtkOrientedImageData | None:
+def imageOf(segmentation: slicer.vtkSegmentation, segmentId: str) -> slicer.vtkOrientedImageData | None:
+    """The labelmap that holds a segment; it may be shared with others."""
     return segmentation.GetSegment(segmentId).GetRepresentation(_LABELMAP)
 
 
 def _sharing(segmentation: slicer.vtkSegmentation, segmentId: str) -> list[str]:
     """All segments of a segment's layer, itself included."""
-    image = _imageOf(segmentation, segmentId)
+    image = imageOf(segmentation, segmentId)
     if image is None:
         return [segmentId]
-    return [one for one in segmentation.GetSegmentIDs() if _imageOf(segmentation, one) is image]
+    return [one for one in segmentation.GetSegmentIDs() if imageOf(segmentation, one) is image]
 
 
 def _covering(

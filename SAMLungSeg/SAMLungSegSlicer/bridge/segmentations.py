@@ -11,6 +11,7 @@ import slicer
 import vtk
 
 from SAMLungSegLib.errors import GeometryError, PromptError, VolumeError
+from SAMLungSegSlicer.bridge.editable import editableArea
 from SAMLungSegSlicer.bridge.grids import GEOMETRY, Grid, gridOf, referenceGrid
 from SAMLungSegSlicer.bridge.layers import (
     WholeGrid,
@@ -115,7 +116,7 @@ def writeLabelmap(
 ) -> None:
     """Replace the lungs of a segmentation on the grid of a volume; what lies beyond the volume stays as it is.
 
-    All other segments keep every voxel, overlapping ones too.
+    All other segments keep every voxel, overlapping ones too, and the Segment Editor's editable area is honoured.
 
     Args:
         segmentationNode: under any linear transform.
@@ -136,7 +137,8 @@ def writeLabelmap(
         )
     segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
     wanted = {ids[label]: labelmap_kji == label for label in labels}
-    announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid))
+    area = editableArea(segmentationNode, list(wanted), lambda one: readSegment(segmentation, one, grid))
+    announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid, True if area is None else area))
 
 
 def writeCut(
@@ -168,6 +170,8 @@ def writeCut(
     inside = _changeable(labels_hw, cut, insideMask_hw, grid)
     segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
     wanted = {ids[label]: labels_hw == label for label in labels}
+    area = editableArea(segmentationNode, list(wanted), lambda one: cut.take(readSegment(segmentation, one, grid)))
+    inside = inside if area is None else inside & area
     announce(segmentationNode, setVoxels(segmentation, wanted, cut, grid, inside))
 
 

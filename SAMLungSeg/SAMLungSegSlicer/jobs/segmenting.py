@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import slicer
 
 from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.edits import Edits, firstRecord, gridKey, noteWritten, remember
 from SAMLungSegSlicer.jobs.images import imageOf
 from SAMLungSegSlicer.jobs.models import models
 from SAMLungSegSlicer.jobs.segmenters import segmenters
@@ -42,6 +44,9 @@ class _SegmentJob:
 class SegmentVolumeJob(_SegmentJob):
     """Right and left lung of a volume: prepared and finished on the main thread, run on any.
 
+    Attributes:
+        kept: how many slices stay as they were painted or accepted, once it has run.
+
     Example:
         >>> job = SegmentVolumeJob(volumeNode, None, Settings(lungs="right"))
         >>> segmentationNode = job.finish(job.run())
@@ -55,6 +60,7 @@ class SegmentVolumeJob(_SegmentJob):
         *,
         points: Sequence[VolumePoint] = (),
         boxes: Sequence[VolumeBox] = (),
+        keepEdits: bool = True,
     ) -> None:
         """Copy the voxels.
 
@@ -63,10 +69,17 @@ class SegmentVolumeJob(_SegmentJob):
             segmentationNode: where the lungs go; None makes a new one in the end.
             settings: modality, window, model, which lungs.
             points, boxes: prompts in voxels of the volume (`bridge.pointsFromMarkups`, `bridge.boxesFromRois`).
+            keepEdits: whether slices stay that were painted or accepted; see `kept`.
         Raises:
             SAMLungSegError: no volume, one without voxels or in colour, or a non-linear transform.
         """
         super().__init__(volumeNode, segmentationNode, settings, points, boxes)
+        self._keepEdits = keepEdits
+        self._edits = Edits.of(segmentationNode, volumeNode)
+        self._grid = gridKey(volumeNode)
+        self._found: Segmentation | None = None
+        self._record = ""
+        self.kept = 0
 
     def run(
         self, progress: Callable[[int, int], None] | None = None, cancelled: Callable[[], bool] = lambda: False
@@ -81,7 +94,8 @@ class SegmentVolumeJob(_SegmentJob):
 
         options = self._settings.options(self._points, self._boxes)
         model = models.get(self._settings)
-        return segment_volume(self._image.volume, model, options, progress=progress, cancelled=cancelled)
+        self._found = segment_volume(self._image.volume, model, options, progress=progress, cancelled=cancelled)
+        return self._merged()
 
     def finish(self, result: Segmentation) -> slicer.vtkMRMLSegmentationNode | None:
         """Write the lungs into the segmentation, as one step that can be undone.
@@ -91,7 +105,29 @@ class SegmentVolumeJob(_SegmentJob):
             the job began: `target.discarded` says why.
         """
         target, lungs = self.target, self._settings.lungs
-        return target.write(lambda node: bridge.writeLabelmap(node, result.labelmap_kji, target.volumeNode, lungs))
+        if (
+            self._edits is not None
+            and target.isThere()
+            and bridge.stampOf(target.segmentationNode) != self._edits.before.stamp
+        ):
+            self._edits = Edits.of(target.segmentationNode, target.volumeNode)  # edited while the lungs were found
+            result = self._merged()
+
+        def fill(node: slicer.vtkMRMLSegmentationNode) -> None:
+            bridge.writeLabelmap(node, result.labelmap_kji, target.volumeNode, lungs)
+            remember(node, self._record, result.labelmap_kji)
+
+        return target.write(fill)
+
+    def _merged(self) -> Segmentation:
+        """What was found, with the edits that are kept."""
+        found = self._found
+        if self._edits is None:
+            self._record = firstRecord(found, self._grid)
+            return found
+        merged = self._edits.merge(found, bridge.lungLabels(self._settings.lungs), self._keepEdits)
+        self.kept, self._record = merged.kept, merged.record
+        return replace(found, labelmap_kji=merged.labelmap_kji)
 
 
 class SegmentSliceJob(_SegmentJob):
@@ -146,4 +182,9 @@ class SegmentSliceJob(_SegmentJob):
             the job began: `target.discarded` says why.
         """
         target, lungs = self.target, self._settings.lungs
-        return target.write(lambda node: bridge.writeCut(node, result.labels_hw, result.cut, target.volumeNode, lungs))
+
+        def fill(node: slicer.vtkMRMLSegmentationNode) -> None:
+            bridge.writeCut(node, result.labels_hw, result.cut, target.volumeNode, lungs)
+            noteWritten(node, result.cut, target.volumeNode, None)
+
+        return target.write(fill)

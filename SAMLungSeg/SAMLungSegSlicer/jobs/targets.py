@@ -51,6 +51,10 @@ class Target:
         fill(self.segmentationNode)
         return self.segmentationNode
 
+    def isThere(self) -> bool:
+        """Whether volume and segmentation are still what they were."""
+        return not self._obstacle()
+
     def _obstacle(self) -> str:
         if not isInScene(self.volumeNode):
             return _("The volume was removed meanwhile: its lungs are not written.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
+from SAMLungSegSlicer.edits import forgetWritten
 from SAMLungSegSlicer.history import SegmentationHistory, historyOf
 from SAMLungSegSlicer.panels.context import Context, able
 from SAMLungSegSlicer.preview import PreviewController
@@ -48,6 +49,7 @@ class CorrectPanel:
         """Take the last change of the segmentation back."""
         with self._context.guarded():
             self._history().undo()
+            forgetWritten(self._context.parameters.outputSegmentation)
             self._preview.reopen()
         self._context.changed()
 
@@ -55,6 +57,7 @@ class CorrectPanel:
         """Do an undone change again."""
         with self._context.guarded():
             self._history().redo()
+            forgetWritten(self._context.parameters.outputSegmentation)
         self._context.changed()
 
     def _history(self) -> SegmentationHistory | None:

@@ -107,7 +107,14 @@ class SegmentPanel:
         volumeNode = parameters.inputVolume
         points, boxes = promptsIn(parameters, volumeNode)
         settings = settingsOf(parameters)
-        return SegmentVolumeJob(volumeNode, parameters.outputSegmentation, settings, points=points, boxes=boxes)
+        return SegmentVolumeJob(
+            volumeNode,
+            parameters.outputSegmentation,
+            settings,
+            points=points,
+            boxes=boxes,
+            keepEdits=parameters.keepEdits,
+        )
 
     def _sliceJob(self) -> SegmentSliceJob:
         parameters = self._context.parameters
@@ -141,7 +148,7 @@ class SegmentPanel:
                 onDone(job, result)
         self._context.changed()
 
-    def _onVolume(self, _job: Job, result: Segmentation) -> None:
+    def _onVolume(self, job: Job, result: Segmentation) -> None:
         seconds = time.monotonic() - self._startedAt
         right, left = ((result.labelmap_kji == label).sum() * result.volume.voxel_ml / 1000 for label in (1, 2))
         if result.modality == "XRAY":
@@ -149,6 +156,8 @@ class SegmentPanel:
         else:
             text = _("Right lung {right:.2f} l, left lung {left:.2f} l, in {seconds:.1f} s.")
         said = text.format(name=result.volume.name, right=right, left=left, seconds=seconds)
+        if job.kept:
+            said += " " + _keptWords(job.kept)
         self._context.say(" ".join([said, *(f"⚠ {note}" for note in result.notes)]))
 
     def _onSlice(self, _job: Job, _result: object) -> None:
@@ -158,3 +167,9 @@ class SegmentPanel:
         if self._isStopping:  # by the user, not by a scene that closes
             self._context.say(_("Stopped; the segmentation is as it was."))
         self._context.changed()
+
+
+def _keptWords(count: int) -> str:
+    if count == 1:
+        return _("1 edited slice is kept; untick 'Keep edited slices' to replace it.")
+    return _("{count} edited slices are kept; untick 'Keep edited slices' to replace them.").format(count=count)
