@@ -74,7 +74,8 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
             segmentationNode: where the lungs go; None makes a new one called '<volume> lungs'.
             points: what belongs to a lung: a markups node, or positions in the world's RAS in mm.
             negativePoints: what does not, likewise.
-            boxes: one ROI node or several, each around one lung; slices outside every box stay empty.
+            boxes: one ROI node or several, each around one lung; slices outside every box stay empty. Where all of
+                them are one slice thick, they count in their slices only.
             keepEdits: whether slices of `segmentationNode` stay that were painted, accepted, or made by something else;
                 a warning says how many.
             progress: called with (slices done, slices in all).

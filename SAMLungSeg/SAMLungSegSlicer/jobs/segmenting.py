@@ -14,6 +14,7 @@ from SAMLungSegSlicer.jobs.images import imageOf
 from SAMLungSegSlicer.jobs.models import models
 from SAMLungSegSlicer.jobs.segmenters import segmenters
 from SAMLungSegSlicer.jobs.settings import Settings
+from SAMLungSegSlicer.jobs.sliceboxes import SortedBoxes, withFlatBoxes
 from SAMLungSegSlicer.jobs.targets import Target
 
 if TYPE_CHECKING:
@@ -92,9 +93,18 @@ class SegmentVolumeJob(_SegmentJob):
         """
         from SAMLungSegLib import segment_volume
 
-        options = self._settings.options(self._points, self._boxes)
-        model = models.get(self._settings)
-        self._found = segment_volume(self._image.volume, model, options, progress=progress, cancelled=cancelled)
+        volume, model = self._image.volume, models.get(self._settings)
+        boxes = SortedBoxes.of(self._boxes, volume)
+        around = (*boxes.thick, *boxes.flat) if boxes.thick else ()
+        options = self._settings.options(self._points, around)
+        self._found = segment_volume(volume, model, options, progress=progress, cancelled=cancelled)
+        if boxes.flat and not boxes.thick:
+            options = self._settings.options(self._points, boxes.flat)
+            boxed = segment_volume(volume, model, options, cancelled=cancelled)
+            self._found = withFlatBoxes(self._found, boxed, boxes.flat)
+        if boxes.otherwise:
+            note = f"Boxes drawn in a slice of another direction play no part here ({len(boxes.otherwise)})."
+            self._found = replace(self._found, notes=(*self._found.notes, note))
         return self._merged()
 
     def finish(self, result: Segmentation) -> slicer.vtkMRMLSegmentationNode | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 GREEN = (0.17, 0.63, 0.17)
 RED = (0.84, 0.15, 0.16)
 AMBER = (0.88, 0.63, 0.0)
+
+_ALONG = 0.999  # cosine of the angle between a box and the view that it is drawn in
 
 PROMPT_EVENTS = (
     slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
@@ -62,6 +65,40 @@ def newBox(parameters: SAMLungSegParameterNode) -> slicer.vtkMRMLMarkupsROINode:
 def isPlaced(boxNode: slicer.vtkMRMLMarkupsROINode) -> bool:
     """Whether a box has its corners, rather than waiting for clicks; it may be flat."""
     return boxNode.GetControlPointPlacementComplete() and sum(size > 0 for size in boxNode.GetSize()) >= 2
+
+
+def thinToSlice(
+    boxNode: slicer.vtkMRMLMarkupsROINode, sliceNode: slicer.vtkMRMLSliceNode, volumeNode: slicer.vtkMRMLVolumeNode
+) -> None:
+    """Give a box that was drawn in a slice view the thickness of the slice; Slicer makes it as thick as it is wide.
+
+    A box that is turned against the view stays as it is.
+    """
+    toWorld = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())
+    normal, onSlice = toWorld[:3, 2] / np.linalg.norm(toWorld[:3, 2]), toWorld[:3, 3]
+    axes = slicer.util.arrayFromVTKMatrix(boxNode.GetObjectToWorldMatrix())[:3, :3]
+    along = np.abs(normal @ axes / np.linalg.norm(axes, axis=0))
+    axis = int(along.argmax())
+    if along[axis] < _ALONG:
+        return
+    center, thickness = _sliceAt(np.array(boxNode.GetCenterWorld()), normal, onSlice, volumeNode)
+    size = list(boxNode.GetSize())
+    size[axis] = thickness / float(np.linalg.norm(axes[:, axis]))
+    boxNode.SetSize(size)
+    boxNode.SetCenterWorld(center)
+
+
+def _sliceAt(
+    center: np.ndarray, normal: np.ndarray, onSlice: np.ndarray, volumeNode: slicer.vtkMRMLVolumeNode
+) -> tuple[np.ndarray, float]:
+    """A point moved along the normal into the slice of voxels that a plane shows, and how thick that slice is."""
+    ijkToWorld = bridge.ijkToWorldMatrix(volumeNode)
+    center = center + normal * ((onSlice - center) @ normal)
+    steps = ijkToWorld[:3, :3]
+    axis = int(np.abs(normal @ steps / np.linalg.norm(steps, axis=0)).argmax())
+    thickness = float(abs(normal @ steps[:, axis]))
+    index = (np.linalg.inv(ijkToWorld) @ [*center, 1])[axis]
+    return center + normal * (np.rint(index) - index) * float(normal @ steps[:, axis]), thickness
 
 
 def isWaiting(node: slicer.vtkMRMLMarkupsNode) -> bool:

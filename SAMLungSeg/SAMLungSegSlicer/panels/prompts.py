@@ -20,6 +20,7 @@ from SAMLungSegSlicer.panels.promptnodes import (
     isWaiting,
     newBox,
     removeUnplacedBoxes,
+    thinToSlice,
     viewOf,
 )
 from SAMLungSegSlicer.parameters import VIEWS, boxNodes
@@ -91,6 +92,7 @@ class PromptsPanel(VTKObservationMixin):
         with self._context.guarded():
             placeWidget = self._context.ui.boxPlaceWidget
             if isWanted:
+                self._handledIn = None  # a box that is placed in a 3D view keeps its thickness
                 placeWidget.setCurrentNode(newBox(self._context.parameters))
             placeWidget.setPlaceModeEnabled(isWanted)
 
@@ -134,8 +136,13 @@ class PromptsPanel(VTKObservationMixin):
         placeWidget = self._context.ui.boxPlaceWidget
         if self._context.parameters is None or placeWidget.placeModeEnabled:
             return
+        parameters, boxNode = self._context.parameters, placeWidget.currentNode()
         placeWidget.setCurrentNode(None)
-        removeUnplacedBoxes(self._context.parameters)
+        with self._context.guarded():
+            view = slicer.mrmlScene.GetSingletonNode(self._handledIn or "", "vtkMRMLSliceNode")
+            if boxNode is not None and isPlaced(boxNode) and view is not None and parameters.inputVolume is not None:
+                thinToSlice(boxNode, view, parameters.inputVolume)
+        removeUnplacedBoxes(parameters)
         self._context.changed()
 
     def _watch(self, nodes: list[Any]) -> None:
