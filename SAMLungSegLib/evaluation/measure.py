@@ -101,7 +101,8 @@ def evaluate(
         reference: labelmap. With a single label it is compared as both lungs only.
         metrics: rows of the table of metrics.
         tolerance_mm: of the surface Dice, positive.
-        reference_labels: labels of the reference where they are not 1 and 2: {'right': (...), 'left': (...)}.
+        reference_labels: labels of the reference where they are not 1 and 2, nor named by its file: {'right': (...),
+            'left': (...)}.
         prediction_labels: likewise for the prediction.
         name: of the case; the reference's name by default.
     Raises:
@@ -109,8 +110,8 @@ def evaluate(
         VolumeError: something is not a labelmap, or does not have the labels that were named.
     """
     check_tolerance(tolerance_mm)
-    expected, guessed_reference = side_codes(reference.array_kji, reference_labels, reference.name)
-    predicted, guessed_prediction = side_codes(prediction.array_kji, prediction_labels, prediction.name)
+    expected, guessed_reference = side_codes(reference, reference_labels)
+    predicted, guessed_prediction = side_codes(prediction, prediction_labels)
     common = on_common_grid(reference, expected, prediction, predicted)
     structures, label_notes = comparable_structures(
         joint_counts(common.reference_kji, common.prediction_kji), guessed_reference, guessed_prediction

@@ -9,6 +9,7 @@ import pandas as pd
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.volume import Volume
 
 SIDELESS = 3
 STRUCTURES = ("right lung", "left lung", "both lungs")
@@ -22,22 +23,26 @@ _ROUNDING = 1e-4  # what factors such as 1/255 miss a whole number by, in single
 Labels = Mapping[str, Sequence[int]]
 
 
-def side_codes(labelmap: np.ndarray, labels: Labels | None, name: str) -> tuple[np.ndarray, tuple[int, ...]]:
+def side_codes(volume: Volume, labels: Labels | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
     """A labelmap as codes.
 
     Args:
-        labelmap: whole numbers from 0 or bool, any shape.
+        volume: whole numbers from 0 or bool.
         labels: label values by side, such as {'right': (1,), 'left': (2,)}; 'both' lists lung of unknown side. Other
-            values are background then. None: 1 is right, 2 is left, and any other positive value lung of unknown side.
-        name: of the volume, for messages.
+            values are background then. None: those of the names that the file gives them; where it gives none, 1 is
+            right, 2 is left, and any other positive value lung of unknown side.
     Returns:
-        uint8, same shape: 0 background, 1 right lung, 2 left lung, 3 lung of unknown side; and the values that occur
-        and whose side was guessed: none where `labels` says the sides.
+        uint8 (K, J, I): 0 background, 1 right lung, 2 left lung, 3 lung of unknown side; and the values that occur
+        and whose side was guessed: none where `labels` or names say the sides.
     Raises:
         VolumeError: the values are not those of a labelmap, `labels` is not usable, or none of its values occurs.
     """
-    labelmap = _whole(labelmap, name)
+    name = volume.name
+    labelmap = _whole(volume.array_kji, name)
     present = _label_values(labelmap, name)
+    if labels is None and volume.lung_labels:
+        is_said = not {"right", "left"}.isdisjoint(volume.lung_labels)
+        return _coded(labelmap, volume.lung_labels), () if is_said else present
     if labels is None:
         codes = np.where(labelmap > 0, np.uint8(SIDELESS), np.uint8(0))
         codes[labelmap == RIGHT_LUNG], codes[labelmap == LEFT_LUNG] = RIGHT_LUNG, LEFT_LUNG
@@ -49,10 +54,14 @@ def side_codes(labelmap: np.ndarray, labels: Labels | None, name: str) -> tuple[
             f"{name} has none of the given labels {listed(sorted(given))}; it holds {listed(present)}: "
             "give those of the right and of the left lung."
         )
+    return _coded(labelmap, labels), ()
+
+
+def _coded(labelmap: np.ndarray, labels: Labels) -> np.ndarray:
     codes = np.zeros(labelmap.shape, np.uint8)
     for side, values in labels.items():
         codes[np.isin(labelmap, list(values))] = _CODES[side]
-    return codes, ()
+    return codes
 
 
 def check_labels(labels: Labels) -> None:

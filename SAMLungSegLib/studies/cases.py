@@ -122,7 +122,7 @@ class StudyCase:
             IntensityError: as `Greys.apply`.
         """
         image, mask = read_volume(self.image), read_volume(self.mask)
-        codes_kji, _ = side_codes(mask.array_kji, None, mask.name)
+        codes_kji, _ = side_codes(mask)
         labels_kji, _ = on_grid_of(image, mask, codes_kji)
         plane, modality = axial_plane(image), self.modality or guess_modality(image)
         greys_nhw = (greys or Greys()).apply(plane.to_display(image.array_kji), modality)

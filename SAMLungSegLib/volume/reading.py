@@ -23,10 +23,13 @@ from SAMLungSegLib.volume.formats import (
 from SAMLungSegLib.volume.itk import ijk_to_ras_of, readable
 from SAMLungSegLib.volume.nifti import nifti_header
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
+from SAMLungSegLib.volume.segmentations import StoredSegment, lung_labels, one_layer, stored_segments
 from SAMLungSegLib.volume.suspicion import check_before_opening, check_size
 from SAMLungSegLib.volume.types import Volume
 
 logger = logging.getLogger(__name__)
+
+_SEGMENTATION_EXTENSIONS = (".nrrd", ".nhdr")
 
 
 def read_volume_here(path: str | os.PathLike, *, series: str | None = None, allow_gaps: bool = True) -> Volume:
@@ -78,8 +81,18 @@ def _read_plain_file(path: Path, extension: str) -> Volume:
             f"{path} has {image.GetSize()[2]} pages without geometry; give one picture, or convert to NIfTI or NRRD."
         )
     image = without_trailing_axes(image)
-    array_kji = grey_array(_without_undue_offset(image, path, extension), path)
-    return Volume(array_kji, ijk_to_ras_of(image), image_name(path), None, not is_picture)
+    image = _without_undue_offset(image, path, extension)
+    layers = image.GetNumberOfComponentsPerPixel()
+    segments = _segments(reader, layers, path) if extension in _SEGMENTATION_EXTENSIONS else ()
+    if segments and layers > 1:
+        array_kji, labels = one_layer(sitk.GetArrayViewFromImage(image), segments, path)
+    else:
+        array_kji, labels = grey_array(image, path), lung_labels(segments, path) if segments else None
+    return Volume(array_kji, ijk_to_ras_of(image), image_name(path), None, not is_picture, labels)
+
+
+def _segments(reader: sitk.ImageFileReader, layers: int, path: Path) -> tuple[StoredSegment, ...]:
+    return stored_segments({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}, layers, path)
 
 
 def _without_undue_offset(image: sitk.Image, path: Path, extension: str) -> sitk.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ class Volume:
         name: the file's name without its extension, or the DICOM folder's name.
         modality_hint: 'CT' or 'XRAY' where the file says so, else None.
         has_physical_spacing: False where a distance is not known in mm (PNG, JPEG, TIFF, some DICOM).
+        lung_labels: of a labelmap whose file names its lungs: label values by 'right', 'left' and 'both' (no side that
+            is said); else None.
     Raises:
         VolumeError: the array is not a numeric 3D image with at least one voxel and one finite value.
         GeometryError: the matrix is not a finite, invertible affine (4, 4).
@@ -33,6 +36,7 @@ class Volume:
     name: str = "volume"
     modality_hint: str | None = None
     has_physical_spacing: bool = True
+    lung_labels: Mapping[str, Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         _check_array(self.array_kji, self.name)
