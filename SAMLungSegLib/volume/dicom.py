@@ -7,6 +7,7 @@ ITK (GDCM) applies the rescale, reads encapsulated pixels, sorts by position, an
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from SAMLungSegLib.volume.completeness import value_bytes
 from SAMLungSegLib.volume.folders import advice_for
 from SAMLungSegLib.volume.formats import given_name
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps, ijk_to_ras_of, readable
-from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
+from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, grey_voxels, without_trailing_axes
 from SAMLungSegLib.volume.types import Volume
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,12 @@ _MODALITY, _SERIES_DESCRIPTION, _SERIES_UID = "0008|0060", "0008|103e", "0020|00
 _POSITION, _ORIENTATION, _PATIENT_ORIENTATION = "0020|0032", "0020|0037", "0020|0020"
 _PHOTOMETRIC, _LUT_SHAPE, _ROWS, _COLUMNS = "0028|0004", "2050|0020", "0028|0010", "0028|0011"
 _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE = "0028|0101", "0028|0103", "0028|1052", "0028|1053"
-_SPACINGS = ("0028|0030", "0018|1164", "0018|2010")
+_NUMBER, _PIXEL_SPACING = "0020|0013", "0028|0030"
+_SPACINGS = (_PIXEL_SPACING, "0018|1164", "0018|2010")
+_VALUE_TYPE = "value type"  # no tag: what ITK makes of the stored type and the rescale
+_OF_VALUES = (_VALUE_TYPE, _PHOTOMETRIC, _LUT_SHAPE, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE)
 _KEYS = (
+    _NUMBER,
     *(_MODALITY, _SERIES_DESCRIPTION, _SERIES_UID, _POSITION, _ORIENTATION, _PATIENT_ORIENTATION, _PHOTOMETRIC),
     *(_LUT_SHAPE, _ROWS, _COLUMNS, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE, *_SPACINGS),
 )
@@ -40,6 +45,8 @@ _KEYS = (
 _LPS_OF_CODE = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
 
 _SAME_PLACE_MM = 1e-3
+_FAR_OFF_MM = 0.1
+_SPACING_TOLERANCE = 1e-3
 _DIRECTION_TOLERANCE = 1e-2
 _GAP_TOLERANCE = 0.05
 _TILT_TOLERANCE = 0.01
@@ -72,7 +79,7 @@ def read_dicom_folder(folder: Path, series: str | None = None, allow_gaps: bool 
     """
     paths = _chosen_files(folder, series)
     tags = [_read_tags(Path(path)) for path in paths]
-    return _read_stack(paths, tags, folder, allow_gaps)
+    return _read_stack(*_in_order(paths, tags), folder, allow_gaps)
 
 
 def read_dicom_series(paths: Sequence[Path], folder: Path, allow_gaps: bool = True) -> Volume:
@@ -83,14 +90,28 @@ def read_dicom_series(paths: Sequence[Path], folder: Path, allow_gaps: bool = Tr
         GeometryError: its directions cannot be used.
     """
     tags = [_read_tags(path) for path in paths]
-    if not _are_placed(tags) and len({Path(path).parent for path in paths}) == 1:
-        return _read_stack([str(path) for path in paths], tags, folder, allow_gaps)
-    if not _are_placed(tags):
+    if not (_are_placed(tags) or _are_numbered(tags)) and len({Path(path).parent for path in paths}) > 1:
         raise VolumeError(f"{folder} holds a series in several folders without positions; put it into one folder.")
-    directions = _numbers(tags[0][_ORIENTATION])
-    normal = np.cross(directions[:3], directions[3:])
-    order = np.argsort([np.dot(_numbers(one[_POSITION]), normal) for one in tags], kind="stable")
-    return _read_stack([str(paths[index]) for index in order], [tags[index] for index in order], folder, allow_gaps)
+    return _read_stack(*_in_order([str(path) for path in paths], tags), folder, allow_gaps)
+
+
+def _in_order(paths: Sequence[str], tags: Sequence[Tags]) -> tuple[list[str], list[Tags]]:
+    """Files and their tags along the slice normal; by instance number where they do not say where they lie."""
+    if _are_placed(tags) and len(tags) > 1:
+        directions = _numbers(tags[0][_ORIENTATION])
+        normal = np.cross(directions[:3], directions[3:])
+        places = [np.dot(_numbers(one[_POSITION]), normal) for one in tags]
+    elif _are_numbered(tags):
+        places = [int(one[_NUMBER]) for one in tags]
+    else:
+        places = list(range(len(tags)))
+    order = np.argsort(places, kind="stable")
+    return [paths[index] for index in order], [tags[index] for index in order]
+
+
+def _are_numbered(tags: Sequence[Tags]) -> bool:
+    numbers = {one.get(_NUMBER, "") for one in tags}
+    return len(numbers) == len(tags) and all(re.fullmatch(r"[+-]?\d{1,9}", number) for number in numbers)
 
 
 def carries_dicom_tags(image: sitk.Image) -> bool:
@@ -128,7 +149,36 @@ def _read_stack(paths: Sequence[str], tags: Sequence[Tags], folder: Path, allow_
         reader.SetFileNames(paths)
         image = reader.Execute()
     volume = _volume(without_trailing_axes(image), tags[0], folder, given_name(folder))
-    return volume if _are_placed(tags) else replace(volume, has_physical_spacing=False)
+    if len({tuple(one.get(key) for key in _OF_VALUES) for one in tags}) > 1:
+        volume = replace(volume, array_kji=_slice_by_slice(paths, tags, volume.modality_hint))
+    if not _are_placed(tags):
+        return replace(volume, has_physical_spacing=False)
+    return volume if len(tags) == 1 else _placed_by_tags(volume, tags)
+
+
+def _slice_by_slice(paths: Sequence[str], tags: Sequence[Tags], modality: str | None) -> np.ndarray:
+    """Array (K, J, I) of files whose values are stored in several ways: ITK takes all for what the first one holds."""
+    slices = []
+    for path, one in zip(paths, tags, strict=True):
+        with readable(Path(path)):
+            image = _file_reader(Path(path)).Execute()
+        slices.append(_with_right_polarity(grey_array(without_trailing_axes(image), path), one, modality)[0])
+    return grey_voxels(np.stack(slices), paths[0])
+
+
+def _placed_by_tags(volume: Volume, tags: Sequence[Tags]) -> Volume:
+    """The same slices where their tags say: ITK overlooks these in some classes, such as CR images of a CT."""
+    if _PIXEL_SPACING not in tags[0]:
+        return volume
+    positions, directions = (np.array(_numbers(tags[0][key])) for key in (_POSITION, _ORIENTATION))
+    rows_mm, columns_mm = _numbers(tags[0][_PIXEL_SPACING])
+    normal = np.cross(directions[:3], directions[3:])
+    apart_mm = normal @ (np.array(_numbers(tags[-1][_POSITION])) - positions) / (len(tags) - 1)
+    axes = np.column_stack([directions[:3], directions[3:], normal])
+    matrix = ijk_to_ras_from_lps(axes, np.array([columns_mm, rows_mm, apart_mm]), positions)
+    is_told = np.allclose(volume.ijk_to_ras[:3, :2], matrix[:3, :2], atol=_SAME_PLACE_MM * 10)
+    is_there = np.allclose(volume.ijk_to_ras[:3, 3], matrix[:3, 3], atol=_FAR_OFF_MM)
+    return volume if is_told and is_there else replace(volume, ijk_to_ras=matrix, has_physical_spacing=True)
 
 
 def _file_reader(path: Path) -> sitk.ImageFileReader:
@@ -147,6 +197,7 @@ def _read_tags(path: Path) -> Tags:
 def _tags_of(reader: sitk.ImageFileReader | sitk.Image) -> Tags:
     """The tags in use, without padding; absent and empty ones are left out."""
     found = {key: reader.GetMetaData(key).strip(" \0") for key in _KEYS if reader.HasMetaDataKey(key)}
+    found[_VALUE_TYPE] = reader.GetPixelIDTypeAsString() if isinstance(reader, sitk.Image) else str(reader.GetPixelID())
     return {key: value for key, value in found.items() if value}
 
 
@@ -194,8 +245,15 @@ def _check_one_stack(folder: Path, tags: Sequence[Tags], allow_gaps: bool) -> No
     if len(sizes) > 1:
         listed = ", ".join(" x ".join(size) for size in sizes)
         raise VolumeError(f"{folder} mixes images of {listed} pixels in one series; keep one kind in the folder.")
+    spacings = np.array([_numbers(one[_PIXEL_SPACING]) for one in tags if _PIXEL_SPACING in one])
+    if len(spacings) and np.ptp(spacings, axis=0).max() > _SPACING_TOLERANCE * spacings.min():
+        low, high = (f"{one:.4g}" for one in (spacings.min(), spacings.max()))
+        raise VolumeError(
+            f"{folder} mixes slices with pixels of {low} to {high} mm in one series; keep one kind in the folder."
+        )
     if not _are_placed(tags):
-        logger.warning("%s: slices without a position, taken in the order of the file names 1 mm apart.", folder)
+        order = "instance numbers" if _are_numbered(tags) else "file names"
+        logger.warning("%s: slices without a position, taken in the order of the %s 1 mm apart.", folder, order)
         return
     directions = np.array([_numbers(one[_ORIENTATION]) for one in tags])
     if np.abs(directions - directions[0]).max() > _DIRECTION_TOLERANCE:

@@ -311,3 +311,57 @@ def test_the_series_and_kind_of_a_file_are_told_without_reading_it(tmp_path):
     (tmp_path / "text.dcm").write_text("no image")
     with pytest.raises(VolumeError):
         series_of(tmp_path / "text.dcm")
+
+
+def test_every_slice_has_its_own_pixel_type_and_rescale(tmp_path):
+    write_ct(tmp_path, [0, 1, 2, 3])
+    place = {"Modality": "CT", **AXIAL}
+    write_dicom(tmp_path / "slice0", np.full((2, 3), 7, np.uint16), ImagePositionPatient=[0, 0, 0], **place)
+    tags = {"RescaleSlope": "1", "RescaleIntercept": "-1024"}
+    write_dicom(tmp_path / "slice1", np.full((2, 3), 24, np.uint16), ImagePositionPatient=[0, 0, 1], **place, **tags)
+    tags = {"RescaleSlope": "0.5", "RescaleIntercept": "-3.25"}
+    write_dicom(tmp_path / "slice2", np.full((2, 3), 5, np.uint8), ImagePositionPatient=[0, 0, 2], **place, **tags)
+    volume = read_volume(tmp_path)
+    assert volume.array_kji[:, 0, 0].tolist() == [7, -1000, -0.75, 3]
+    assert volume.spacing_mm == (1, 0.75, 0.5)
+
+
+def test_hu_of_monochrome1_slices_beside_others_are_their_own(tmp_path):
+    write_ct(tmp_path, [0, 1])
+    tags = {"Modality": "CT", **AXIAL, "ImagePositionPatient": [0, 0, 0], "PhotometricInterpretation": "MONOCHROME1"}
+    write_dicom(tmp_path / "slice0", np.full((2, 3), -700, np.int16), RescaleIntercept="-24", RescaleSlope="1", **tags)
+    assert read_volume(tmp_path).array_kji[:, 0, 0].tolist() == [-724, 1]
+
+
+def test_pixels_whose_size_changes_within_a_series_are_refused(tmp_path):
+    write_ct(tmp_path, [0, 1])
+    write_ct(tmp_path, [2, 3], name="other", PixelSpacing=[0.8, 0.5])
+    with pytest.raises(VolumeError, match=r"mixes slices with pixels of 0\.5 to 0\.8 mm"):
+        read_volume(tmp_path)
+
+
+def test_slices_without_a_position_are_taken_by_instance_number(tmp_path, caplog):
+    for number, name in ((3, "a"), (1, "b"), (2, "c"), (10, "d")):
+        write_dicom(tmp_path / name, np.full((2, 3), number, np.int16), Modality="CT", InstanceNumber=number)
+    volume = read_volume(tmp_path)
+    assert volume.array_kji[:, 0, 0].tolist() == [1, 2, 3, 10]
+    assert "in the order of the instance numbers" in caplog.text
+
+
+def test_an_oblique_ct_of_another_image_class_lies_where_its_tags_say(tmp_path):
+    directions = [0.8, 0.6, 0, 0, 0, -1]
+    normal = np.cross(directions[:3], directions[3:])
+    paths = []
+    for number, name in ((2, "a"), (0, "b"), (1, "c")):
+        position = (np.array([5.0, -7, 9]) + 2.5 * number * normal).round(6).tolist()
+        tags = {"ImagePositionPatient": position, "ImageOrientationPatient": directions, "PixelSpacing": [0.75, 0.5]}
+        path = write_dicom(tmp_path / name, np.full((2, 3), number, np.int16), Modality="CT", **tags)
+        file = pydicom.dcmread(path)
+        file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"  # CR
+        file.save_as(path)
+        paths.append(path)
+    volume = read_volume(tmp_path)
+    expected = np.diag([-1.0, -1, 1]) @ np.column_stack([[0.4, 0.3, 0], [0, 0, -0.75], 2.5 * normal, [5, -7, 9]])
+    assert volume.array_kji[:, 0, 0].tolist() == [0, 1, 2]
+    assert volume.ijk_to_ras[:3] == pytest.approx(expected)
+    assert volume.has_physical_spacing
