@@ -24,6 +24,7 @@ class Case:
         stamp: changes when the files of the image do.
         slices: how many there are, where finding the case has told.
         problem: why it cannot be used, where that is known before it is read.
+        given_id: what a list calls it, where it does.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Case:
     stamp: str = ""
     slices: int | None = None
     problem: str | None = None
+    given_id: str | None = None
 
 
 def stamp_of(files: Iterable[Path]) -> str:

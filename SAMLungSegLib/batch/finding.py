@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
 import re
 from collections import Counter
@@ -18,6 +19,8 @@ from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.evaluation.pairs import case_name
 from SAMLungSegLib.files import real_path
 from SAMLungSegLib.volume import is_image_path
+
+logger = logging.getLogger(__name__)
 
 _MAGIC = re.compile(r"[*?\[]")
 _UNSAFE = re.compile(r"[^\w.+-]+")
@@ -42,16 +45,32 @@ def find_cases(
     if reference is not None and not reference.exists():
         raise BatchError(f"{reference} does not exist; give a folder of labelmaps, or one labelmap.")
     left_out = frozenset(real_path(path) for path in (*without, *([reference] if reference else [])))
-    found = {_identity(case): case for case in _of_inputs(inputs, left_out)}
+    found = _once(_of_inputs(inputs, left_out))
     if not found:
         raise BatchError(f"{' and '.join(map(str, inputs))} holds no image; give a folder, a list or a pattern.")
-    cases = sorted(_with_safe_ids(list(found.values())), key=lambda case: case.id)
+    cases = sorted(_with_safe_ids(found), key=lambda case: case.id)
     return with_references(cases, reference.absolute()) if reference else cases
 
 
 def _identity(case: Case) -> tuple[object, ...]:
-    """What two cases have in common that are one; an image may be asked twice with other prompts."""
-    return case.path, case.series, case.points, case.boxes
+    """What two cases have in common that are one: all that a list can say of them."""
+    told = ("id", case.given_id), ("reference", case.reference and str(case.reference))
+    return case.path, case.series, case.points, case.boxes, *(one for one in told if one[1] is not None)
+
+
+def _once(cases: Iterable[Case]) -> list[Case]:
+    """The cases without those that were given before."""
+    given = list(cases)
+    found = {_identity(case): case for case in given}
+    if len(found) < len(given):
+        twice = next(one[0] for one, count in Counter(map(_identity, given)).items() if count > 1)
+        logger.warning(
+            "%d of %d images were given more than once and count once, such as %s.",
+            len(given) - len(found),
+            len(given),
+            twice,
+        )
+    return list(found.values())
 
 
 def _of_inputs(inputs: Sequence[str | Path], left_out: frozenset[Path]) -> Iterator[Case]:

@@ -20,6 +20,18 @@ from SAMLungSegLib.replay import prompts_from
 
 MANIFEST_EXTENSIONS = (".csv", ".json")
 
+_LARGEST_BYTES = 1 << 28
+_NOT_PROMPTS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    SAMLungSegError,
+)
+
 
 def cases_of_manifest(path: Path) -> Iterator[Case]:
     """A case for each row: `image`, and where given `id`, `series`, `reference` and `prompts`.
@@ -43,10 +55,12 @@ def cases_of_manifest(path: Path) -> Iterator[Case]:
 
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise BatchError(f"{path} has more than {_LARGEST_BYTES >> 20} MB; give a shorter list of images.")
         text = path.read_text(encoding="utf-8-sig")
         is_table = path.suffix.lower() == ".csv"
         content = list(csv.DictReader(io.StringIO(text))) if is_table else json.loads(text)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise BatchError(f"{path} cannot be read as a list of images: {error}.") from error
     return content if isinstance(content, list) else []
 
@@ -54,16 +68,20 @@ def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
 def _case(row: Mapping[str, Any], folder: Path) -> Case:
     path = folder / str(row["image"])
     name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
-    case = case_of_file(path, name)
+    try:
+        case = case_of_file(path, name)
+    except (OSError, ValueError) as error:  # such as a name that no file can have
+        case = Case(name, path, problem=f"{str(path)!r} cannot be an image: {error}.")
     case = replace(
         case,
         id=str(row.get("id") or case.id),
+        given_id=str(row["id"]) if row.get("id") else None,
         series=str(row["series"]) if row.get("series") else None,
         reference=folder / str(row["reference"]) if row.get("reference") else None,
     )
     try:
         points, boxes = _prompts(row.get("prompts"), folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SAMLungSegError) as error:
+    except _NOT_PROMPTS as error:
         return replace(case, problem=f"The prompts of {path} cannot be used ({error}); see docs/cohorts.md.")
     return replace(case, points=points, boxes=boxes)
 

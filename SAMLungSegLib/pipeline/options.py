@@ -14,6 +14,7 @@ from SAMLungSegLib.prompts import BoxPrompt
 from SAMLungSegLib.volume import Volume
 
 Progress = Callable[[int, int], None]
+MOST_PROMPTS = 1000  # of a kind in one image
 LUNGS = {"both": (RIGHT_LUNG, LEFT_LUNG), "right": (RIGHT_LUNG,), "left": (LEFT_LUNG,)}
 
 
@@ -56,7 +57,7 @@ class Options:
     Attributes:
         modality: 'CT' or 'XRAY', in any case; None to guess it.
         window: CT window or what `parse_window` reads; ignored for X-rays and for images that are windowed already.
-        points, boxes: prompts in voxels of the volume; without any the model or classical means find the lungs.
+        points, boxes: prompts in voxels of the volume, at most `MOST_PROMPTS` of each; without any the model or classical means find the lungs.
         threshold: probability above which a pixel is lung, in (0, 1).
         lungs: 'both', 'right' or 'left'.
         every: only each `every`-th slice of a volume, and those with prompts, is shown to the model; the slices
@@ -78,6 +79,9 @@ class Options:
             raise PromptError(f"Lungs '{self.lungs}' is not one of {', '.join(LUNGS)}.")
         if not isinstance(self.every, int) or self.every < 1:
             raise PromptError(f"Every {self.every!r}-th slice is not possible; give a whole number from 1 on.")
+        for kind, given in (("points", self.points), ("boxes", self.boxes)):
+            if len(given) > MOST_PROMPTS:
+                raise PromptError(f"{len(given)} {kind} were given; at most {MOST_PROMPTS} are possible in one image.")
         if self.modality is not None:
             object.__setattr__(self, "modality", self.modality.upper())
         if isinstance(self.window, str):

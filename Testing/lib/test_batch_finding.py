@@ -100,6 +100,56 @@ def test_what_is_given_twice_is_taken_once(tmp_path):
     assert ids(tmp_path, path, f"{tmp_path}/*.png") == ["x"]
 
 
+def test_rows_that_differ_in_id_or_reference_only_are_cases_of_their_own(tmp_path, caplog):
+    write_image(tmp_path / "x.png", chest_picture())
+    rows = ["x.png,,", "x.png,a,", "x.png,b,", "x.png,,one.png", "x.png,,two.png", "x.png,a2,one.png"]
+    (tmp_path / "list.csv").write_text("\n".join(["image,id,reference", *rows, ""]))
+    cases = find_cases([tmp_path / "list.csv"])
+    assert len(cases) == len({case.id for case in cases}) == len(rows)
+    assert sorted(case.reference.name for case in cases if case.reference) == ["one.png", "one.png", "two.png"]
+    assert not caplog.records
+    assert find_cases([tmp_path / "list.csv"]) == cases
+
+
+def test_rows_that_are_the_same_count_once_and_that_is_said(tmp_path, caplog):
+    write_image(tmp_path / "x.png", chest_picture())
+    (tmp_path / "list.csv").write_text("image,reference\nx.png,one.png\nx.png,one.png\nx.png,two.png\n")
+    assert len(find_cases([tmp_path / "list.csv"])) == 2
+    assert "1 of 3 images were given more than once" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"image": "a\0b.png"},
+        {"image": "\ud800.png"},
+        {"image": ["x.png"]},
+        {"image": {"a": 1}},
+        {"image": "x" * 5000},
+        {"image": "x.png", "id": ["a"], "reference": {"a": 1}, "series": [1]},
+        {"image": "x.png", "prompts": {"points": 5}},
+        {"image": "x.png", "prompts": [[[]]]},
+        {"image": "x.png", "prompts": {"points": [{"ijk": [10**400, 0], "positive": True}]}},
+        {"image": "x.png", "prompts": "/"},
+        {"image": "x.png", "prompts": "[" * 100_000},
+        {"image": "x.png", "prompts": "{" + '"a":{' * 100_000},
+    ],
+)
+def test_a_row_that_makes_no_sense_costs_itself_only(tmp_path, row):
+    write_image(tmp_path / "x.png", chest_picture())
+    (tmp_path / "list.json").write_text(json.dumps([row, {"image": "x.png", "id": "good"}]))
+    cases = find_cases([tmp_path / "list.json"])
+    assert [case.problem for case in cases if case.id == "good"] == [None]
+    assert len(cases) == 2
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '[{"image": 1e999}' * 3, "\x00", '{"a": [' * 50_000])
+def test_a_list_that_cannot_be_read_is_refused_by_name(tmp_path, text):
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(BatchError, match=r"list\.json"):
+        find_cases([tmp_path / "list.json"])
+
+
 def test_a_table_gives_names_references_and_prompts(tmp_path):
     write_image(tmp_path / "scans" / "1.png", chest_picture())
     prompts = {"points": [{"ijk": [5, 6], "positive": False}], "boxes": [{"first_ijk": [1, 2], "last_ijk": [9, 8]}]}
