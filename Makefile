@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	$(BIN)/samlungseg demo --output $(OUTPUT) $(if $(INPUT),--input "$(INPUT)")
 
 test: $(VENV)/installed lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 screenshots: $(VENV)/installed
 	PYTHONPATH=Testing:SAMLungSeg $(BIN)/python -m bench.screenshots $(OUTPUT)

@@ -57,7 +57,8 @@ class Options:
     Attributes:
         modality: 'CT' or 'XRAY', in any case; None to guess it.
         window: CT window or what `parse_window` reads; ignored for X-rays and for images that are windowed already.
-        points, boxes: prompts in voxels of the volume, at most `MOST_PROMPTS` of each; without any the model or classical means find the lungs.
+        points, boxes: prompts in voxels of the volume, at most `MOST_PROMPTS` of each; without any the model or
+            classical means find the lungs.
         threshold: probability above which a pixel is lung, in (0, 1).
         lungs: 'both', 'right' or 'left'.
         every: only each `every`-th slice of a volume, and those with prompts, is shown to the model; the slices
