@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib import Segmentation
     from SAMLungSegLib.volume import SlicePlane
     from SAMLungSegLib.volume.cut import SliceCut
+    from SAMLungSegSlicer.sliceprompts import SlicePrompts
 
 _ATTRIBUTE = "SAMLungSeg.automaticSlices"
 _MOST_DIGESTS = 10  # of a slice: undo brings earlier automatic ones back
@@ -115,23 +116,43 @@ def forgetWritten(segmentationNode: slicer.vtkMRMLSegmentationNode | None = None
         _written.pop(segmentationNode.GetID(), None)
 
 
-def notPaintedIn(
+def changeableBy(
+    prompts: SlicePrompts,
+    labels_hw: np.ndarray,
+    automatic_hw: np.ndarray | None,
     segmentationNode: slicer.vtkMRMLSegmentationNode | None,
-    cut: SliceCut,
     volumeNode: slicer.vtkMRMLVolumeNode,
-    points_xy: Sequence[tuple[float, ...]],
 ) -> np.ndarray | None:
-    """The pixels that points may change: not what another hand has changed since, except where a point is in it.
+    """The pixels that points may change: not what another hand has changed, except where a point is in it.
 
+    Where it is no longer known what was written, as after undo or in a scene that was opened again, points change what
+    they change in the automatic answer.
+
+    Args:
+        prompts: of the slice.
+        labels_hw: uint8 (H, W), the answer to them.
+        automatic_hw: likewise, what is found without prompts; None where that is not known.
+        segmentationNode, volumeNode: where the answer goes.
     Returns:
-        Bool (H, W); None for all of them, also where it is not known what was written.
+        Bool (H, W); None for all of them.
     """
-    written = _writtenOn(segmentationNode, cut)
-    if written is None:
+    cut, written = prompts.cut, _writtenOn(segmentationNode, prompts.cut)
+    if written is None and (automatic_hw is None or segmentationNode.GetAttribute(_ATTRIBUTE) is None):
         return None
-    painted = bridge.readCut(segmentationNode, cut, volumeNode) != cut.take(written)
+    present = bridge.readCut(segmentationNode, cut, volumeNode)
+    if written is not None:
+        painted = present != cut.take(written)
+    elif present.any():
+        painted = (present != automatic_hw) & (labels_hw == automatic_hw)
+    else:
+        return None
+    return _exceptAt(prompts.points_xy, painted)
+
+
+def _exceptAt(points_xy: Sequence[tuple[float, ...]], painted: np.ndarray) -> np.ndarray | None:
+    """All pixels but the painted ones, whose patches with a point in them are free again; None where that is all."""
     patches, _ = ndimage.label(painted, np.ones((3, 3)))
-    height, width = cut.size_hw
+    height, width = painted.shape
     for x, y, *_ in points_xy:
         column, row = round(x), round(y)
         if 0 <= row < height and 0 <= column < width and patches[row, column]:
@@ -146,6 +167,8 @@ def noteWritten(
     inside_hw: np.ndarray | None,
 ) -> None:
     """A slice was written: within `inside_hw` (all of it for None) it is as it is now by our hand."""
+    if segmentationNode.GetAttribute(_ATTRIBUTE) is None:
+        segmentationNode.SetAttribute(_ATTRIBUTE, "{}")  # ours by now, with no slice found automatically
     written = _writtenOn(segmentationNode, cut)
     if written is not None:
         cut.put(bridge.readCut(segmentationNode, cut, volumeNode), written, inside_hw)

@@ -16,7 +16,7 @@ from slicer.util import VTKObservationMixin
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer import bridge, dependencies
-from SAMLungSegSlicer.edits import noteWritten, notPaintedIn
+from SAMLungSegSlicer.edits import changeableBy, noteWritten
 from SAMLungSegSlicer.history import historyOf
 from SAMLungSegSlicer.jobs import SegmentSliceJob, Settings
 from SAMLungSegSlicer.panels.context import SEGMENT, SEGMENTING, Context
@@ -67,6 +67,11 @@ class Request:
         key = (image, bridge.ijkToWorldMatrix(volumeNode).tobytes(), settings, frozenset(prompts.parts()))
         return cls(key, prompts, volumeNode, sliceNode, settings, points, boxes)
 
+    @property
+    def sliceKey(self) -> tuple:
+        """Equal where the same is found without prompts."""
+        return (*self.key[:3], self.prompts.place)
+
     def isSameSlice(self, other: Request) -> bool:
         """Whether both ask about the same voxels."""
         return self.volumeNode is other.volumeNode and self.prompts.place == other.prompts.place
@@ -79,6 +84,7 @@ class Answer:
     request: Request
     labels_hw: np.ndarray
     insideMask_hw: np.ndarray | None
+    automatic_hw: np.ndarray | None = None  # what is found without any prompt, where points were placed
 
     @property
     def lungs(self) -> str:
@@ -115,6 +121,7 @@ class PreviewController(VTKObservationMixin):
         self._asked: Request | None = None
         self._isImporting = self._isWaiting = False
         self._answer: Answer | None = None
+        self._automatic: tuple[tuple, np.ndarray | None] = (), None  # of the slice that was asked about last
         self._volumeNode: slicer.vtkMRMLScalarVolumeNode | None = None
         self._done: set[tuple] = set()  # parts of answers that were accepted or discarded
         self._isAllowed = False
@@ -183,7 +190,9 @@ class PreviewController(VTKObservationMixin):
         historyOf(segmentationNode).save()
         cut, inside_hw = answer.request.prompts.cut, answer.insideMask_hw
         if inside_hw is None:  # a box says itself what is to be drawn anew
-            inside_hw = notPaintedIn(segmentationNode, cut, volumeNode, answer.request.prompts.points_xy)
+            inside_hw = changeableBy(
+                answer.request.prompts, answer.labels_hw, answer.automatic_hw, segmentationNode, volumeNode
+            )
         bridge.writeCut(segmentationNode, answer.labels_hw, cut, volumeNode, answer.lungs, inside_hw)
         noteWritten(segmentationNode, cut, volumeNode, inside_hw)
         parameters.outputSegmentation = segmentationNode
@@ -276,19 +285,21 @@ class PreviewController(VTKObservationMixin):
         )
         self._isWaiting = True
         self._context.worker.submit(
-            job.run,
+            partial(_previewed, job, request, self._automatic),
             channel=CHANNEL,
             done=partial(self._onDone, request),
             failed=self._onFailed,
             cancelled=self._onCancelled,
         )
 
-    def _onDone(self, request: Request, result: SliceSegmentation) -> None:
+    def _onDone(self, request: Request, results: tuple[SliceSegmentation, np.ndarray | None]) -> None:
         self._isWaiting = False
+        result, automatic_hw = results
+        self._automatic = request.sliceKey, automatic_hw
         wanted = self._wanted()
         if wanted is not None and wanted.isSameSlice(request):
             with self._context.guarded():
-                self._show(request, result.labels_hw)
+                self._show(request, result.labels_hw, automatic_hw)
         self._ask()
 
     def _onFailed(self, error: BaseException) -> None:
@@ -299,10 +310,10 @@ class PreviewController(VTKObservationMixin):
     def _onCancelled(self) -> None:
         self._isWaiting = False
 
-    def _show(self, request: Request, labels_hw: np.ndarray) -> None:
+    def _show(self, request: Request, labels_hw: np.ndarray, automatic_hw: np.ndarray | None) -> None:
         mask_hw = request.prompts.insideMask(self._done)
         shown_hw = labels_hw if mask_hw is None else labels_hw * mask_hw
-        self._answer = Answer(request, labels_hw, mask_hw)
+        self._answer = Answer(request, labels_hw, mask_hw, automatic_hw)
         self._node.show(shown_hw, request.prompts, request.volumeNode, request.sliceNode)
         self._context.changed()
 
@@ -326,6 +337,18 @@ class PreviewController(VTKObservationMixin):
             logger.debug("No preview: %s", error)
             return None
         return None if self._done.issuperset(request.prompts.parts()) else request
+
+
+def _previewed(
+    job: SegmentSliceJob, request: Request, known: tuple[tuple, np.ndarray | None], *hooks: Callable[..., Any]
+) -> tuple[SliceSegmentation, np.ndarray | None]:
+    """The answer and, where points are in the slice, what is found without them; on any thread."""
+    result, (sliceKey, automatic_hw) = job.run(*hooks), known
+    if not request.prompts.points_xy:
+        return result, None
+    if sliceKey != request.sliceKey or automatic_hw is None:
+        automatic_hw = job.withoutPrompts()
+    return result, automatic_hw
 
 
 def _events(node: slicer.vtkMRMLNode) -> tuple[int, ...]:

@@ -18,8 +18,14 @@ from SAMLungSegSlicer.jobs.sliceboxes import SortedBoxes, withFlatBoxes
 from SAMLungSegSlicer.jobs.targets import Target
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from SAMLungSegLib import Segmentation, VolumeBox, VolumePoint
     from SAMLungSegLib.pipeline import SliceSegmentation
+
+
+def _never() -> bool:
+    return False
 
 
 class _SegmentJob:
@@ -183,6 +189,10 @@ class SegmentSliceJob(_SegmentJob):
         """
         options = self._settings.options(self._points, self._boxes)
         return segmenters.segment(self._image, self._cut, self._settings, options, cancelled)
+
+    def withoutPrompts(self) -> np.ndarray:
+        """What is found in the slice without any prompt, uint8 (H, W), on any thread; errors as of `run`."""
+        return segmenters.segment(self._image, self._cut, self._settings, self._settings.options(), _never).labels_hw
 
     def finish(self, result: SliceSegmentation) -> slicer.vtkMRMLSegmentationNode | None:
         """Write the lungs into the slice's voxels, as one step that can be undone; nothing else changes.
