@@ -22,7 +22,8 @@ from SAMLungSegLib.volume.formats import (
 )
 from SAMLungSegLib.volume.itk import ijk_to_ras_of, readable
 from SAMLungSegLib.volume.nifti import nifti_header
-from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
+from SAMLungSegLib.volume.pictures import ijk_to_ras_of_picture, picture_of, stored_pixels
+from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, grey_voxels, without_trailing_axes
 from SAMLungSegLib.volume.segmentations import StoredSegment, lung_labels, one_layer, stored_segments
 from SAMLungSegLib.volume.suspicion import check_before_opening, check_size
 from SAMLungSegLib.volume.types import Volume
@@ -61,10 +62,42 @@ def _read_file(path: Path, series: str | None) -> Volume:
         check_present(path, extension)
     if extension is None or extension in DICOM_EXTENSIONS:
         return read_dicom_file(path, image_name(path))
-    return _read_plain_file(path, extension)
+    if extension in PICTURE_EXTENSIONS:
+        return _read_picture(path, extension)
+    image, reader = _read_by_itk(path, extension)
+    image = _without_undue_offset(image, path, extension)
+    layers = image.GetNumberOfComponentsPerPixel()
+    segments = _segments(reader, layers, path) if extension in _SEGMENTATION_EXTENSIONS else ()
+    if segments and layers > 1:
+        array_kji, labels = one_layer(sitk.GetArrayViewFromImage(image), segments, path)
+    else:
+        array_kji, labels = grey_array(image, path), lung_labels(segments, path) if segments else None
+    return Volume(array_kji, ijk_to_ras_of(image), image_name(path), lung_labels=labels)
 
 
-def _read_plain_file(path: Path, extension: str) -> Volume:
+def _read_picture(path: Path, extension: str) -> Volume:
+    """Pixels as stored; their directions say how a viewer shows them."""
+    with readable(path):
+        picture = picture_of(path)
+    if picture.orientation != 1:
+        logger.warning("%s: shown turned or mirrored by its orientation tag, and taken as it is shown.", path)
+    if picture.is_not_for_itk:
+        pixels = stored_pixels(path)
+        array_kji, spacing = grey_voxels(pixels, path, has_channels=pixels.ndim == 3), (1.0, 1.0)
+    else:
+        image, _ = _read_by_itk(path, extension)
+        if image.GetDimension() > 2 and image.GetSize()[2] > 1:
+            raise VolumeError(
+                f"{path} has {image.GetSize()[2]} pages without geometry; give one picture, or convert to NIfTI or "
+                "NRRD."
+            )
+        array_kji, spacing = grey_array(image, path), image.GetSpacing()[:2]
+    matrix = ijk_to_ras_of_picture(picture.orientation, spacing)
+    return Volume(array_kji, matrix, image_name(path), has_physical_spacing=False)
+
+
+def _read_by_itk(path: Path, extension: str) -> tuple[sitk.Image, sitk.ImageFileReader]:
+    """The image of up to three axes, and the reader that knows its header."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with readable(path):
@@ -75,20 +108,7 @@ def _read_plain_file(path: Path, extension: str) -> Volume:
         check_complete(path, extension, reader)
         check_spacing(path, extension, reader)
         image = reader.Execute()
-    is_picture = extension in PICTURE_EXTENSIONS
-    if is_picture and image.GetDimension() > 2 and image.GetSize()[2] > 1:
-        raise VolumeError(
-            f"{path} has {image.GetSize()[2]} pages without geometry; give one picture, or convert to NIfTI or NRRD."
-        )
-    image = without_trailing_axes(image)
-    image = _without_undue_offset(image, path, extension)
-    layers = image.GetNumberOfComponentsPerPixel()
-    segments = _segments(reader, layers, path) if extension in _SEGMENTATION_EXTENSIONS else ()
-    if segments and layers > 1:
-        array_kji, labels = one_layer(sitk.GetArrayViewFromImage(image), segments, path)
-    else:
-        array_kji, labels = grey_array(image, path), lung_labels(segments, path) if segments else None
-    return Volume(array_kji, ijk_to_ras_of(image), image_name(path), None, not is_picture, labels)
+    return without_trailing_axes(image), reader
 
 
 def _segments(reader: sitk.ImageFileReader, layers: int, path: Path) -> tuple[StoredSegment, ...]:
