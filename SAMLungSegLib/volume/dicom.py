@@ -32,15 +32,17 @@ _MODALITY, _SERIES_DESCRIPTION, _SERIES_UID = "0008|0060", "0008|103e", "0020|00
 _POSITION, _ORIENTATION, _PATIENT_ORIENTATION = "0020|0032", "0020|0037", "0020|0020"
 _PHOTOMETRIC, _LUT_SHAPE, _ROWS, _COLUMNS = "0028|0004", "2050|0020", "0028|0010", "0028|0011"
 _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE = "0028|0101", "0028|0103", "0028|1052", "0028|1053"
-_NUMBER, _PIXEL_SPACING = "0020|0013", "0028|0030"
+_CLASS, _NUMBER, _PIXEL_SPACING = "0008|0016", "0020|0013", "0028|0030"
 _SPACINGS = (_PIXEL_SPACING, "0018|1164", "0018|2010")
 _VALUE_TYPE = "value type"  # no tag: what ITK makes of the stored type and the rescale
 _OF_VALUES = (_VALUE_TYPE, _PHOTOMETRIC, _LUT_SHAPE, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE)
 _KEYS = (
-    _NUMBER,
+    *(_CLASS, _NUMBER),
     *(_MODALITY, _SERIES_DESCRIPTION, _SERIES_UID, _POSITION, _ORIENTATION, _PATIENT_ORIENTATION, _PHOTOMETRIC),
     *(_LUT_SHAPE, _ROWS, _COLUMNS, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE, *_SPACINGS),
 )
+
+_ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")  # the second converted from slices
 
 _LPS_OF_CODE = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
 
@@ -66,7 +68,23 @@ def read_dicom_file(path: Path, name: str) -> Volume:
         check_dimensions(path, reader.GetSize())
         announce_decoding(value_bytes(reader), [path])
         image = reader.Execute()
-    return _volume(without_trailing_axes(image), _tags_of(reader), path, name)
+    tags = _tags_of(reader)
+    _check_frames(image, tags, path)
+    return _volume(without_trailing_axes(image), tags, path, name)
+
+
+def _check_frames(image: sitk.Image, tags: Tags, path: Path) -> None:
+    """Refuse an enhanced CT of which ITK knows no place: it gives up where frames are not one after the other.
+
+    Raises:
+        VolumeError: with what may be the reason.
+    """
+    has_place = any(spacing != 1 for spacing in image.GetSpacing())
+    if tags.get(_CLASS) in _ENHANCED_CT and image.GetSize()[-1] > 1 and not has_place:
+        raise VolumeError(
+            f"{path} is an enhanced CT whose frames are out of order, missing, or without a place; export it as single "
+            "slices, or convert it to NIfTI."
+        )
 
 
 def read_dicom_folder(folder: Path, series: str | None = None, allow_gaps: bool = True) -> Volume:

@@ -365,3 +365,12 @@ def test_an_oblique_ct_of_another_image_class_lies_where_its_tags_say(tmp_path):
     assert volume.array_kji[:, 0, 0].tolist() == [0, 1, 2]
     assert volume.ijk_to_ras[:3] == pytest.approx(expected)
     assert volume.has_physical_spacing
+
+
+def test_an_enhanced_ct_whose_frames_have_no_order_is_refused(tmp_path):
+    path = write_dicom(tmp_path / "x.dcm", np.zeros((3, 2, 3), np.int16), Modality="CT")
+    file = pydicom.dcmread(path)
+    file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
+    file.save_as(path)
+    with pytest.raises(VolumeError, match="enhanced CT whose frames are out of order, missing, or without a place"):
+        read_volume(path)
