@@ -31,3 +31,32 @@ class PromptError(SAMLungSegError):
 
 class ModelError(SAMLungSegError):
     """A model is unknown, its weights are absent or damaged, or they do not fit the network."""
+
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "failed to allocate",
+    "unable to allocate",
+    "defaultcpuallocator",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy or torch says that the memory of the machine or of its card is full."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+
+
+def memory_advice(error: BaseException) -> str:
+    """One line that says whose memory is full, and what to do."""
+    if "cuda" in str(error).lower() or "mps" in str(error).lower():
+        return (
+            "The memory of the graphics card does not suffice; choose the device cpu, a smaller model or a smaller "
+            "input size, or close other programs that use the card."
+        )
+    return (
+        "The memory of this machine does not suffice; close other programs, take a smaller part of the image or a "
+        "smaller model, or another device."
+    )

@@ -17,7 +17,7 @@ from typing import NoReturn
 from SAMLungSegLib import __version__
 from SAMLungSegLib.cli import automatic, batch, cache, demo, evaluate, models, segment, study, train, tune
 from SAMLungSegLib.cli.messages import messages_on_stderr, one_line
-from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
 from SAMLungSegLib.isolation import prepare
 
 COMMANDS = (segment, automatic, batch, evaluate, models, cache, demo, study, train, tune)
@@ -102,6 +102,11 @@ def _run(parsed: argparse.Namespace) -> int:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return NOBODY_READS
         print(f"samlungseg: {one_line(str(error))}", file=sys.stderr)
+        return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"samlungseg: {memory_advice(error)}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("samlungseg: stopped; files finished so far are complete, nothing is half-written.", file=sys.stderr)

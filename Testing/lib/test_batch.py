@@ -207,7 +207,7 @@ def test_warnings_of_the_library_go_to_the_row_of_their_case(tmp_path):
 
 
 @pytest.mark.parametrize(("failures", "device"), [(1, "cuda"), (2, "cpu")])
-def test_a_full_graphics_memory_is_met_slice_by_slice_then_on_the_cpu(tmp_path, monkeypatch, failures, device):
+def test_a_full_graphics_memory_is_released_before_the_cpu_is_taken(tmp_path, monkeypatch, failures, device):
     calls = iter([*[False] * failures, *[True] * 10])
 
     class Card(DarkIsLung):
@@ -223,7 +223,7 @@ def test_a_full_graphics_memory_is_met_slice_by_slice_then_on_the_cpu(tmp_path, 
     rows = run(tmp_path / "in", tmp_path / "out").rows
     assert [row["state"] for row in rows] == ["done", "done"]
     assert device in rows[0]["device"] and ("tried on the CPU" in rows[0]["notes"]) == (device == "cpu")
-    assert "tried slice by slice" in rows[0]["notes"] and rows[1]["notes"] == ""
+    assert "tried again" in rows[0]["notes"] and rows[1]["notes"] == ""
 
 
 def test_memory_that_does_not_suffice_anywhere_fails_the_case(cohort, tmp_path, dark_is_lung, monkeypatch, caplog):

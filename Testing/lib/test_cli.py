@@ -361,3 +361,14 @@ def test_every_command_explains_itself(command, capsys):
         run(command, "--help")
     assert stop.value.code == 0
     assert "usage: samlungseg" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory")])
+def test_a_full_memory_is_one_line_with_advice(tmp_path, monkeypatch, capsys, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("SAMLungSegLib.cli.demo.run", fail)
+    assert main(["demo", "-o", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "memory of this machine" in said and said.count("\n") == 1

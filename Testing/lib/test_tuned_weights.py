@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from tuning_sets import chest, register_tiny_sam, write_png
 
 from SAMLungSegLib import segment
-from SAMLungSegLib.batch.memory import OneByOne
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.embedding import cached
 from SAMLungSegLib.errors import ModelError
@@ -111,7 +110,7 @@ def test_a_sam_that_was_tuned_to_boxes_is_asked_once_with_a_box_round_the_rough_
     rough = np.zeros(GREY.shape, np.uint8)
     rough[10:80, 12:30], rough[20:85, 50:70] = 1, 2
     expected = [Question(PromptSet(points, BoxPrompt((12.0, 10.0, 70.0, 85.0))))]
-    for model in (tuned, cached(tuned), OneByOne(cached(tuned))):
+    for model in (tuned, cached(tuned)):
         assert prompted_questions(model) == []
         assert automatic_questions(model, rough) == expected
         assert automatic_questions(model, np.zeros_like(rough)) == []

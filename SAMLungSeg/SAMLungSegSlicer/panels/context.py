@@ -10,7 +10,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
 from SAMLungSegSlicer.imports import importQuietly
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode
@@ -47,13 +47,20 @@ class Context:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Errors that a user can act on go to the status line; any other is shown with its details and raised."""
+        """Errors that a user can act on go to the status line; any other also is shown with its details and raised."""
         with slicer.util.tryWithErrorDisplay(_("The lung segmentation module failed.")):
             try:
                 yield
             except SAMLungSegError as error:
                 logger.info("%s", error)
                 self.say("⚠ " + str(error))
+            except Exception as error:
+                if is_out_of_memory(error):
+                    logger.info("%s", error)
+                    self.say("⚠ " + memory_advice(error))
+                    return
+                self.say("⚠ " + _("That failed: {error}").format(error=error))
+                raise
 
     def show(self, error: BaseException) -> None:
         """Show an error that happened on the worker's thread."""

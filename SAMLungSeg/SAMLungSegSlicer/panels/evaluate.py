@@ -111,8 +111,12 @@ class EvaluatePanel:
             channel=CHANNEL,
             done=partial(self._finish, job),
             failed=self._context.show,
-            cancelled=self._context.changed,
+            cancelled=self._onCancelled,
         )
+
+    def _onCancelled(self) -> None:
+        self._context.say()
+        self._context.changed()
 
     def _finish(self, job: EvaluateJob, result: Evaluation) -> None:
         with self._context.guarded():
