@@ -10,6 +10,8 @@ import widgettools as tools
 from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
 
+from SAMLungSegSlicer.panels.promptnodes import ensurePoints
+
 IJK = (70, 60, 4)
 
 
@@ -74,3 +76,15 @@ def test_the_view_of_the_next_click_is_previewed_after_another_was_crossed(windo
     tools.settled(window)
     assert window.ui.viewSelector.currentText == "Red"
     assert np.flatnonzero(tools.preview_lungs(window, chest).any(axis=(1, 2))).tolist() == [IJK[2]]
+
+
+def test_a_point_that_no_mouse_placed_is_previewed_in_the_view_that_shows_it(window, chest):
+    window.jump(tools.world(chest, IJK))
+    for view, ijk in (("Red", (70, 60, 1)), ("Yellow", (30, 60, 4))):
+        node = window.view(view).mrmlSliceNode()
+        node.SetSliceOffset(tools.world(chest, ijk)[2 if view == "Red" else 0])
+    node = ensurePoints(window.widget.logic.getParameterNode(), True)
+    node.AddControlPointWorld(*tools.world(chest, IJK))
+    tools.settled(window)
+    assert window.ui.viewSelector.currentText == "Green"
+    assert window.ui.acceptButton.enabled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +11,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, addBoxNode, boxNodes
 
@@ -32,6 +35,26 @@ PROMPT_EVENTS = (
 def viewOf(node: slicer.vtkMRMLMarkupsNode) -> str | None:
     """Layout name of the slice view in which the mouse moves a markup; a point that waits to be placed moves too."""
     return node.GetAttribute(slicer.vtkMRMLMarkupsDisplayNode.GetMovingInSliceViewAttributeName())
+
+
+def firstViewOf(
+    node: slicer.vtkMRMLMarkupsFiducialNode, views: Iterable[str | None], volumeNode: slicer.vtkMRMLVolumeNode | None
+) -> str | None:
+    """The first of the slice views, by layout name, that shows the newest point on its slice; None where none does."""
+    if volumeNode is None or not node.GetNumberOfDefinedControlPoints():
+        return None
+    position = (0.0, 0.0, 0.0)
+    for index in reversed(range(node.GetNumberOfControlPoints())):
+        if node.GetNthControlPointPositionStatus(index) == node.PositionDefined:
+            position = node.GetNthControlPointPositionWorld(index)
+            break
+    for view in filter(None, views):
+        sliceNode = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceNode")
+        with suppress(SAMLungSegError):  # a view beside the volume
+            ijk = np.linalg.inv(bridge.ijkToWorldMatrix(volumeNode)) @ [*position, 1.0]
+            if sliceNode is not None and bridge.cutFromSliceNode(sliceNode, volumeNode).contains(ijk[:3]):
+                return view
+    return None
 
 
 def ensurePoints(parameters: SAMLungSegParameterNode, positive: bool) -> slicer.vtkMRMLMarkupsFiducialNode:

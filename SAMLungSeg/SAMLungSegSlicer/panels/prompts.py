@@ -16,6 +16,7 @@ from SAMLungSegSlicer.panels.promptnodes import (
     clearPrompts,
     countPoints,
     ensurePoints,
+    firstViewOf,
     isPlaced,
     isWaiting,
     newBox,
@@ -165,8 +166,14 @@ class PromptsPanel(VTKObservationMixin):
         if not isWaiting(node):
             self._workIn(viewOf(node))
 
-    def _onPlaced(self, _node: Any, _event: object) -> None:
-        self._workIn(self._handledIn)
+    def _onPlaced(self, node: Any, _event: object) -> None:
+        parameters = self._context.parameters
+        if parameters is None or node.IsA("vtkMRMLMarkupsROINode"):
+            self._workIn(self._handledIn)
+        else:
+            views = [self._handledIn, parameters.sliceView, *VIEWS]
+            self._workIn(firstViewOf(node, views, parameters.inputVolume))
+            self._handledIn = None
 
     def _workIn(self, view: str | None) -> None:
         """The view of a prompt is where it was placed or dragged, whichever the mouse crosses on its way there."""
