@@ -71,14 +71,19 @@ def ct_scale(array: np.ndarray, low: float, high: float) -> CTScale:
     """
     if _are_hu(array, low):
         return CTScale()
-    values = _without_padding(array, low, high)
-    peaks = _peaks(values) if values.size >= _FEWEST_VALUES else None
+    peaks = _peaks(_without_padding(array, low, high))
     found = peaks and (_shifted(peaks) or _scaled(peaks, low, high))
     if found:
         return found
     if low >= 0:
         return CTScale(1.0, USUAL_OFFSET, f"Its values are taken as HU + {USUAL_OFFSET}, for none is negative.")
     return CTScale(is_known=False)
+
+
+def may_be_shifted_hu(array: np.ndarray, low: float, high: float) -> bool:
+    """Whether values that are not negative have the two peaks of a CT at a distance of HU."""
+    peaks = _peaks(_without_padding(array, low, high)) if low >= 0 else None
+    return peaks is not None and _shifted(peaks) is not None
 
 
 def _are_hu(array: np.ndarray, low: float) -> bool:
@@ -98,7 +103,9 @@ def _without_padding(array: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _peaks(values: np.ndarray) -> _Peaks | None:
-    """Of sorted values; None where they do not fall into two groups."""
+    """Of sorted values; None where these are few, or do not fall into two groups."""
+    if values.size < _FEWEST_VALUES:
+        return None
     ends = values[[values.size // 200, -1 - values.size // 200]].astype(np.float64)
     if ends[0] == ends[1]:
         return None

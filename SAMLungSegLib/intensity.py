@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from SAMLungSegLib.errors import IntensityError
-from SAMLungSegLib.hounsfield import SCALED_RANGE, CTScale, ct_scale
-from SAMLungSegLib.volume import Volume
+from SAMLungSegLib.hounsfield import SCALED_RANGE, CTScale, ct_scale, may_be_shifted_hu
+from SAMLungSegLib.modality import looks_like_ct_slice
+from SAMLungSegLib.volume import Volume, axial_plane
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ _XRAY_SAMPLES = 1_000_000
 _XRAY_SMALLEST_INNER_SHARE = 0.01
 _GOOD_8_BIT_RANGE = 128
 _WHITE_SHARE = 0.98
+_HIGHEST_GREY = 255
+_AXIAL_BODY = "it shows an oval body with dark lungs, and air around it"
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,9 @@ def parse_window(text: str) -> Window:
 
 
 def guess_modality(volume: Volume) -> Modality:
-    """What DICOM says; otherwise CT for several slices and for one with air in HU, X-ray for any other single slice.
+    """What DICOM says; otherwise CT for several slices, for one with air in HU, and for one that shows an axial body.
 
-    A single CT slice stored as HU + 1024 or already windowed looks like an X-ray by its values; say 'CT' for these.
+    Any other single slice is an X-ray; see `note_on_modality` for what is not certain.
     """
     modality, reason = _recognised(volume)
     logger.info("%s: taken as %s, for %s.", volume.name, "a CT" if modality == "CT" else "an X-ray", reason)
@@ -95,7 +98,21 @@ def _recognised(volume: Volume) -> tuple[Modality, str]:
     low, _ = _finite_range(volume.array_kji)
     if low < _AIR_IN_SINGLE_CT_SLICE_HU:
         return "CT", f"its only slice holds air ({low:g} HU)"
+    if looks_like_ct_slice(axial_plane(volume).to_display(volume.array_kji)[0]):
+        return "CT", _AXIAL_BODY
     return "XRAY", f"it is a single slice without values below {_AIR_IN_SINGLE_CT_SLICE_HU}"
+
+
+def note_on_modality(volume: Volume) -> str:
+    """What `guess_modality` assumed about a single slice that does not say itself what it is, else an empty text."""
+    modality, reason = _recognised(volume)
+    if reason == _AXIAL_BODY:
+        return f"Taken as a CT slice, for {reason}; if it is an X-ray, give xray as its modality."
+    low, high = _finite_range(volume.array_kji)
+    is_doubtful = modality == "XRAY" and volume.modality_hint is None and high > _HIGHEST_GREY
+    if is_doubtful and may_be_shifted_hu(volume.array_kji, low, high):
+        return "Taken as an X-ray, with values as a CT slice in HU + 1024 has; if it is one, give ct as its modality."
+    return ""
 
 
 def is_windowed(values: Volume | np.ndarray) -> bool:

@@ -21,6 +21,7 @@ class Case:
         parts: DICOM files of a series that lies in several folders below `path`, or beside files that cannot be read.
         reference: labelmap to measure the result by.
         points, boxes: prompts in voxels.
+        modality: 'CT' or 'XRAY' where a list says so.
         stamp: changes when the files of the image do.
         slices: how many there are, where finding the case has told.
         problem: why it cannot be used, where that is known before it is read.
@@ -34,6 +35,7 @@ class Case:
     reference: Path | None = None
     points: tuple[VolumePoint, ...] = ()
     boxes: tuple[VolumeBox, ...] = ()
+    modality: str | None = None
     stamp: str = ""
     slices: int | None = None
     problem: str | None = None

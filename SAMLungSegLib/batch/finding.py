@@ -54,8 +54,13 @@ def find_cases(
 
 def _identity(case: Case) -> tuple[object, ...]:
     """What two cases have in common that are one: all that a list can say of them."""
-    told = ("id", case.given_id), ("reference", case.reference and str(case.reference))
-    return case.path, case.series, case.points, case.boxes, *(one for one in told if one[1] is not None)
+    told = {
+        "id": case.given_id,
+        "reference": case.reference and str(case.reference),
+        "modality": case.modality,
+        "problem": case.problem,
+    }
+    return case.path, case.series, case.points, case.boxes, *(one for one in told.items() if one[1] is not None)
 
 
 def _once(cases: Iterable[Case]) -> list[Case]:

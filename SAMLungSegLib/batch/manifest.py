@@ -15,8 +15,10 @@ from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.folders import case_of_file
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.intensity import MODALITIES
 from SAMLungSegLib.pipeline import VolumeBox, VolumePoint
 from SAMLungSegLib.replay import prompts_from
+from SAMLungSegLib.volume.dicom import modality_of_code
 
 MANIFEST_EXTENSIONS = (".csv", ".json")
 
@@ -34,11 +36,11 @@ _NOT_PROMPTS = (
 
 
 def cases_of_manifest(path: Path) -> Iterator[Case]:
-    """A case for each row: `image`, and where given `id`, `series`, `reference` and `prompts`.
+    """A case for each row: `image`, and where given `id`, `series`, `modality`, `reference` and `prompts`.
 
-    Paths are relative to the manifest. Prompts are a JSON object {"points": [{"ijk": [...], "positive": true}],
-    "boxes": [{"first_ijk": [...], "last_ijk": [...]}]}, or the path of a file with one, such as the recipe of an
-    earlier result. Other columns are left alone.
+    Modality is auto, ct, xray or a DICOM code such as DX. Paths are relative to the manifest. Prompts are a JSON
+    object {"points": [{"ijk": [...], "positive": true}], "boxes": [{"first_ijk": [...], "last_ijk": [...]}]}, or the
+    path of a file with one, such as the recipe of an earlier result. Other columns are left alone.
 
     Raises:
         BatchError: the file cannot be read, or has no images.
@@ -80,10 +82,29 @@ def _case(row: Mapping[str, Any], folder: Path) -> Case:
         reference=folder / str(row["reference"]) if row.get("reference") else None,
     )
     try:
+        case = replace(case, modality=_modality(row.get("modality")))
+    except BatchError as error:
+        return replace(case, problem=f"{path}: {error}")
+    try:
         points, boxes = _prompts(row.get("prompts"), folder)
     except _NOT_PROMPTS as error:
         return replace(case, problem=f"The prompts of {path} cannot be used ({error}); see docs/cohorts.md.")
     return replace(case, points=points, boxes=boxes)
+
+
+def _modality(given: Any) -> str | None:
+    """'CT', 'XRAY', or None where it is to be guessed.
+
+    Raises:
+        BatchError: neither CT nor X-ray.
+    """
+    code = str(given or "auto").strip().upper()
+    if code == "AUTO":
+        return None
+    modality = code if code in MODALITIES else modality_of_code(code)
+    if modality is None:
+        raise BatchError(f"Modality '{given}' is neither CT nor X-ray; give auto, ct or xray.")
+    return modality
 
 
 def _prompts(given: Any, folder: Path) -> tuple[tuple[VolumePoint, ...], tuple[VolumeBox, ...]]:

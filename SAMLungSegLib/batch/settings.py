@@ -52,8 +52,9 @@ class Settings:
             raise VolumeError(f"Results cannot be written as '{self.format}'; give one of {', '.join(FORMATS)}.")
 
     def options_of(self, case: Case) -> Options:
-        """The options with the prompts of a case."""
-        return replace(self.options, points=case.points, boxes=case.boxes)
+        """The options with the prompts of a case, and with its modality where it has one of its own."""
+        modality = case.modality or self.options.modality
+        return replace(self.options, modality=modality, points=case.points, boxes=case.boxes)
 
     def fingerprint(self, case: Case, weights_sha256: Mapping[str, str]) -> str:
         """What changes when the result of an unchanged image would; neither the device nor the pictures count."""

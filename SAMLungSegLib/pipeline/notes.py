@@ -6,14 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from SAMLungSegLib.intensity import GreyMapping, Modality
+from SAMLungSegLib.intensity import GreyMapping, Modality, note_on_modality
 from SAMLungSegLib.volume import Volume
 
 _MIDDLE = 50
 
 
-def notes_on_values(mapping: GreyMapping) -> Iterator[str]:
-    """What was assumed about the values of a CT."""
+def notes_on_image(volume: Volume, given: Modality | None, mapping: GreyMapping) -> Iterator[str]:
+    """What was assumed about an image: its modality where none was given, its values."""
+    assumed = "" if given else note_on_modality(volume)
+    if assumed:
+        yield assumed
     if mapping.note:
         yield mapping.note
 

@@ -22,7 +22,7 @@ from SAMLungSegLib.interpolate import fill_between
 from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, with_one_side_each
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.pipeline.notes import notes_on_values, notes_without_lung
+from SAMLungSegLib.pipeline.notes import notes_on_image, notes_without_lung
 from SAMLungSegLib.pipeline.options import (
     LUNGS,
     CancelledError,
@@ -136,7 +136,7 @@ def segment_volume(
     labelmap, *on_sides = _with_one_side_each(labelmap, volume, plane, modality)
     labelmap = clean_lungs(labelmap)
     notes = (
-        *notes_on_values(mapping),
+        *notes_on_image(volume, options.modality, mapping),
         *on_sides,
         *notes_without_lung(labelmap, volume, modality, mapping),
     )

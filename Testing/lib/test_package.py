@@ -17,7 +17,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("isolation",),
     ("files",),
     ("volume",),
-    ("hounsfield", "intensity", "interpolate", "postprocess", "metrics", "phantom"),
+    ("hounsfield", "intensity", "interpolate", "modality", "postprocess", "metrics", "phantom"),
     ("laterality", "results"),
     ("prompts",),
     ("models",),
