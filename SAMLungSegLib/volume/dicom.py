@@ -1,7 +1,7 @@
 """DICOM: choosing the series, checking its slices, and what ITK leaves undone.
 
 ITK (GDCM) applies the rescale, reads encapsulated pixels, sorts by position, and inverts MONOCHROME1 by
-`highest stored value - x`. It ignores PatientOrientation and the presentation LUT shape.
+`highest stored value - x`. It ignores PatientOrientation, the presentation LUT shape and the places of single frames.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from SAMLungSegLib.isolation import announce_decoding
 from SAMLungSegLib.volume.completeness import value_bytes
 from SAMLungSegLib.volume.folders import advice_for
 from SAMLungSegLib.volume.formats import given_name
+from SAMLungSegLib.volume.frames import tags_of_frames, with_own_rescale
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps, ijk_to_ras_of, readable
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, grey_voxels, without_trailing_axes
 from SAMLungSegLib.volume.types import Volume
@@ -56,11 +57,11 @@ _TILT_TOLERANCE = 0.01
 Tags = dict[str, str]
 
 
-def read_dicom_file(path: Path, name: str) -> Volume:
-    """Read one DICOM file, which may hold several frames.
+def read_dicom_file(path: Path, name: str, allow_gaps: bool = True) -> Volume:
+    """Read one DICOM file, which may hold several frames, each with a place of its own.
 
     Raises:
-        VolumeError: no DICOM image, damaged, or in colour.
+        VolumeError: no DICOM image, damaged, in colour, or its frames make no volume, as the files of a folder.
         GeometryError: its directions cannot be used.
     """
     with readable(path):
@@ -68,9 +69,27 @@ def read_dicom_file(path: Path, name: str) -> Volume:
         check_dimensions(path, reader.GetSize())
         announce_decoding(value_bytes(reader), [path])
         image = reader.Execute()
-    tags = _tags_of(reader)
+    image, tags = without_trailing_axes(image), _tags_of(reader)
+    is_one_frame = image.GetDimension() < 3 or image.GetSize()[2] == 1
+    frames = [] if is_one_frame else tags_of_frames(path, tags)
+    if frames and len(frames) == image.GetSize()[2] and _are_placed(frames):
+        return _volume_of_frames(image, frames, path, name, allow_gaps)
     _check_frames(image, tags, path)
-    return _volume(without_trailing_axes(image), tags, path, name)
+    volume = _volume(image, tags, path, name)
+    if is_one_frame or volume.modality_hint != "CT" or _POSITION in tags:
+        return volume
+    logger.warning("%s: frames without a position, taken in the order of the file.", path)
+    return volume
+
+
+def _volume_of_frames(image: sitk.Image, frames: Sequence[Tags], path: Path, name: str, allow_gaps: bool) -> Volume:
+    """The volume of placed frames, which may lie in the file in any order."""
+    modality = _modality_hint(frames[0], path)
+    array_kji = with_own_rescale(_with_right_polarity(grey_array(image, path), frames[0], modality), frames)
+    indices, in_order = _in_order([str(index) for index in range(len(frames))], frames)
+    _check_one_stack(path, in_order, allow_gaps)
+    volume = Volume(array_kji[list(map(int, indices))], ijk_to_ras_of(image), name, modality, False)
+    return _placed_by_tags(volume, in_order)
 
 
 def _check_frames(image: sitk.Image, tags: Tags, path: Path) -> None:
@@ -159,6 +178,8 @@ def series_of(path: Path) -> tuple[str, str | None]:
 
 def _read_stack(paths: Sequence[str], tags: Sequence[Tags], folder: Path, allow_gaps: bool) -> Volume:
     """The volume of files in their order."""
+    if len(paths) == 1:
+        return read_dicom_file(Path(paths[0]), given_name(folder), allow_gaps)
     _check_one_stack(folder, tags, allow_gaps)
     with readable(folder):
         announce_decoding(len(paths) * value_bytes(_file_reader(Path(paths[0]))), map(Path, paths))
@@ -171,7 +192,7 @@ def _read_stack(paths: Sequence[str], tags: Sequence[Tags], folder: Path, allow_
         volume = replace(volume, array_kji=_slice_by_slice(paths, tags, volume.modality_hint))
     if not _are_placed(tags):
         return replace(volume, has_physical_spacing=False)
-    return volume if len(tags) == 1 else _placed_by_tags(volume, tags)
+    return _placed_by_tags(volume, tags)
 
 
 def _slice_by_slice(paths: Sequence[str], tags: Sequence[Tags], modality: str | None) -> np.ndarray:

@@ -41,7 +41,7 @@ def read_volume_here(path: str | os.PathLike, *, series: str | None = None, allo
         GeometryError: the directions or spacings of the file cannot be used.
     """
     path = Path(path)
-    volume = read_dicom_folder(path, series, allow_gaps) if path.is_dir() else _read_file(path, series)
+    volume = read_dicom_folder(path, series, allow_gaps) if path.is_dir() else _read_file(path, series, allow_gaps)
     _warn_of_values_that_are_not_finite(volume.array_kji, path)
     sizes = " x ".join(map(str, volume.size_kji[::-1]))
     spacings = " x ".join(f"{one:.3g}" for one in volume.spacing_mm[::-1])
@@ -50,7 +50,7 @@ def read_volume_here(path: str | os.PathLike, *, series: str | None = None, allo
     return volume
 
 
-def _read_file(path: Path, series: str | None) -> Volume:
+def _read_file(path: Path, series: str | None, allow_gaps: bool) -> Volume:
     if not path.is_file():
         what = "is no regular file" if path.exists() else "does not exist"
         raise VolumeError(f"{path} {what}; give an image file or a folder of DICOM files.")
@@ -61,7 +61,7 @@ def _read_file(path: Path, series: str | None) -> Volume:
         check_before_opening(path)
         check_present(path, extension)
     if extension is None or extension in DICOM_EXTENSIONS:
-        return read_dicom_file(path, image_name(path))
+        return read_dicom_file(path, image_name(path), allow_gaps)
     if extension in PICTURE_EXTENSIONS:
         return _read_picture(path, extension)
     image, reader = _read_by_itk(path, extension)
