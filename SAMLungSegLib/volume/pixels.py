@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.volume.segments import labels_of_colours
 
-_CHANNEL_TOLERANCE = 2  # grey levels by which the channels of a grey picture saved in colour may differ after JPEG
+CHANNEL_TOLERANCE = 2  # grey levels by which the channels of a grey picture saved in colour may differ after JPEG
 
 
 def check_dimensions(path: Path | str, size: tuple[int, ...]) -> None:
@@ -31,36 +31,43 @@ def without_trailing_axes(image: sitk.Image) -> sitk.Image:
     return image
 
 
-def grey_array(image: sitk.Image, path: Path | str) -> np.ndarray:
+def grey_array(image: sitk.Image, path: Path | str, *, tolerance: int = CHANNEL_TOLERANCE) -> np.ndarray:
     """Array (K, J, I) of a 2D or 3D image, in the smallest of its natural types.
 
+    Args:
+        image: with one grey value, or the same in several channels.
+        path: what to call the image in an error.
+        tolerance: as in `grey_voxels`.
     Raises:
         VolumeError: a colour or vector image.
     """
     array = sitk.GetArrayFromImage(image)
-    return grey_voxels(array, path, has_channels=array.ndim > image.GetDimension())
+    return grey_voxels(array, path, has_channels=array.ndim > image.GetDimension(), tolerance=tolerance)
 
 
-def grey_voxels(array: np.ndarray, source: Path | str, *, has_channels: bool = False) -> np.ndarray:
+def grey_voxels(
+    array: np.ndarray, source: Path | str, *, has_channels: bool = False, tolerance: int = CHANNEL_TOLERANCE
+) -> np.ndarray:
     """Array (K, J, I) of stored voxels, in the smallest of its natural types; a view where nothing had to change.
 
     Args:
         array: (J, I) or (K, J, I), and a last axis of channels where it `has_channels`.
         source: what to call the image in an error.
         has_channels: whether several values are stored in each voxel: grey saved in colour, with or without alpha.
+        tolerance: by how much 8-bit channels may differ; 0 where they may be masks, whose values are as small.
     Raises:
         VolumeError: a colour or vector image, unless it is a labelmap in the colours of its palette.
     """
     if has_channels:
-        array = _grey_from_channels(array, source)
+        array = _grey_from_channels(array, source, tolerance)
     return _narrowed(array[np.newaxis] if array.ndim == 2 else array)
 
 
-def _grey_from_channels(array: np.ndarray, source: Path | str) -> np.ndarray:
+def _grey_from_channels(array: np.ndarray, source: Path | str, tolerance: int) -> np.ndarray:
     channels = array.shape[-1]
     if channels not in (1, 3, 4):
         raise VolumeError(f"{source} holds {channels} values in each voxel; expected one grey value.")
-    tolerance = _CHANNEL_TOLERANCE if array.dtype == np.uint8 else 0
+    tolerance = tolerance if array.dtype == np.uint8 else 0
     first = array[..., 0]
     for channel in range(1, min(channels, 3)):
         other = array[..., channel]

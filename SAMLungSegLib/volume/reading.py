@@ -71,7 +71,7 @@ def _read_file(path: Path, series: str | None, allow_gaps: bool) -> Volume:
     if segments and layers > 1:
         array_kji, labels = one_layer(sitk.GetArrayViewFromImage(image), segments, path)
     else:
-        array_kji, labels = grey_array(image, path), lung_labels(segments, path) if segments else None
+        array_kji, labels = grey_array(image, path, tolerance=0), lung_labels(segments, path) if segments else None
     return Volume(array_kji, ijk_to_ras_of(image), image_name(path), lung_labels=labels)
 
 

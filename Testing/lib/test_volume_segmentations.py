@@ -196,3 +196,10 @@ def test_names_of_lungs_are_recognised(side, names):
 )
 def test_terminology_of_lungs_is_recognised(entry, side):
     assert side_of_terminology(entry) == side
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_layers_that_nothing_names_are_refused_not_taken_for_grey(tmp_path, last):
+    path = segmentation(tmp_path / "masks.nrrd", [RIGHT_KJI, LEFT_KJI, lungs() > 0], [], last=last)
+    with pytest.raises(VolumeError, match=r"masks.nrrd (is a colour image|has 4 dimensions)"):
+        read_volume(path)
