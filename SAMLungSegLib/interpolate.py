@@ -39,16 +39,26 @@ def fill_between(labelmap_nhw: np.ndarray, known: Sequence[int]) -> np.ndarray:
 def _between(first_hw: np.ndarray, last_hw: np.ndarray, steps: int) -> np.ndarray:
     """The `steps` - 1 slices between two labelled ones: each pixel gets the label it is deepest in."""
     labels = np.setdiff1d(np.union1d(first_hw, last_hw), [0])
-    depths = np.zeros((len(labels) + 1, steps - 1, *first_hw.shape), np.float32)  # the first row stands for 'no label'
+    depths = np.full((len(labels) + 1, steps - 1, *first_hw.shape), -1.0, np.float32)
+    depths[0] = 0  # stands for 'no label'
     weights = (np.arange(1, steps, dtype=np.float32) / steps)[:, None, None]
     for row, label in enumerate(labels, start=1):
         near, far = first_hw == label, last_hw == label
+        box = _grown_box(near | far)  # beyond it is outside both outlines, and distances are those of the whole slice
+        near, far = near[box], far[box]
         if near.any() and far.any():
-            depths[row] = (1 - weights) * _signed_distance(near) + weights * _signed_distance(far)
+            depth = (1 - weights) * _signed_distance(near) + weights * _signed_distance(far)
         else:
             is_reached = weights <= 0.5 if near.any() else weights >= 0.5
-            depths[row] = np.where((near | far) & is_reached, 1.0, -1.0)
+            depth = np.where((near | far) & is_reached, 1.0, -1.0)
+        depths[(row, slice(None), *box)] = depth
     return np.concatenate([[0], labels]).astype(first_hw.dtype)[np.argmax(depths, axis=0)]
+
+
+def _grown_box(mask: np.ndarray) -> tuple[slice, slice]:
+    """The box around a mask (H, W) and one pixel more where the image goes on."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return tuple(slice(max(0, int(held[0]) - 1), int(held[-1]) + 2) for held in (rows, columns))
 
 
 def _signed_distance(mask: np.ndarray) -> np.ndarray:

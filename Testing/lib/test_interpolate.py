@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.interpolate import fill_between
@@ -61,3 +62,22 @@ def test_known_slices_and_those_outside_stay_as_they_are():
 def test_wrong_slice_numbers_are_refused(known):
     with pytest.raises(GeometryError, match="ascending"):
         fill_between(np.zeros((4, 3, 20), np.uint8), known)
+
+
+def slice_between(first_hw: np.ndarray, last_hw: np.ndarray) -> np.ndarray:
+    """The slice half way, by distances in the whole slice."""
+
+    def depth(mask: np.ndarray) -> np.ndarray:
+        inside, outside = (ndimage.distance_transform_edt(part) for part in (mask, ~mask))
+        return np.where(mask, inside - 0.5, 0.5 - outside)
+
+    depths = [np.zeros(first_hw.shape), *((depth(first_hw == one) + depth(last_hw == one)) / 2 for one in (1, 2))]
+    return np.argmax(depths, axis=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_looking_only_where_labels_are_changes_nothing(seed):
+    rough = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(3, 50, 60)), (1, 4, 4))
+    labels = np.select([rough > 0.03, rough < -0.05], [1, 2]).astype(np.uint8)
+    labels[:, :10] = labels[:, :, 40:] = 0  # at the other borders they go on to the edge
+    assert np.array_equal(fill_between(labels, [0, 2])[1], slice_between(labels[0], labels[2]))
