@@ -17,7 +17,6 @@ from SAMLungSegLib.batch.journal import Entry, Journal
 from SAMLungSegLib.batch.one import Task, failed, load, segment, store
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegLib.isolation import interrupt
 from SAMLungSegLib.pipeline import CancelledError
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ logger = logging.getLogger(__name__)
 _THREADS = 2  # of each worker: one case is read or written while the model answers the other
 _POLL_SECONDS = 0.05
 _CONNECT_SECONDS = 30
-_CLOSE_SECONDS = 1
+_CLOSE_SECONDS = 0.2
 _PERHAPS = "alone as well, perhaps for want of memory; give a smaller part of it, or try it again with --retry-failed"
 _one_at_a_time = Lock()  # in each worker: the model has the whole device
 
@@ -69,14 +68,13 @@ def process_distributed(
 
 
 def _leave(client: Client) -> None:
-    """End what is being read; and the processes that were started here, which would finish their cases first."""
-    nannies = getattr(client.cluster, "workers", {}).values()
+    """End the processes that were started here, which would finish their cases first; what they write is whole."""
+    nannies = list(getattr(client.cluster, "workers", {}).values())
 
     async def close() -> None:
         await asyncio.gather(*(nanny.close(timeout=_CLOSE_SECONDS) for nanny in nannies))
 
     with suppress(Exception):  # of workers that are lost
-        client.run(interrupt, wait=False)
         client.sync(close)
 
 
