@@ -43,7 +43,11 @@ class SegmentPanel:
         ui = self._context.ui
         isBusy = self._context.worker.isBusy(SEGMENT)
         reason, view = self._reasonAgainst(), ui.viewSelector.currentText
-        able(ui.segmentVolumeButton, reason, _("Find the lungs in the whole volume. With boxes, only where boxes are."))
+        able(
+            ui.segmentVolumeButton,
+            reason,
+            _("Find the lungs in the whole volume. With boxes of several slices, only where these are."),
+        )
         if not reason and sliceNodeOf(self._context.parameters) is None:
             reason = _("The layout has no {view} view; choose another one.").format(view=view)
         able(ui.segmentSliceButton, reason, _("Find the lungs in the slice of the {view} view only.").format(view=view))
