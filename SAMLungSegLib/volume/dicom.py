@@ -88,7 +88,8 @@ def _volume_of_frames(image: sitk.Image, frames: Sequence[Tags], path: Path, nam
     array_kji = with_own_rescale(_with_right_polarity(grey_array(image, path), frames[0], modality), frames)
     indices, in_order = _in_order([str(index) for index in range(len(frames))], frames)
     _check_one_stack(path, in_order, allow_gaps)
-    volume = Volume(array_kji[list(map(int, indices))], ijk_to_ras_of(image), name, modality, False)
+    has_spacing = _PIXEL_SPACING in in_order[0]
+    volume = Volume(array_kji[list(map(int, indices))], ijk_to_ras_of(image), name, modality, has_spacing)
     return _placed_by_tags(volume, in_order)
 
 
