@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import slicer
 import vtk
-from scipy import ndimage
 
 from SAMLungSegSlicer import bridge
 
@@ -151,6 +150,8 @@ def changeableBy(
 
 def _exceptAt(points_xy: Sequence[tuple[float, ...]], painted: np.ndarray) -> np.ndarray | None:
     """All pixels but the painted ones, whose patches with a point in them are free again; None where that is all."""
+    from scipy import ndimage
+
     patches, _ = ndimage.label(painted, np.ones((3, 3)))
     height, width = painted.shape
     for x, y, *_ in points_xy:

@@ -43,13 +43,13 @@ def picture(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("extension", FORMATS)
-def test_a_full_disk_leaves_earlier_results_and_gives_code_2(picture, tmp_path, capfd, extension):
+def test_a_full_disk_leaves_earlier_results_and_gives_code_2(picture, tmp_path, capsys, extension):
     earlier = {f"frontal_lungs.{extension}": b"earlier", "frontal_lungs.json": b"recipe"}
     for name, content in earlier.items():
         (tmp_path / name).write_bytes(content)
     with room_for(120):  # neither the labelmap nor the recipe fits
         assert run("segment", picture, "-o", tmp_path, "--format", extension, "--overwrite") == 2
-    (line,) = error_lines(capfd)
+    (line,) = error_lines(capsys)
     assert "cannot be written" in line
     assert {name: (tmp_path / name).read_bytes() for name in earlier} == earlier
     assert names(tmp_path) == {*earlier, "in"}
