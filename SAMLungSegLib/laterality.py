@@ -35,6 +35,13 @@ _SMALLEST_SPINE_MM2 = 100.0
 _SHORTEST_SPINE_MM = 60.0  # in fewer slices, ribs and enhanced organs go on as well
 _BESIDE_SPINE, _FAR_FROM_SPINE = 0.4, 3.0  # of half the lung's width
 
+_XRAY_PIXELS = 256  # along the longer side
+_STRIP = 0.06  # of the width, at either edge
+_STRIP_ROWS = 0.3, 0.9  # of the lung's rows: below the shoulders, above the diaphragm
+_BRIGHTER = 30  # grey levels
+_WIDEST_OF_TWO = 0.42  # of the width of an X-ray that shows the whole chest: one lung takes 0.2 to 0.41
+_BESIDE_MIDDLE = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
@@ -84,13 +91,62 @@ def _as_one_lung(labelmap: np.ndarray, spine: float | None, cut_off: float) -> t
     if side is None and _are_side_by_side(labelmap):
         return labelmap, ""
     side = side or _majority(labelmap)
-    result = np.where(lung, side, 0).astype(labelmap.dtype)
-    if by_spine == side:  # a little of the other lung may be in view
+    # a little of the other lung may be in view
+    return _noted(labelmap, side, is_certain, spine if by_spine == side else None)
+
+
+def _noted(labelmap: np.ndarray, side: int, is_certain: bool, spine: float | None = None) -> tuple[np.ndarray, str]:
+    """All lung as that of one side, but for what lies beyond the spine, and the note on it."""
+    result = np.where(labelmap > 0, side, 0).astype(labelmap.dtype)
+    if spine is not None:
         result = _by_spine(result, spine)
     note = f"Only one lung is in view, taken as the {TITLES[side]} one"
     if not is_certain:
         return result, f"{note}: the side is uncertain, check it."
     return result, "" if np.array_equal(result, labelmap) else f"{note} by the body around it."
+
+
+def xray_with_one_side(labelmap: np.ndarray, grey: np.ndarray) -> tuple[np.ndarray, str]:
+    """Give a lung that is alone in a frontal X-ray one side; X-rays of two lungs stay as they are.
+
+    Half a chest ends at the mediastinum, which is brighter than the chest wall and the air at the other edge. In a
+    whole chest a lung lies beside the middle.
+
+    Args:
+        labelmap: uint8 (1, H, W), 1 right lung, 2 left lung, in display orientation.
+        grey: uint8 (1, H, W), bone bright.
+    Returns:
+        As `with_one_side_each`.
+    """
+    lung = labelmap > 0
+    step = max(1, round(max(lung.shape) / _XRAY_PIXELS))
+    if not lung.any() or _has_two_parts(lung[0, ::step, ::step]):
+        return labelmap, ""
+    if _are_side_by_side(labelmap):
+        return labelmap, "The lungs are not apart: the sides are uncertain, check them."
+    by_brightness, by_place = _side_by_brightness(lung[0], grey[0]), _side_by_place(lung[0])
+    side = by_place or by_brightness
+    is_certain = side is not None and by_brightness in (None, side)
+    return _noted(labelmap, side or _majority(labelmap), is_certain)
+
+
+def _side_by_brightness(lung_hw: np.ndarray, grey_hw: np.ndarray) -> int | None:
+    rows, _ = box_around(lung_hw)
+    first, last = (rows.start + round(share * (rows.stop - rows.start)) for share in _STRIP_ROWS)
+    width = max(1, round(_STRIP * lung_hw.shape[1]))
+    strip = grey_hw[first : max(last, first + 1)]
+    brighter = float(np.median(strip[:, -width:])) - float(np.median(strip[:, :width]))
+    if abs(brighter) < _BRIGHTER:
+        return None
+    return RIGHT_LUNG if brighter > 0 else LEFT_LUNG
+
+
+def _side_by_place(lung_hw: np.ndarray) -> int | None:
+    columns = np.nonzero(lung_hw)[1] / lung_hw.shape[1]
+    from_middle = columns.mean() - 0.5
+    if np.ptp(np.percentile(columns, (2, 98))) > _WIDEST_OF_TWO or abs(from_middle) < _BESIDE_MIDDLE:
+        return None
+    return RIGHT_LUNG if from_middle < 0 else LEFT_LUNG
 
 
 def _has_mixed_parts(labelmap: np.ndarray) -> bool:

@@ -18,7 +18,7 @@ class _Collector(logging.Handler):
         self._notes, self._thread = notes, get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._thread:
+        if record.thread == self._thread and record.getMessage() not in self._notes:
             self._notes.append(record.getMessage())
 
 

@@ -7,13 +7,25 @@ from collections.abc import Iterator
 import numpy as np
 
 from SAMLungSegLib.intensity import GreyMapping, Modality, note_on_modality
-from SAMLungSegLib.volume import Volume
+from SAMLungSegLib.volume import SlicePlane, Volume
 
 _MIDDLE = 50
 
 
-def notes_on_image(volume: Volume, given: Modality | None, mapping: GreyMapping) -> Iterator[str]:
-    """What was assumed about an image: its modality where none was given, its values."""
+LATERAL = "A lateral X-ray shows the lungs one behind the other: what is found in it has no side; use a frontal one."
+
+
+def is_lateral_xray(volume: Volume, plane: SlicePlane, modality: Modality) -> bool:
+    """Whether an X-ray was taken from the side, by what its file says of view or directions."""
+    return modality == "XRAY" and (volume.is_lateral or plane.is_sagittal)
+
+
+def notes_on_image(
+    volume: Volume, plane: SlicePlane, modality: Modality, given: Modality | None, mapping: GreyMapping
+) -> Iterator[str]:
+    """What was assumed about an image: its modality where none was given, its values; what its view does not show."""
+    if is_lateral_xray(volume, plane, modality):
+        yield LATERAL
     assumed = "" if given else note_on_modality(volume)
     if assumed:
         yield assumed

@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike
 
 from SAMLungSegLib.intensity import Modality, grey_mapping, guess_modality, lung_window_hu, stored_levels
 from SAMLungSegLib.interpolate import fill_between
-from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, with_one_side_each
+from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, with_one_side_each, xray_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.pipeline.notes import notes_on_image, notes_without_lung
+from SAMLungSegLib.pipeline.notes import is_lateral_xray, notes_on_image, notes_without_lung
 from SAMLungSegLib.pipeline.options import (
     LUNGS,
     CancelledError,
@@ -133,10 +133,10 @@ def segment_volume(
             labelmap = steady_across_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.points)
         box = box_around(labelmap)
         labelmap[box] = without_airway(labelmap[box], *_hu_and_spacing(volume, plane, box))
-    labelmap, *on_sides = _with_one_side_each(labelmap, volume, plane, modality)
+    labelmap, *on_sides = _with_one_side_each(labelmap, grey, volume, plane, modality)
     labelmap = clean_lungs(labelmap)
     notes = (
-        *notes_on_image(volume, options.modality, mapping),
+        *notes_on_image(volume, plane, modality, options.modality, mapping),
         *on_sides,
         *notes_without_lung(labelmap, volume, modality, mapping),
     )
@@ -149,17 +149,20 @@ def segment_volume(
 
 
 def _with_one_side_each(
-    labelmap: np.ndarray, volume: Volume, plane: SlicePlane, modality: Modality
+    labelmap: np.ndarray, grey: np.ndarray, volume: Volume, plane: SlicePlane, modality: Modality
 ) -> tuple[np.ndarray, ...]:
     """The labelmap (N, H, W) with its sides told by the body around it, and a note where there is something to say."""
-    if modality != "CT" or not plane.is_axial:
-        return (labelmap,)
 
     def tissue() -> Tissue:
         shown = plane.to_display(volume.array_kji)
         return Tissue(*(shown > level for level in stored_levels(volume, (BODY_HU, BONE_HU))))
 
-    result, note = with_one_side_each(labelmap, (plane.slice_spacing_mm, *plane.spacing_hw_mm), tissue)
+    if modality == "CT" and plane.is_axial:
+        result, note = with_one_side_each(labelmap, (plane.slice_spacing_mm, *plane.spacing_hw_mm), tissue)
+    elif modality == "XRAY" and len(grey) == 1 and not is_lateral_xray(volume, plane, modality):
+        result, note = xray_with_one_side(labelmap, grey)
+    else:
+        return (labelmap,)
     return (result, note) if note else (result,)
 
 

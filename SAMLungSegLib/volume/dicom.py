@@ -33,16 +33,17 @@ _MODALITY, _SERIES_DESCRIPTION, _SERIES_UID = "0008|0060", "0008|103e", "0020|00
 _POSITION, _ORIENTATION, _PATIENT_ORIENTATION = "0020|0032", "0020|0037", "0020|0020"
 _PHOTOMETRIC, _LUT_SHAPE, _ROWS, _COLUMNS = "0028|0004", "2050|0020", "0028|0010", "0028|0011"
 _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE = "0028|0101", "0028|0103", "0028|1052", "0028|1053"
-_CLASS, _NUMBER, _PIXEL_SPACING = "0008|0016", "0020|0013", "0028|0030"
+_CLASS, _NUMBER, _PIXEL_SPACING, _VIEW = "0008|0016", "0020|0013", "0028|0030", "0018|5101"
 _SPACINGS = (_PIXEL_SPACING, "0018|1164", "0018|2010")
 _VALUE_TYPE = "value type"  # no tag: what ITK makes of the stored type and the rescale
 _OF_VALUES = (_VALUE_TYPE, _PHOTOMETRIC, _LUT_SHAPE, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE)
 _KEYS = (
-    *(_CLASS, _NUMBER),
+    *(_CLASS, _NUMBER, _VIEW),
     *(_MODALITY, _SERIES_DESCRIPTION, _SERIES_UID, _POSITION, _ORIENTATION, _PATIENT_ORIENTATION, _PHOTOMETRIC),
     *(_LUT_SHAPE, _ROWS, _COLUMNS, _BITS_STORED, _IS_SIGNED, _INTERCEPT, _SLOPE, *_SPACINGS),
 )
 
+_LATERAL_VIEWS = ("LL", "RL", "LAT", "LATERAL")
 _ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")  # the second converted from slices
 
 _LPS_OF_CODE = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
@@ -336,7 +337,8 @@ def _volume(image: sitk.Image, tags: Tags, path: Path | str, name: str) -> Volum
     ijk_to_ras = _ijk_to_ras_by_patient_orientation(image, tags)
     if ijk_to_ras is None:
         ijk_to_ras = ijk_to_ras_of(image)
-    return Volume(array_kji, ijk_to_ras, name, modality, _has_physical_spacing(image, tags))
+    is_lateral = modality == "XRAY" and tags.get(_VIEW, "").upper() in _LATERAL_VIEWS
+    return Volume(array_kji, ijk_to_ras, name, modality, _has_physical_spacing(image, tags), is_lateral=is_lateral)
 
 
 def _has_physical_spacing(image: sitk.Image, tags: Tags) -> bool:

@@ -62,7 +62,16 @@ class SlicePlane:
     @property
     def is_axial(self) -> bool:
         """Whether slices are stacked along the patient's inferior-superior axis, or nearly so."""
-        return bool(np.abs(self.nxy_to_ras_matrix[:3, 0]).argmax() == S)
+        return self._normal == S
+
+    @property
+    def is_sagittal(self) -> bool:
+        """Whether slices are stacked along the patient's right-left axis, or nearly so."""
+        return self._normal == R
+
+    @property
+    def _normal(self) -> int:
+        return int(np.abs(self.nxy_to_ras_matrix[:3, 0]).argmax())
 
     def to_display(self, array_kji: np.ndarray) -> np.ndarray:
         """View (N, H, W) of an array on the volume's grid.

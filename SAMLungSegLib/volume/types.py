@@ -26,6 +26,7 @@ class Volume:
         has_physical_spacing: False where a distance is not known in mm (PNG, JPEG, TIFF, some DICOM).
         lung_labels: of a labelmap whose file names its lungs: label values by 'right', 'left' and 'both' (no side that
             is said); else None.
+        is_lateral: whether the file says that an X-ray was taken from the side.
     Raises:
         VolumeError: the array is not a numeric 3D image with at least one voxel and one finite value.
         GeometryError: the matrix is not a finite, invertible affine (4, 4).
@@ -37,6 +38,7 @@ class Volume:
     modality_hint: str | None = None
     has_physical_spacing: bool = True
     lung_labels: Mapping[str, Sequence[int]] | None = None
+    is_lateral: bool = False
 
     def __post_init__(self) -> None:
         _check_array(self.array_kji, self.name)

@@ -34,6 +34,7 @@ def volumeFromNode(volumeNode: slicer.vtkMRMLVolumeNode) -> Volume:
         volumeNode.GetName(),
         _modalityHint(volumeNode),
         _hasPhysicalSpacing(volumeNode),
+        is_lateral=_isLateral(volumeNode),
     )
 
 
@@ -86,6 +87,11 @@ def _modalityHint(volumeNode: slicer.vtkMRMLVolumeNode) -> str | None:
 
     source = oneSliceSource(volumeNode)
     return modality_of_code(dicomModality(volumeNode)) or (source.modality_hint if source is not None else None)
+
+
+def _isLateral(volumeNode: slicer.vtkMRMLVolumeNode) -> bool:
+    source = oneSliceSource(volumeNode)
+    return source is not None and source.is_lateral
 
 
 def _hasPhysicalSpacing(volumeNode: slicer.vtkMRMLVolumeNode) -> bool:
