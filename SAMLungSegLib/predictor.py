@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, split_sides
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
@@ -88,6 +89,7 @@ def answer_slice(
         threshold: probability above which a pixel is lung, in (0, 1).
     Raises:
         PromptError: a prompt that the model does not accept, or outside the slice.
+        ModelError: its answer is no number somewhere.
     """
     cut = float(np.log(threshold / (1 - threshold)))
     labels_hw = np.zeros(embedding.size_hw, np.uint8)
@@ -95,6 +97,8 @@ def answer_slice(
     for question in questions:
         prompts = _with_own_mask(model, embedding, question.prompts) if question.corrects else question.prompts
         prediction = model.decode(embedding, prompts)
+        if np.isnan(prediction.logits).any():
+            raise ModelError(f"{model.name} gives answers that are no numbers; its weights are damaged, give others.")
         labels_hw = np.where(labels_hw == 0, _labels(prediction, cut, question.side), labels_hw)
         scores.append(prediction.score)
     return SliceAnswer(labels_hw, min(scores, default=float("nan")))

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from SAMLungSegLib.errors import ModelError, SAMLungSegError, VolumeError
+from SAMLungSegLib.documents import is_matrix, is_number, parse_json, read_text
+from SAMLungSegLib.errors import ModelError, PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.files import writing
-from SAMLungSegLib.intensity import Window
+from SAMLungSegLib.intensity import MODALITIES, Window
 from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.tuned import card_path
 from SAMLungSegLib.pipeline import Options, Segmentation, VolumeBox, VolumePoint
+from SAMLungSegLib.pipeline.options import MOST_PROMPTS
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
 from SAMLungSegLib.volume.guarded import metadata_of
 
@@ -36,6 +38,8 @@ SCHEMA = "samlungseg-recipe/1"
 METADATA_NAME = "SAMLungSeg_Recipe"
 _AUTOMATIC_PROMPTER = "lung-compact"  # finds the lungs of X-rays for models that need prompts
 _SAME_PLACE_MM = 1e-4
+_LONGEST_REASON = 300
+_PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,9 @@ def _loaded(choice: ModelChoice, device: str, stamps: tuple) -> PromptableModel:
     from SAMLungSegLib.embedding import cached
     from SAMLungSegLib.models import load_model
 
-    dtype = getattr(torch, choice.dtype, None) if choice.dtype else None
-    if choice.dtype and not isinstance(dtype, torch.dtype):
-        raise ModelError(f"'{choice.dtype}' is no precision; give one of torch by name, such as bfloat16.")
+    if choice.dtype and choice.dtype not in _PRECISIONS:
+        raise ModelError(f"'{choice.dtype}' is no precision; give one of {', '.join(_PRECISIONS)}.")
+    dtype = getattr(torch, choice.dtype) if choice.dtype else None
     model = load_model(choice.name, weights=choice.weights, device=device, input_size=choice.input_size, dtype=dtype)
     return cached(model) if choice.keeps_embeddings else model
 
@@ -250,15 +254,16 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         VolumeError: there is none, or it is of another version of this program.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise VolumeError(f"{path} does not exist; give a segmentation of this program or the JSON file beside it.")
     text = None if path.suffix.lower() == ".json" else _embedded(path)
     source = path if text is not None or path.suffix.lower() == ".json" else recipe_path(path)
     try:
-        return _parsed(json.loads(source.read_text(encoding="utf-8") if text is None else text))
+        return _parsed(parse_json(read_text(source) if text is None else text, "the recipe"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SAMLungSegError) as error:
+        reason = str(error)[:_LONGEST_REASON]
         raise VolumeError(
-            f"{path} does not say how it was made, or for another version of this program ({error}); give a "
+            f"{path} does not say how it was made, or for another version of this program ({reason}); give a "
             "segmentation of this program or the JSON file beside it."
         ) from error
 
@@ -270,9 +275,24 @@ def prompts_from(fields: Mapping[str, Any]) -> tuple[tuple[VolumePoint, ...], tu
         PromptError: they are not voxels.
         KeyError, TypeError, ValueError: they are not of that form.
     """
-    points = [VolumePoint(_voxel(one["ijk"]), bool(one.get("positive", True))) for one in fields.get("points", ())]
-    boxes = [VolumeBox(_voxel(one["first_ijk"]), _voxel(one["last_ijk"])) for one in fields.get("boxes", ())]
+    points = [VolumePoint(_voxel(one["ijk"]), _truth(one.get("positive", True))) for one in _some(fields, "points")]
+    boxes = [VolumeBox(_voxel(one["first_ijk"]), _voxel(one["last_ijk"])) for one in _some(fields, "boxes")]
     return tuple(points), tuple(boxes)
+
+
+def _some(fields: Mapping[str, Any], kind: str) -> list[Any]:
+    given = fields.get(kind, [])
+    if not isinstance(given, list):
+        raise TypeError(f"{kind} is no list")
+    if len(given) > MOST_PROMPTS:
+        raise PromptError(f"{len(given)} {kind} were given; at most {MOST_PROMPTS} are possible in one image.")
+    return given
+
+
+def _truth(given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise TypeError("positive is neither true nor false")
+    return given
 
 
 def voxels_sha256(volume: Volume) -> str:
@@ -289,7 +309,9 @@ def is_same_place(first: Iterable[Iterable[float]], second: Iterable[Iterable[fl
     return np.allclose(np.array(first), np.array(second), rtol=0, atol=_SAME_PLACE_MM)
 
 
-def _voxel(numbers: Iterable[float]) -> tuple[float, ...]:
+def _voxel(numbers: Any) -> tuple[float, ...]:
+    if not isinstance(numbers, list) or len(numbers) > 3 or not all(map(is_number, numbers)):
+        raise TypeError("a voxel is no list of two or three numbers")
     return tuple(float(number) for number in numbers)
 
 
@@ -305,6 +327,7 @@ def _parsed(fields: dict[str, Any]) -> Recipe:
     if fields.pop("schema") != SCHEMA:
         raise ValueError("another version")
     options, model = fields["options"], fields["model"]
+    _check_kinds(fields)
     points, boxes = prompts_from(options)
     window = Window(**options["window"])
     weights = Path(model["weights"]) if model["weights"] else None
@@ -316,3 +339,46 @@ def _parsed(fields: dict[str, Any]) -> Recipe:
             "options": Options(**options | {"points": points, "boxes": boxes, "window": window}),
         }
     )
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "image": lambda given: _is_name(given),
+    "series": lambda given: given is None or isinstance(given, str),
+    "image_sha256": lambda given: isinstance(given, str),
+    "ijk_to_ras": is_matrix,
+    "weights_sha256": lambda given: isinstance(given, dict) and all(isinstance(one, str) for one in given.values()),
+    "device": lambda given: isinstance(given, str),
+    "model.name": lambda given: isinstance(given, str),
+    "model.weights": lambda given: given is None or _is_name(given),
+    "model.keeps_embeddings": lambda given: isinstance(given, bool),
+    "model.input_size": lambda given: given is None or type(given) is int,
+    "model.dtype": lambda given: given is None or isinstance(given, str),
+    "options.threshold": is_number,
+    "options.every": lambda given: type(given) is int,
+    "options.modality": lambda given: given in (None, *MODALITIES),
+    "options.lungs": lambda given: isinstance(given, str),
+    "options.window.level": is_number,
+    "options.window.width": is_number,
+}
+
+
+def _check_kinds(fields: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than the recipe's.
+
+    Raises:
+        KeyError, TypeError: one is not there, or of another kind.
+    """
+    for name, is_right in _KINDS.items():
+        value: Any = fields
+        for part in name.split("."):
+            value = value[part]
+        if not is_right(value):
+            raise TypeError(f"{name} has a value that is not possible")
+
+
+def _is_name(given: Any) -> bool:
+    """Whether a path may be called so."""
+    try:
+        return isinstance(given, str) and b"\0" not in os.fsencode(given)
+    except UnicodeEncodeError:
+        return False

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from threading import Lock
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,11 +20,13 @@ from typing import Any, NamedTuple
 import filelock
 
 from SAMLungSegLib.batch.settings import BatchError
+from SAMLungSegLib.documents import DocumentError, is_matrix, parse_json, read_bytes
 from SAMLungSegLib.files import open_to_append, sync_appended
 
 logger = logging.getLogger(__name__)
 
 JOURNAL_NAME = "journal.jsonl"
+_MOST_BYTES = 1 << 30
 _LOCK_NAME = ".journal.lock"
 
 RUN, READING, SEGMENTING, DONE, FAILED = "run", "reading", "segmenting", "done", "failed"
@@ -101,19 +104,24 @@ def read_history(folder: Path) -> History:
     history = History({}, {})
     begun: dict[str, bool] = {}  # whether alone, by id
     for event in _events(folder / JOURNAL_NAME):
-        kind, case = event.pop("event", None), event.pop("id", None)
-        if kind in (READING, SEGMENTING):
-            begun[case] = event.get("alone") is True
-        elif kind in (DONE, FAILED) and event.keys() >= _ENTRY_FIELDS:
-            begun.pop(case, None)
-            history.deaths.pop(case, None)
-            history.entries[case] = Entry(kind, **{name: event[name] for name in _ENTRY_FIELDS})
-        elif kind == STOPPED:
-            begun.clear()
-        elif kind == RUN:
-            _count_deaths(history, begun)
+        _take(event, history, begun)
     _count_deaths(history, begun)
     return history
+
+
+def _take(event: dict[str, Any], history: History, begun: dict[str, bool]) -> None:
+    """Add what one line tells."""
+    kind, case = event["event"], event.get("id")
+    if kind in (READING, SEGMENTING):
+        begun[case] = event.get("alone") is True
+    elif kind in (DONE, FAILED):
+        begun.pop(case, None)
+        history.deaths.pop(case, None)
+        history.entries[case] = Entry(kind, **{name: event[name] for name in _ENTRY_FIELDS})
+    elif kind == STOPPED:
+        begun.clear()
+    elif kind == RUN:
+        _count_deaths(history, begun)
 
 
 def _count_deaths(history: History, begun: dict[str, bool]) -> None:
@@ -125,15 +133,60 @@ def _count_deaths(history: History, begun: dict[str, bool]) -> None:
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines that this program can have written; that there are others is said once."""
     try:
-        lines = [line for line in path.read_bytes().splitlines() if line] if path.exists() else []
-    except OSError as error:
-        raise BatchError(f"{path} cannot be read ({error.strerror}); give another output folder.") from error
-    for number, line in enumerate(lines, start=1):
+        content = read_bytes(path, most_bytes=_MOST_BYTES) if os.path.lexists(path) else b""
+    except DocumentError as error:
+        raise BatchError(f"{error}; give another output folder.") from error
+    damaged = []
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
         try:
-            yield json.loads(line)
-        except ValueError:
-            logger.info("%s: line %d was cut short and does not count", path, number)
+            event = parse_json(line, "the line")
+        except DocumentError:
+            event = None
+        if _is_event(event):
+            yield event
+        else:
+            damaged.append(number)
+    if damaged:
+        logger.warning("%s: %d damaged lines do not count, the first is line %d.", path, len(damaged), damaged[0])
+
+
+def _is_event(event: Any) -> bool:
+    """Whether a line tells something, in full."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return False
+    kind = event["event"]
+    if kind in (READING, SEGMENTING, DONE, FAILED) and not isinstance(event.get("id"), str):
+        return False
+    return kind not in (DONE, FAILED) or _is_end(event)
+
+
+def _is_end(event: dict[str, Any]) -> bool:
+    image, files = event.get("image"), event.get("files")
+    return (
+        event.keys() >= _ENTRY_FIELDS
+        and isinstance(event["fingerprint"], str)
+        and isinstance(event["stamp"], str)
+        and isinstance(event["row"], dict)
+        and isinstance(files, dict)
+        and all(_is_inside(file) for file in files.values())
+        and (image is None or _is_image(image))
+    )
+
+
+def _is_image(image: Any) -> bool:
+    return isinstance(image, dict) and isinstance(image.get("sha256"), str) and is_matrix(image.get("ijk_to_ras"))
+
+
+def _is_inside(file: Any) -> bool:
+    """Whether it is the name of a file in the output folder."""
+    if not isinstance(file, str) or not file or "\0" in file:
+        return False
+    is_relative = not PurePosixPath(file).is_absolute() and not PureWindowsPath(file).anchor
+    return is_relative and ".." not in PureWindowsPath(file).parts
 
 
 class Journal:

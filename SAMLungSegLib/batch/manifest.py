@@ -14,6 +14,7 @@ from typing import Any
 from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.folders import case_of_file
 from SAMLungSegLib.batch.settings import BatchError
+from SAMLungSegLib.documents import DocumentError, parse_json, read_text
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.intensity import MODALITIES
 from SAMLungSegLib.pipeline import VolumeBox, VolumePoint
@@ -57,12 +58,10 @@ def cases_of_manifest(path: Path) -> Iterator[Case]:
 
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise BatchError(f"{path} has more than {_LARGEST_BYTES >> 20} MB; give a shorter list of images.")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, most_bytes=_LARGEST_BYTES)
         is_table = path.suffix.lower() == ".csv"
         content = list(csv.DictReader(io.StringIO(text))) if is_table else json.loads(text)
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
+    except (DocumentError, ValueError, csv.Error, RecursionError) as error:
         raise BatchError(f"{path} cannot be read as a list of images: {error}.") from error
     return content if isinstance(content, list) else []
 
@@ -112,6 +111,6 @@ def _prompts(given: Any, folder: Path) -> tuple[tuple[VolumePoint, ...], tuple[V
     if not given:
         return (), ()
     if isinstance(given, str) and not given.lstrip().startswith("{"):
-        given = (folder / given).read_text(encoding="utf-8")
-    fields = json.loads(given) if isinstance(given, str) else given
+        given = read_text(folder / given)
+    fields = parse_json(given, "the text") if isinstance(given, str) else given
     return prompts_from(fields.get("options", fields))

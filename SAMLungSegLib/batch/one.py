@@ -163,8 +163,10 @@ def _load(task: Task, notes: list[str]) -> Loaded | Entry:
     return Loaded(volume, _reference(case), image, notes, time.perf_counter() - start)
 
 
-def _is_same_image(known: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
-    return known["sha256"] == image["sha256"] and is_same_place(known["ijk_to_ras"], image["ijk_to_ras"])
+def _is_same_image(known: Mapping[str, Any] | None, image: Mapping[str, Any]) -> bool:
+    if known is None or known["sha256"] != image["sha256"]:
+        return False
+    return is_same_place(known["ijk_to_ras"], image["ijk_to_ras"])
 
 
 def _reference(case: Case) -> Volume | None:

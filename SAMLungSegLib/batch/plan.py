@@ -9,6 +9,7 @@ from pathlib import Path
 from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.journal import DONE, NO_DEATHS, Entry, History
 from SAMLungSegLib.batch.one import Task
+from SAMLungSegLib.batch.rows import is_row
 from SAMLungSegLib.batch.settings import Settings
 
 
@@ -78,7 +79,9 @@ def make_plan(
 
 def _counts(entry: Entry, fingerprint: str, output: Path, overlay: bool) -> bool:
     """Whether an earlier end still says something: the settings are the same, and the files are there."""
-    if entry.fingerprint != fingerprint:
+    if entry.fingerprint != fingerprint or not is_row(entry.row, entry.state):
+        return False
+    if any(entry.row.get(kind) != file for kind, file in entry.files.items()):
         return False
     return entry.state != DONE or (_are_there(entry, output) and (not overlay or "overlay" in entry.files))
 

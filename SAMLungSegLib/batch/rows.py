@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from SAMLungSegLib.batch.cases import Case
+from SAMLungSegLib.batch.journal import FAILED
 from SAMLungSegLib.batch.quality import SIDES, flags_of, measure, predicted_quality
+from SAMLungSegLib.documents import is_number
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.evaluation import evaluate
 from SAMLungSegLib.metrics import METRICS
@@ -18,7 +20,26 @@ from SAMLungSegLib.volume import Volume
 
 Row = dict[str, Any]
 
+FILES = ("segmentation", "recipe", "overlay")
+TEXTS = frozenset({"id", "state", "reason", "image", "series", "modality", "flags", "notes", "device", *FILES})
+_MOST_COLUMNS = 200
 _WHOLE_METRICS = [replace(metric, per_slice=False) for metric in METRICS]  # slices would take most of the time
+
+
+def is_row(row: Row, state: str) -> bool:
+    """Whether a row is one that tables and reports can show."""
+    wanted = {"id", "state", "reason"} if state == FAILED else {"id", "state", "flags", "notes", "segmentation"}
+    return (
+        len(row) <= _MOST_COLUMNS
+        and row.get("state") == state
+        and all(isinstance(row.get(name), str) for name in wanted)
+        and (state == FAILED or (is_number(row.get("quality")) and {"right_ml", "left_ml"} <= row.keys()))
+        and all(value is None or _fits(name, value) for name, value in row.items())
+    )
+
+
+def _fits(name: str, value: Any) -> bool:
+    return isinstance(value, str) if name in TEXTS else is_number(value)
 
 
 def place_of(case: Case) -> Row:

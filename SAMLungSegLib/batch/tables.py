@@ -9,28 +9,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from SAMLungSegLib.batch.rows import Row
+from SAMLungSegLib.batch.rows import FILES, TEXTS, Row
 from SAMLungSegLib.files import write_bytes, write_csv
 
 logger = logging.getLogger(__name__)
 
-_TEXTS = ("id", "state", "reason", "image", "series", "modality", "flags", "notes")
 _BEFORE_METRICS = (
     *("id", "state", "reason", "image", "series", "modality", "slices"),
     *("right_ml", "left_ml", "right_voxels", "left_voxels", "right_to_left"),
     *("quality", "score", "lowest_score", "flags"),
 )
-_FILES = ("segmentation", "recipe", "overlay")
-_AFTER_METRICS = ("notes", *_FILES, "device", "seconds_reading", "seconds", "seconds_writing")
+_AFTER_METRICS = ("notes", *FILES, "device", "seconds_reading", "seconds", "seconds_writing")
 
 
 def table_of(rows: Sequence[Row]) -> pd.DataFrame:
     """A row for each case; the columns are explained in docs/cohorts.md."""
     metrics = [name for row in rows for name in row if name not in (*_BEFORE_METRICS, *_AFTER_METRICS)]
     columns = [*_BEFORE_METRICS, *dict.fromkeys(metrics), *_AFTER_METRICS]
-    texts = {*_TEXTS, *_FILES, "device"}
     table = pd.DataFrame(list(rows), columns=columns)
-    return pd.DataFrame({name: table[name] if name in texts else pd.to_numeric(table[name]) for name in columns})
+    return pd.DataFrame({name: table[name] if name in TEXTS else pd.to_numeric(table[name]) for name in columns})
 
 
 def write_tables(rows: Sequence[Row], folder: Path) -> list[Path]:

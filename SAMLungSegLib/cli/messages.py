@@ -86,7 +86,7 @@ class _Console(logging.Handler):
         self._held: dict[str, dict[str, None]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record)
+        text = self.format(record) if record.exc_info else one_line(self.format(record))
         if self._hold and record.levelno == logging.WARNING:
             self._held.setdefault(_kind(record), {})[text] = None
         elif text not in self._said or record.levelno > logging.WARNING:

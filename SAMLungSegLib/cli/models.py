@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from SAMLungSegLib.cli.messages import one_line
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.registry import MODELS, ModelSpec, model_spec, models_folder
 
@@ -43,7 +44,7 @@ def fetch_models(arguments: argparse.Namespace) -> int:
             print(_fetched(model_spec(name)))
         except ModelError as error:
             failures += 1
-            print(f"samlungseg: {error}", file=sys.stderr)
+            print(f"samlungseg: {one_line(str(error))}", file=sys.stderr)
     return 2 if failures else 0
 
 

@@ -124,6 +124,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         raise PromptError(f"--replay makes one result again, and {len(arguments.inputs)} INPUTs were given; give one.")
     choice = replace(recipe.model, weights=arguments.weights or recipe.model.weights)
     recipe.check_model(choice)
+    if not arguments.inputs and not recipe.image:
+        raise VolumeError(f"{arguments.replay} does not say of which image it was made; give the image as INPUT.")
     arguments.inputs = arguments.inputs or [Path(recipe.image)]
     arguments.series = arguments.series or recipe.series
     ((path, targets),) = _targets(arguments).items()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import time
@@ -33,6 +32,7 @@ DEFAULT_MAX_BYTES = 20 << 30
 _SUFFIX = ".safetensors"
 _PART_SUFFIX = ".part"
 _ABANDONED_AFTER_S = 3600
+_VERSION = "2"
 _KEPT_SHARE = 0.9  # of the cap, after an eviction
 
 
@@ -73,12 +73,14 @@ class EmbeddingCache:
         path = self._path(key)
         try:
             features, metadata = _read(path)
-            if metadata["checksum"] != _checksum(features):
+            if metadata.get("version") != _VERSION:  # of an earlier program, whose checksum left out the size
+                return None
+            height, width = map(int, metadata["size_hw"].split())
+            if metadata["checksum"] != _checksum(key, features, (height, width)):
                 raise ValueError("the checksum is wrong")
-            height, width = json.loads(metadata["size_hw"])
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             logger.warning("The stored embedding %s is damaged and will be made again: %s", path, error)
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -122,7 +124,9 @@ class EmbeddingCache:
     def _write(self, path: Path, features: Sequence[torch.Tensor], size_hw: tuple[int, int]) -> None:
         from safetensors.torch import save
 
-        metadata = {"size_hw": json.dumps(size_hw), "checksum": _checksum(features)}
+        height, width = size_hw
+        checksum = _checksum(path.stem, features, size_hw)
+        metadata = {"version": _VERSION, "size_hw": f"{height} {width}", "checksum": checksum}
         content = save({str(index): one for index, one in enumerate(features)}, metadata)
         self._make_room(len(content))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +172,8 @@ def _read(path: Path) -> tuple[list[torch.Tensor], dict[str, str]]:
     """The memory-mapped tensors of a file in their order, and its metadata."""
     from safetensors import SafetensorError, safe_open
 
+    if path.exists() and not path.is_file():  # opening a pipe waits for ever
+        raise ValueError("it is no regular file")
     try:
         with safe_open(path, framework="pt") as file:
             names = sorted(file.keys(), key=int)
@@ -176,8 +182,11 @@ def _read(path: Path) -> tuple[list[torch.Tensor], dict[str, str]]:
         raise ValueError(error) from error
 
 
-def _checksum(features: Sequence[torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def _checksum(key: str, features: Sequence[torch.Tensor], size_hw: tuple[int, int]) -> str:
+    """Of all that is stored, and of where: tensors with their type and shape in their order, and the slice's size."""
+    height, width = size_hw
+    digest = hashlib.sha256(f"{key} {height} {width} {len(features)}\n".encode())
     for one in features:
-        digest.update(one.numpy())
+        digest.update(f"{one.dtype} {tuple(one.shape)}\n".encode())
+        digest.update(one.contiguous().numpy())
     return digest.hexdigest()

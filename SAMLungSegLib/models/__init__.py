@@ -41,12 +41,12 @@ def load_model(
             that the model does not have.
     """
     from SAMLungSegLib.models.checkpoints import checkpoint_path, load_state_dict
-    from SAMLungSegLib.models.loading import build, build_tuned, chosen_device, registry_state
+    from SAMLungSegLib.models.loading import build, build_tuned, chosen_device, is_decoder, registry_state
     from SAMLungSegLib.models.tuned import read_card
 
     spec = model_spec(name)
     own = load_state_dict(Path(weights)) if weights is not None else None
-    card = read_card(Path(weights)) if weights is not None else None
+    card = read_card(Path(weights), is_decoder=is_decoder(own)) if own is not None else None
     options = {"what": str(weights), "device": chosen_device(device), "input_size": input_size, "dtype": dtype}
     logger.info("Model %s with the weights %s, on %s.", name, weights or checkpoint_path(spec), options["device"])
     if card is not None:

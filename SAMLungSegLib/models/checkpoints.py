@@ -1,4 +1,4 @@
-"""Weights: download and verify files, read them without running code, put them into a network."""
+"""Weights: download and verify files, and put them into a network."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ import contextlib
 import hashlib
 import json
 import logging
-import pickle
-import re
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import filelock
 
+from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import ModelError, OutputError
 from SAMLungSegLib.files import move_into_place, write_text
 from SAMLungSegLib.models.download import Cancelled, DownloadCancelledError, Progress, download, stop_if
 from SAMLungSegLib.models.registry import CACHE_VARIABLE, ModelSpec, bundled_file, models_folder
+from SAMLungSegLib.models.tensors import load_state_dict
 
 if TYPE_CHECKING:  # torch takes seconds to import, and neither downloading nor verifying needs it
     from torch import Tensor, nn
 
 Status = Literal["ok", "absent", "wrong hash", "unverified"]
 
-WRAPPERS = ("model", "state_dict", "model_state_dict")
-PREFIXES = ("module.", "sam.", "model.")
 OTHER_NETWORK_SHARE = 0.1
 
 logger = logging.getLogger(__name__)
@@ -118,39 +114,6 @@ def fetch(
         return _accept(spec, part, path)
 
 
-def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read weights without ever running code that a file may carry.
-
-    Wrappers ('model', 'state_dict', ...) and prefixes that all keys share ('module.', ...) are taken off; all floats
-    become float32.
-
-    Args:
-        path: a .safetensors, .pth or .pt file.
-    Returns:
-        Tensors on the CPU by name.
-    Raises:
-        ModelError: absent, another kind of file, damaged, not a state dict, NaN or infinite values, or a pickle that
-            would run code.
-    """
-    import torch
-
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"There are no weights at {path}; give an existing .safetensors, .pth or .pt file.")
-    state = _without_prefixes(_unwrapped(_read_tensors(path)))
-    if not state:
-        raise ModelError(f"{path} holds no weights; give a state dict (tensors by name).")
-    for key, value in state.items():
-        if not torch.is_tensor(value):
-            kind = type(value).__name__
-            raise ModelError(f"{path} is not a state dict: {key!r} is a {kind}; give a file with tensors by name.")
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    spoilt = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
-    if spoilt is not None:
-        raise ModelError(f"The weights {path} hold values that are not finite, such as in {spoilt!r}; give others.")
-    return state
-
-
 def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) -> Literal["full", "decoder"]:
     """Load `state` into a network with `image_encoder`, `prompt_encoder` and `mask_decoder`.
 
@@ -206,9 +169,9 @@ def _receipt_path(path: Path) -> Path:
 
 def _read_receipt(path: Path) -> dict[str, Any]:
     try:
-        receipt = json.loads(_receipt_path(path).read_text(encoding="utf-8"))
+        receipt = read_json(_receipt_path(path))
         return {"sha256": str(receipt["sha256"]), "stamp": list(receipt["stamp"])}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (DocumentError, TypeError, KeyError):
         return {}
 
 
@@ -270,52 +233,6 @@ def _only_one(path: Path, cancelled: Cancelled | None) -> Iterator[None]:
 # ---- tensors
 
 
-def _read_tensors(path: Path) -> Any:
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    suffix = path.suffix.lower()
-    if suffix not in (".safetensors", ".pth", ".pt"):
-        raise ModelError(f"{path} is not a weights file; give a .safetensors, .pth or .pt file.")
-    if path.stat().st_size == 0:
-        raise ModelError(f"{path} is empty (0 bytes), it is damaged: get it again.")
-    try:
-        if suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():  # what torch warns about either loads or is refused below
-            warnings.simplefilter("ignore")
-            # only torch's zip format can be mapped into memory; the older one is a bare pickle
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} was not loaded: it is damaged, or it holds more than weights and could run code; give a plain "
-            "state dict or a .safetensors file."
-        ) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        reason = re.split(r"\.\s|\n", str(error))[0]
-        raise ModelError(f"{path} cannot be read as weights ({reason}); it is damaged: get it again.") from error
-
-
-def _unwrapped(content: Any) -> dict[str, Any]:
-    """The innermost state dict of a training checkpoint; empty if there is none."""
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            return dict(content)
-        content = inner
-    return {}
-
-
-def _without_prefixes(state: dict[str, Any]) -> dict[str, Any]:
-    while state:
-        prefix = next((p for p in PREFIXES if all(str(key).startswith(p) for key in state)), None)
-        if prefix is None:
-            break
-        state = {key[len(prefix) :]: value for key, value in state.items()}
-    return state
-
-
 def _with_part_names(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Prefix bare keys of a mask decoder with 'mask_decoder.'; leave others alone."""
     own = {name for name, _ in module.mask_decoder.named_children()}
@@ -335,6 +252,11 @@ def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> l
         "missing": [key for key in wanted if key not in given],
         "unexpected": [key for key in given if key not in wanted],
         "of another shape": shapes,
+        "of another kind of number": [
+            key
+            for key, value in wanted.items()
+            if key in given and given[key].is_floating_point() != value.is_floating_point()
+        ],
     }
     return [f"{len(keys)} {kind} ({keys[0]}{', ...' if len(keys) > 1 else ''})" for kind, keys in kinds.items() if keys]
 

@@ -6,18 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from segment_anything import sam_model_registry
 from torch import Tensor, nn
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, file_sha256, load_state_dict, verify
 from SAMLungSegLib.models.compact import CompactModel, CompactNet
 from SAMLungSegLib.models.medsam import MedSamModel
 from SAMLungSegLib.models.registry import ModelSpec
 from SAMLungSegLib.models.sam import SamModel, available_device
 from SAMLungSegLib.models.tuned import TunedCard, TunedModel
+from SAMLungSegLib.prompts import BoxPrompt, PromptSet
 
 State = Mapping[str, Tensor]
 FAMILIES: dict[str, type[PromptableModel]] = {"compact": CompactModel, "sam": SamModel, "medsam": MedSamModel}
@@ -73,12 +75,45 @@ def build(
     """
     options = _encoder_options(spec, input_size=input_size, dtype=dtype)
     net = _network(spec)
-    holds_everything = own is not None and any(key.startswith("image_encoder.") for key in own)
-    if not holds_everything:
+    if own is None or is_decoder(own):
         apply_weights(net, registry(), what=spec.name)
     if own is not None:
         apply_weights(net, own, what=what)
-    return FAMILIES[spec.family](net, name=spec.name, device=device, **options)
+    model = FAMILIES[spec.family](net, name=spec.name, device=device, **options)
+    if own is not None:
+        check_answers(model, what)
+    return model
+
+
+def is_decoder(state: State) -> bool:
+    """Whether weights lack an image encoder, so that they belong on top of others."""
+    return not any(key.startswith("image_encoder.") for key in state)
+
+
+def check_answers(model: PromptableModel, what: str) -> None:
+    """Refuse weights with which a model gives no numbers.
+
+    SAM's encoder is left out, whose answers take seconds.
+
+    Args:
+        model: that has the weights.
+        what: messages call them.
+    Raises:
+        ModelError: nothing could be found with these weights.
+    """
+    side = 64
+    prompts = PromptSet() if model.answers_without_prompt else PromptSet(box=BoxPrompt((8.0, 8.0, 40.0, 48.0)))
+    if isinstance(model, SamModel):
+        encoder = model.sam.prompt_encoder
+        generator = torch.Generator().manual_seed(0)
+        features = torch.randn(encoder.embed_dim, *encoder.image_embedding_size, generator=generator)
+        embedding = Embedding((features.to(model.device),), (side, side))
+    else:
+        ramp = np.add.outer(np.arange(side), np.arange(side))
+        embedding = model.encode([ramp.astype(np.uint8)])[0]
+    logits = model.decode(embedding, prompts).logits
+    if not np.isfinite(logits).all():
+        raise ModelError(f"With the weights {what}, {model.name} gives no sensible answers; give others.")
 
 
 def build_tuned(

@@ -16,13 +16,13 @@ Where the figures come from:
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import ModelError
 
 Family = Literal["sam", "medsam", "compact"]
@@ -113,10 +113,10 @@ def _bundled_folders() -> tuple[Path, Path]:
 def _read_card(name: str) -> dict[str, Any]:
     """The JSON card of bundled weights; empty if absent or damaged, since the registry must always load."""
     try:
-        card = json.loads(bundled_file(name).read_text(encoding="utf-8"))
+        card = read_json(bundled_file(name))
     except ModelError:
         return {}
-    except (OSError, ValueError) as error:
+    except DocumentError as error:
         logger.warning("The model card %s cannot be read: %s", name, error)
         return {}
     return card if isinstance(card, dict) else {}

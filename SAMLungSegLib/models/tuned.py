@@ -7,7 +7,7 @@ the probability above which a pixel is lung, and what the decoder was tuned to b
 from __future__ import annotations
 
 import copy
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from SAMLungSegLib.documents import DocumentError, read_bytes, read_json
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
@@ -28,6 +29,9 @@ SCHEMA = f"{SCHEMA_NAME}/1"
 
 PromptKind = Literal["none", "box", "points", "both"]
 PROMPT_KINDS: tuple[PromptKind, ...] = ("none", "box", "points", "both")
+MOST_POINTS = 100
+_LONGEST_NAME_BYTES = 255
+_CARD_FIELDS = {"base", "base_sha256", "base_file", "weights_sha256", "prompts", "threshold"}
 
 
 @dataclass(frozen=True)
@@ -94,33 +98,57 @@ class TunedCard:
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> TunedCard:
         """From what was written. Raises KeyError, TypeError or ValueError for anything else."""
-        prompts, threshold, size = fields["prompts"], float(fields["threshold"]), fields["input_size"]
-        points = tuple((float(x), float(y)) for x, y in prompts["mean_points"])
-        if prompts["kind"] not in PROMPT_KINDS or not 0 < threshold < 1 or not np.all(np.isfinite(points)):
-            raise ValueError("the prompts or the threshold are not possible")
-        return cls(
-            base=str(fields["base"]),
-            base_sha256=str(fields["base_sha256"]),
-            base_file=Path(fields["base_file"]).name,
-            weights_sha256=str(fields["weights_sha256"]),
-            input_size=None if size is None else int(size),
-            recipe=PromptRecipe(prompts["kind"], points),
-            threshold=threshold,
+        prompts, threshold, size = fields["prompts"], fields["threshold"], fields["input_size"]
+        if type(threshold) is not float or not 0 < threshold < 1:
+            raise ValueError("the threshold is not between 0 and 1")
+        if size is not None and (type(size) is not int or size < 1):
+            raise ValueError("the input size is no number of pixels")
+        base, base_sha256, base_file, weights_sha256 = (
+            _text(fields, name) for name in ("base", "base_sha256", "base_file", "weights_sha256")
         )
+        if Path(base_file).name != base_file or "\0" in base_file or len(base_file.encode()) > _LONGEST_NAME_BYTES:
+            raise ValueError("base_file is no name of a file")
+        recipe = PromptRecipe(prompts["kind"], _points(prompts["mean_points"]))
+        if recipe.kind not in PROMPT_KINDS or (recipe.kind in ("points", "both")) != bool(recipe.mean_points):
+            raise ValueError("the prompts are not possible")
+        return cls(base, base_sha256, base_file, weights_sha256, size, recipe, threshold)
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    if not isinstance(fields[name], str) or not fields[name]:
+        raise TypeError(f"{name} is no text")
+    return fields[name]
+
+
+def _points(given: Any) -> tuple[tuple[float, float], ...]:
+    if not isinstance(given, list) or len(given) > MOST_POINTS:
+        raise ValueError(f"mean_points is no list of at most {MOST_POINTS} points")
+    points = tuple((float(x), float(y)) for x, y in given)
+    if not all(0 <= value <= 1 for xy in points for value in xy):
+        raise ValueError("a mean point lies outside the slice")
+    return points
 
 
 def card_path(weights: Path) -> Path | None:
-    """The card beside `weights`, if there is one of a tuned decoder."""
+    """The card beside `weights`, if there is one of a tuned decoder.
+
+    Raises:
+        ModelError: it is damaged.
+    """
     return None if _card_fields(weights) is None else weights.with_suffix(".json")
 
 
-def read_card(weights: Path) -> TunedCard | None:
+def read_card(weights: Path, *, is_decoder: bool = False) -> TunedCard | None:
     """The card of a tuned decoder; None if there is none beside `weights`.
 
+    Args:
+        weights: their file.
+        is_decoder: whether they are of a mask decoder alone. What lies beside whole weights may be anybody's JSON; a
+            file beside a decoder that cannot be read would take its threshold and its prompts along.
     Raises:
         ModelError: it is damaged or of another version of this program.
     """
-    fields = _card_fields(weights)
+    fields = _card_fields(weights, is_decoder=is_decoder)
     if fields is None:
         return None
     path = weights.with_suffix(".json")
@@ -129,17 +157,36 @@ def read_card(weights: Path) -> TunedCard | None:
     try:
         return TunedCard.from_fields(fields)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"The card {path} is damaged ({error!r}); get it again together with its weights.") from error
+        raise _damaged(path, repr(error)) from error
 
 
-def _card_fields(weights: Path) -> dict[str, Any] | None:
+def _card_fields(weights: Path, *, is_decoder: bool = False) -> dict[str, Any] | None:
     """What is written in the JSON file beside `weights`, if it says that it is of a tuned decoder."""
-    try:
-        fields = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    path = weights.with_suffix(".json") if weights.name else weights
+    if not os.path.lexists(path):
         return None
-    is_ours = isinstance(fields, dict) and str(fields.get("schema", "")).startswith(f"{SCHEMA_NAME}/")
-    return fields if is_ours else None
+    try:
+        fields = read_json(path)
+    except DocumentError as error:
+        if is_decoder or _names_schema(path):
+            raise _damaged(path, str(error)) from error
+        return None
+    if isinstance(fields, dict) and str(fields.get("schema", "")).startswith(f"{SCHEMA_NAME}/"):
+        return fields
+    if is_decoder and (not isinstance(fields, dict) or len(_CARD_FIELDS & fields.keys()) > 1):
+        raise _damaged(path, "it does not say that it is one")
+    return None
+
+
+def _names_schema(path: Path) -> bool:
+    try:
+        return SCHEMA_NAME.encode() in read_bytes(path)
+    except DocumentError:
+        return False
+
+
+def _damaged(path: Path, reason: str) -> ModelError:
+    return ModelError(f"The card {path} is damaged ({reason}); get it again together with its weights.")
 
 
 class TunedModel(PromptableModel):

@@ -326,7 +326,7 @@ def piece(folder: Path, facts: Mapping[str, Any], make: Callable[[], dict[str, A
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["made_with"] == facts:
             return kept
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     writable_folder(folder)
     result = json.loads(json.dumps({"made_with": facts, **make()}))  # numbers as they will be read

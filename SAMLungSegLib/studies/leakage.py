@@ -10,13 +10,13 @@ A card is the JSON file beside weights, of the same stem. What counts in it:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.registry import bundled_file, model_spec
 from SAMLungSegLib.studies.cases import StudyCase
@@ -138,8 +138,8 @@ def _read_card(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        card = read_json(path)
+    except DocumentError as error:
         raise ModelError(f"The card {path} of the weights cannot be read ({error}); repair or remove it.") from error
     if not isinstance(card, dict):
         raise ModelError(f"The card {path} of the weights is no JSON object; repair or remove it.")

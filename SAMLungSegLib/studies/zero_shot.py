@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from SAMLungSegLib.batch.cases import stamp_of
 from SAMLungSegLib.batch.journal import DONE, FAILED, JOURNAL_NAME, Entry, Journal
+from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.files import writable_folder, write_text
 from SAMLungSegLib.intensity import Modality
@@ -183,9 +184,9 @@ def _claim(folder: Path, decisive: dict[str, Any], overwrite: bool) -> str:
 
 def _check_same(path: Path, decisive: dict[str, Any]) -> None:
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path)
         changed = [name for name in decisive if before.get(name) != decisive[name]]
-    except (OSError, ValueError, AttributeError) as error:
+    except (DocumentError, AttributeError) as error:
         raise VolumeError(f"{path} cannot be read ({error}); give another folder, or --overwrite.") from error
     if changed:
         what = "; ".join(f"{name} was {before.get(name)} and is now {decisive[name]}" for name in changed)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from SAMLungSegLib.documents import DocumentError, is_number, read_text
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.compact import INPUT_SIZE
 from SAMLungSegLib.training.augment import STRENGTHS
@@ -17,6 +20,23 @@ else:
     import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
+_MOST_BYTES = 1 << 20
+LIMITS = {
+    "epochs": (1, 100_000),
+    "epoch_images": (1, 10_000_000),
+    "batch": (1, 10_000),
+    "learning_rate": (1e-9, 10),
+    "decoder_share": (0, 10),
+    "weight_decay": (0, 10),
+    "averaging": (0, 1),
+    "asked": (0, 1),
+    "corrected": (0, 1),
+    "iou_epochs": (0, 100_000),
+    "phantoms": (0, 100_000),
+    "seed": (0, 2**32 - 1),
+    "threads": (1, 1024),
+    "workers": (0, 1024),
+}
 SIDES = (INPUT_SIZE // 2, INPUT_SIZE)
 
 
@@ -105,23 +125,31 @@ def read_config(recipe: str | Path) -> TrainingConfig:
         RecipeError: no such recipe, not TOML, unknown settings or values of another kind.
     """
     path = Path(recipe)
-    if not path.is_file():
+    if not os.path.isfile(path):
         path = RECIPES / f"{recipe}.toml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         known = ", ".join(recipe_names())
         raise RecipeError(f"There is no recipe {recipe}; give the path of a .toml file or one of {known}.")
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        settings = tomllib.loads(read_text(path, most_bytes=_MOST_BYTES))
+    except DocumentError as error:
+        raise RecipeError(f"{error}; give a recipe in TOML, see docs/model.md for an example.") from error
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{path} is not TOML ({error}); see docs/model.md for an example.") from error
-    phases = tuple(_made(Phase, phase, f"{path}, [[phases]]") for phase in settings.pop("phases", []))
+    given = settings.pop("phases", [])
+    if not isinstance(given, list) or not all(isinstance(phase, dict) for phase in given):
+        raise RecipeError(f"{path}: phases is no list of tables; write each as [[phases]].")
+    phases = tuple(_made(Phase, phase, f"{path}, [[phases]]") for phase in given)
     if not phases:
         raise RecipeError(f"{path} has no [[phases]]; give at least one, with its number of epochs.")
     for phase in phases:
         _check_phase(phase, path)
     if "held_out_sets" in settings:
-        settings["held_out_sets"] = tuple(settings["held_out_sets"])
-    return _made(TrainingConfig, {**settings, "phases": phases}, str(path))
+        settings["held_out_sets"] = _names(settings["held_out_sets"], path)
+    config = _made(TrainingConfig, {**settings, "phases": phases}, str(path))
+    _check_name(config.name, path)
+    _check_shares(config.shares, path)
+    return config
 
 
 def recipe_names() -> list[str]:
@@ -143,8 +171,33 @@ def _made(kind: type, settings: dict[str, Any], where: str) -> Any:
         default = getattr(defaults, name)
         is_number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
         if not (is_number or type(value) is type(default)):
-            raise RecipeError(f"{where}: {name} is {value!r}, expected a value like {default!r}.")
+            raise RecipeError(f"{where}: {name} is {_shown(value)}, expected a value like {default!r}.")
+        lowest, highest = LIMITS.get(name, (None, None))
+        if lowest is not None and not lowest <= value <= highest:
+            raise RecipeError(f"{where}: {name} is {_shown(value)}, expected {lowest} to {highest}.")
     return kind(**settings)
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**50 else "a number of more than 50 digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _names(given: object, path: Path) -> tuple[str, ...]:
+    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+        raise RecipeError(f"{path}: held_out_sets is {_shown(given)}, expected a list of names.")
+    return tuple(given)
+
+
+def _check_name(name: str, path: Path) -> None:
+    if not re.fullmatch(r"[\w.+-][\w.+ -]{0,99}", name) or not name.strip("."):
+        raise RecipeError(f"{path}: name is {_shown(name)}, expected one that files can have.")
+
+
+def _check_shares(shares: dict[str, object], path: Path) -> None:
+    for name, share in shares.items():
+        if not is_number(share) or share < 0:
+            raise RecipeError(f"{path}: the share of {name} is {_shown(share)}, expected a number from 0 on.")
 
 
 def _check_phase(phase: Phase, path: Path) -> None:
@@ -154,5 +207,3 @@ def _check_phase(phase: Phase, path: Path) -> None:
         raise RecipeError(
             f"{path}: augmentation is {phase.augmentation!r}, expected one of {', '.join(map(repr, STRENGTHS))}."
         )
-    if phase.epochs < 1:
-        raise RecipeError(f"{path}: a phase has {phase.epochs} epochs, expected at least one.")

@@ -146,11 +146,11 @@ def test_a_pickle_in_the_place_of_an_embedding_is_never_run(cache):
 def test_the_least_recently_used_embeddings_go_first(tmp_path):
     cache = EmbeddingCache(tmp_path, max_bytes=10_000)
     for number in range(8):
-        cache.put(f"{number}", embedding_of_bytes(1000))
+        cache.put(f"{number}", embedding_of_bytes(900))
         os.utime(tmp_path / f"{number}.safetensors", (number, number))
     assert cache.get("0") is not None  # used now, so 1 is the oldest
     for number in range(8, 12):
-        cache.put(f"{number}", embedding_of_bytes(1000))
+        cache.put(f"{number}", embedding_of_bytes(900))
     names = {file.stem for file in stored_files(cache)}
     assert {"0", "10", "11"} <= names
     assert "1" not in names

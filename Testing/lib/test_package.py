@@ -15,7 +15,7 @@ SOURCES = sorted(LIBRARY.rglob("*.py"))
 LAYERS = (  # a module may import from its own row and from rows above it
     ("errors",),
     ("isolation",),
-    ("files",),
+    ("documents", "files"),
     ("volume",),
     ("hounsfield", "intensity", "interpolate", "modality", "postprocess", "metrics", "phantom"),
     ("laterality", "results"),

@@ -60,7 +60,7 @@ def test_the_recipes_that_come_along_can_be_read(name):
         ('name = "mine"', "nmae = 1", "do not exist: nmae"),
         ("learning_rate = 1", 'learning_rate = "fast"', "learning_rate is 'fast', expected a value like 0.002"),
         ("epochs = 3", "", "a phase has no epochs"),
-        ("epochs = 3", "epochs = 0", "expected at least one"),
+        ("epochs = 3", "epochs = 0", "expected 1 to"),
         ("side = 160", "side = 100", "side is 100, expected one of 160, 320"),
         ('"mild"', '"wild"', "augmentation is 'wild'"),
         ("[[phases]]", "[[phases", "is not TOML"),

@@ -175,7 +175,32 @@ def test_a_card_of_other_weights_is_refused(tmp_path):
         loaded(path)
 
 
-@pytest.mark.parametrize("change", [{"threshold": 1.5}, {"prompts": {"kind": "clicks", "mean_points": []}}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threshold": 1.5},
+        {"threshold": "0.5"},
+        {"threshold": True},
+        {"prompts": {"kind": "clicks", "mean_points": []}},
+        {"prompts": {"kind": [], "mean_points": []}},
+        {"prompts": {"kind": "points", "mean_points": []}},
+        {"prompts": {"kind": "points", "mean_points": [[1e9, 1e9]]}},
+        {"prompts": {"kind": "points", "mean_points": [[0.5, 0.5]] * 1000}},
+        {"prompts": None},
+        {"base": {"a": 1}},
+        {"base_sha256": None},
+        {"base_file": ""},
+        {"base_file": "/"},
+        {"base_file": "../x"},
+        {"base_file": "a\0b"},
+        {"base_file": "\ud800"},
+        {"base_file": "a" * 5000},
+        {"input_size": 1.5},
+        {"input_size": -5},
+        {"input_size": "big"},
+    ],
+    ids=lambda change: str(change)[:40].encode("ascii", "backslashreplace").decode().replace("\0", "NUL"),
+)
 def test_a_damaged_card_is_refused(change, tmp_path):
     path = exported(tmp_path)
     change_card(path, **change)
@@ -204,10 +229,36 @@ def test_another_input_size_is_refused_and_the_tuned_one_is_taken(tmp_path):
 
 def test_any_other_json_beside_weights_is_no_card(tmp_path):
     path = exported(tmp_path)
-    for text in ('{"name": "lung-compact"}', "[]", "not json"):
+    path.with_suffix(".json").write_text('{"name": "lung-compact"}')
+    assert read_card(path) is None
+    assert not isinstance(loaded(path), TunedModel)
+    save_file(CompactNet().state_dict(), path)
+    for text in ('{"model_type": "sam", "threshold": 0.5, "prompts": {}}', "[]", "not json", '{"eps": NaN}'):
         path.with_suffix(".json").write_text(text)
-        assert read_card(path) is None
         assert not isinstance(loaded(path), TunedModel)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "bytes", "flipped schema", "deep", "list", "folder", "huge number"])
+def test_a_damaged_card_beside_a_decoder_is_not_overlooked(damage, tmp_path):
+    path = exported(tmp_path)
+    card = path.with_suffix(".json")
+    whole = card.read_text()
+    if damage == "folder":
+        card.unlink()
+        card.mkdir()
+    else:
+        texts = {
+            "empty": "",
+            "cut": whole[: len(whole) // 2],
+            "bytes": "\xff\xfe",
+            "flipped schema": whole.replace("samlungseg-tuned", "samlungsag-tuned"),
+            "deep": "[" * 100_000,
+            "list": "[]",
+            "huge number": whole.replace('"threshold": 0.5', f'"threshold": {"9" * 5000}'),
+        }
+        card.write_bytes(texts[damage].encode("latin-1"))
+    with pytest.raises(ModelError, match=r"card .*mine\.json is damaged"):
+        loaded(path)
 
 
 def test_tuning_starts_from_whole_weights(tmp_path):
