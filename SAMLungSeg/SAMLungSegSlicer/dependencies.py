@@ -1,7 +1,7 @@
 """Python packages that Slicer does not bring: what is missing, how large it is, one question, the installation.
 
 PyTorch comes by Slicer's PyTorch extension, which picks the build that suits the computer, the rest by pip. What Slicer
-brings itself (numpy, scipy, SimpleITK) is never asked for, and a constraints file keeps pip from replacing it.
+brings itself (numpy, scipy, SimpleITK, pydicom) is never asked for, and a constraints file keeps pip from replacing it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DOWNLOAD_MB = {  # with what each needs itself and Slicer lacks
     "filelock": 1,
 }
 TORCH_MB_WITH_CUDA = 3000
-NEVER_REPLACED = ("numpy", "scipy", "SimpleITK", "torch", "torchvision")
+NEVER_REPLACED = ("numpy", "scipy", "SimpleITK", "pydicom", "torch", "torchvision")
 
 _INFERENCE = ("torch", "torchvision", "segment-anything", "scikit-image", "safetensors", "platformdirs", "filelock")
 _FEATURES: dict[Feature, tuple[str, ...]] = {

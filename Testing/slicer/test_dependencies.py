@@ -23,7 +23,7 @@ from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegSlicer import dependencies
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FROM_SLICER = {"numpy": "2.1.3", "scipy": "1.15.0", "SimpleITK": "2.5.2"}
+FROM_SLICER = {"numpy": "2.1.3", "scipy": "1.15.0", "SimpleITK": "2.5.2", "pydicom": "2.4.3"}
 NOT_USED_IN_SLICER = {"monai", "tqdm"}
 NEW = "99.0"
 
@@ -127,6 +127,7 @@ def test_pip_is_told_to_keep_what_slicer_and_the_pytorch_extension_brought(pytho
         "numpy==2.1.3",
         "scipy==1.15.0",
         "SimpleITK==2.5.2",
+        "pydicom==2.4.3",
         "torch==2.7.0+cu128",
         "torchvision==0.22.0+cu128",
     }
@@ -152,7 +153,7 @@ def test_a_slicer_before_5_11_gets_the_same_constraints_by_the_older_call(
     monkeypatch.setitem(sys.modules, "slicer.packaging", None)
     monkeypatch.setattr(slicer.util, "pip_install", pipInstall)
     assert dependencies.ensure("phantom")
-    assert calls == [["scikit-image>=0.21", "--constraint", "numpy==2.1.3\nscipy==1.15.0\nSimpleITK==2.5.2"]]
+    assert calls == [["scikit-image>=0.21", "--constraint", "numpy==2.1.3\nscipy==1.15.0\nSimpleITK==2.5.2\npydicom==2.4.3"]]
 
 
 def test_a_package_that_is_too_old_is_missing_and_a_local_or_pre_release_version_is_not(python: Python) -> None:
