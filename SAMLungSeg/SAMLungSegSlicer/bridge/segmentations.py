@@ -51,8 +51,9 @@ def ensureSegmentation(
 
     Args:
         volumeNode: what is segmented.
-        segmentationNode: taken as it is where given; it gets the volume's geometry only where it has none. None makes
-            a new one on the volume's geometry and under the volume's parent transform.
+        segmentationNode: taken as it is where given; it gets the volume's geometry only where it has none, and then
+            goes into the volume's study unless it has a place already. None makes a new one, likewise, under the
+            volume's parent transform.
     Raises:
         VolumeError: the segmentation is kept as surfaces or contours, or the volume has no voxels.
         GeometryError: a non-linear transform.
@@ -66,6 +67,7 @@ def ensureSegmentation(
     segmentation = checkedSegmentation(segmentationNode)
     if not segmentation.GetConversionParameter(GEOMETRY):
         segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+        _putIntoStudyOf(volumeNode, segmentationNode)
     if segmentationNode.GetDisplayNode() is None:
         segmentationNode.CreateDefaultDisplayNodes()
     return segmentationNode
@@ -216,6 +218,21 @@ def lungLabels(lungs: str) -> tuple[int, ...]:
     if lungs not in _LABELS_OF:
         raise PromptError(f"Lungs '{lungs}' is not one of {', '.join(_LABELS_OF)}.")
     return _LABELS_OF[lungs]
+
+
+def _putIntoStudyOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
+    """Beside the volume in the subject hierarchy, as the Segment Editor does; not out of a place that it has there."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    top = hierarchy.GetSceneItemID()
+    study, present = (_parentItem(hierarchy, node) or top for node in (volumeNode, segmentationNode))
+    if study != top and present == top:
+        hierarchy.CreateItem(study, segmentationNode)  # moves the item that Slicer has made with the node
+
+
+def _parentItem(hierarchy: slicer.vtkMRMLSubjectHierarchyNode, node: slicer.vtkMRMLNode) -> int:
+    """What the node's item lies in; 0 without an item."""
+    item = hierarchy.GetItemByDataNode(node)
+    return hierarchy.GetItemParent(item) if item else 0
 
 
 def _changeable(labels_hw: np.ndarray, cut: SliceCut, insideMask_hw: np.ndarray | None, grid: Grid) -> np.ndarray:
