@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import slicer
 
-MAXIMUM_STATES = 10  # each holds a copy of the labelmap; the Segment Editor keeps as many
+MAXIMUM_STATES = 10  # of one segmentation; the Segment Editor keeps as many
+MAXIMUM_BYTES = 2**30  # of all segmentations together: each state is a copy of all voxels and surfaces
+
+_numbers = count()
 
 
 class SegmentationHistory:
     """States of the segments of one segmentation; edits made elsewhere in between are part of them.
+
+    Where all histories together exceed MAXIMUM_BYTES, their oldest states are dropped; one step back and one forward
+    stay in the segmentation that is being changed, however large they are.
 
     Example:
         >>> history = historyOf(segmentationNode)
@@ -27,6 +35,7 @@ class SegmentationHistory:
         """Keep the present state, to come back to it by `undo`; called before each change."""
         self._earlier = [*self._past(), _State(self.segmentation)][-MAXIMUM_STATES:]
         self._later.clear()
+        _dropOldest(self)
 
     def undo(self) -> bool:
         """Go back to the state before the last change; whether there was one."""
@@ -35,6 +44,7 @@ class SegmentationHistory:
         self._earlier = self._past()
         self._later.append(_State(self.segmentation))
         self._earlier.pop().restore()
+        _dropOldest(self)
         return True
 
     def redo(self) -> bool:
@@ -43,6 +53,7 @@ class SegmentationHistory:
             return False
         self._earlier.append(_State(self.segmentation))
         self._later.pop().restore()
+        _dropOldest(self)
         return True
 
     def canUndo(self) -> bool:
@@ -52,6 +63,10 @@ class SegmentationHistory:
     def canRedo(self) -> bool:
         """Whether a state was undone, and nothing was saved since."""
         return bool(self._later)
+
+    def stacks(self) -> tuple[list[_State], list[_State]]:
+        """States to undo to and to redo to, each in the order in which they were saved."""
+        return self._earlier, self._later
 
     def _past(self) -> list[_State]:
         """The states that something has changed since."""
@@ -69,6 +84,8 @@ class _State:
         self._history = slicer.vtkSegmentationHistory()
         self._history.SetSegmentation(segmentation)
         self._history.SaveState()
+        self.size = _bytesOf(segmentation)
+        self.number = next(_numbers)
 
     def isPast(self) -> bool:
         return self._history.IsRestorePreviousStateAvailable()
@@ -76,6 +93,17 @@ class _State:
     def restore(self) -> None:
         if self.isPast():
             self._history.RestorePreviousState()
+
+
+def _bytesOf(segmentation: slicer.vtkSegmentation) -> int:
+    """What a copy takes: Slicer copies a labelmap that segments share once."""
+    sizes: dict[str, int] = {}
+    for segmentId in segmentation.GetSegmentIDs():
+        segment, names = segmentation.GetSegment(segmentId), []
+        segment.GetContainedRepresentationNames(names)
+        for representation in map(segment.GetRepresentation, names):
+            sizes[representation.GetAddressAsString("")] = 1024 * representation.GetActualMemorySize()
+    return sum(sizes.values())
 
 
 _histories: dict[str, SegmentationHistory] = {}
@@ -93,6 +121,17 @@ def historyOf(segmentationNode: slicer.vtkMRMLSegmentationNode) -> SegmentationH
 def forgetHistories() -> None:
     """Drop all states, as when the scene closes; none can be undone any more."""
     _histories.clear()
+
+
+def _dropOldest(changed: SegmentationHistory) -> None:
+    """Drop states of all histories until they fit, the oldest first, but not the last of a stack of `changed`."""
+    stacks = [stack for history in _histories.values() for stack in history.stacks()]
+    kept = [stack[-1] for stack in changed.stacks() if stack]
+    excess = sum(state.size for stack in stacks for state in stack) - MAXIMUM_BYTES
+    for state, stack in sorted(((one, stack) for stack in stacks for one in stack), key=lambda pair: pair[0].number):
+        if excess > 0 and state not in kept:
+            stack.remove(state)
+            excess -= state.size
 
 
 def _forgetRemovedNodes() -> None:
