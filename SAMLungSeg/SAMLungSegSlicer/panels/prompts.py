@@ -11,6 +11,7 @@ from slicer.util import VTKObservationMixin
 
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer.panels.context import Context, able
+from SAMLungSegSlicer.panels.escape import EscapeKey
 from SAMLungSegSlicer.panels.promptnodes import (
     PROMPT_EVENTS,
     clearPrompts,
@@ -35,6 +36,7 @@ class PromptsPanel(VTKObservationMixin):
         self._context = context
         self._observed: list[Any] = []
         self._handledIn: str | None = None  # the markup itself no longer says it when it is placed
+        self._escape = EscapeKey(self._stopPlacing)
         ui = context.ui
         ui.positiveButton.connect("clicked(bool)", self.onPlacePositive)
         ui.negativeButton.connect("clicked(bool)", self.onPlaceNegative)
@@ -54,9 +56,8 @@ class PromptsPanel(VTKObservationMixin):
 
     def exit(self) -> None:
         """Stop placing and watching."""
-        for placeWidget in self._placeWidgets():
-            if placeWidget.placeModeEnabled:
-                placeWidget.setPlaceModeEnabled(False)
+        self._stopPlacing()
+        self._escape.listen(False)
         self.removeObservers()
         self._observed = []
 
@@ -78,7 +79,8 @@ class PromptsPanel(VTKObservationMixin):
             noPoint = noBox or _("This model answers boxes only; choose another one to place points.")
         able(ui.positiveButton, noPoint, _("Click on lung that is missing; Esc or this button ends it."))
         able(ui.negativeButton, noPoint, _("Click on what is wrongly taken for lung; Esc or this button ends it."))
-        able(ui.boxButton, noBox, _("Click two corners of a box around one lung; it can be dragged later."))
+        box = _("Click two corners of a box around one lung; Esc or this button gives it up. It can be dragged later.")
+        able(ui.boxButton, noBox, box)
 
     def onPlacePositive(self, isWanted: bool = True) -> None:
         """Start or stop placing points in lung."""
@@ -122,14 +124,23 @@ class PromptsPanel(VTKObservationMixin):
                 placeWidget.setCurrentNode(ensurePoints(self._context.parameters, positive))
             placeWidget.setPlaceModeEnabled(isWanted)
 
+    def _stopPlacing(self) -> None:
+        for placeWidget in self._placeWidgets():
+            if placeWidget.placeModeEnabled:
+                placeWidget.setPlaceModeEnabled(False)
+
     def _onPlacingPositive(self, isOn: bool) -> None:
-        self._context.ui.positiveButton.checked = isOn
+        self._onPlacing(self._context.ui.positiveButton, isOn)
 
     def _onPlacingNegative(self, isOn: bool) -> None:
-        self._context.ui.negativeButton.checked = isOn
+        self._onPlacing(self._context.ui.negativeButton, isOn)
+
+    def _onPlacing(self, button: Any, isOn: bool) -> None:
+        button.checked = isOn
+        self._escape.listen(any(placeWidget.placeModeEnabled for placeWidget in self._placeWidgets()))
 
     def _onPlacingBox(self, isOn: bool) -> None:
-        self._context.ui.boxButton.checked = isOn
+        self._onPlacing(self._context.ui.boxButton, isOn)
         if not isOn:
             qt.QTimer.singleShot(0, self._afterPlacingBox)  # the view still works on the node that may go
 
