@@ -19,6 +19,7 @@ from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.evaluation.pairs import case_name
 from SAMLungSegLib.files import real_path
 from SAMLungSegLib.volume import is_image_path
+from SAMLungSegLib.volume.formats import pair_header
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _of_input(text: str, left_out: frozenset[Path]) -> Iterator[Case]:
 def _of_pattern(pattern: str, left_out: frozenset[Path]) -> Iterator[Case]:
     parts = Path(pattern).parts
     base = Path(*parts[: next(index for index, part in enumerate(parts) if _MAGIC.search(part))])
-    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
+    matches = sorted({pair_header(Path(match)) for match in glob.glob(pattern, recursive=True)})
     for path in matches:
         if path.is_dir():
             yield from cases_below(path, left_out, base)

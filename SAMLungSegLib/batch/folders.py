@@ -13,14 +13,14 @@ from typing import NamedTuple
 from SAMLungSegLib.batch.cases import Case, stamp_of
 from SAMLungSegLib.batch.journal import JOURNAL_NAME
 from SAMLungSegLib.files import real_path
-from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, given_name, image_extension, is_marked_as_dicom
+from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, given_name, image_extension, is_marked_as_dicom, pair_header
 from SAMLungSegLib.volume.guarded import series_of_files
 
 logger = logging.getLogger(__name__)
 
 _SEGMENTATION_EXTENSION = ".seg.nrrd"
 _RESULT_ENDING, _OVERLAY_ENDING = "_lungs", "_lungs_overlay"
-_DATA_OF_HEADERS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz", ".img")}
+_DATA_OF_HEADERS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz", ".img"), ".hdr": (".img", ".IMG")}
 _META_BYTES = 1024
 # DICOM objects without a picture: media directory, presentation states, waveforms, registration and segmentation,
 # reports, documents, radiotherapy structures and plans.
@@ -69,6 +69,7 @@ def cases_below(folder: Path, left_out: frozenset[Path] = frozenset(), base: Pat
 
 def case_of_file(path: Path, name: str) -> Case:
     """The case of one file or DICOM folder, which may not be there."""
+    path = pair_header(path)
     name = name[: len(name) - len(image_extension(path) or "")]
     try:
         mode = path.stat().st_mode

@@ -168,9 +168,11 @@ def _segment_one(
 
 def _targets(arguments: argparse.Namespace) -> dict[Path, Sequence[Path] | Exception]:
     """Paths of the results by input path, the labelmap first; or what is wrong with them."""
+    from SAMLungSegLib.volume.formats import pair_header
+
     targets: dict[Path, Sequence[Path] | Exception] = {}
     owners: dict[Path, list[Path]] = {}
-    for path in dict.fromkeys(arguments.inputs):
+    for path in dict.fromkeys(map(pair_header, arguments.inputs)):
         try:
             targets[path] = _results_of(path, arguments)
         except (SAMLungSegError, OSError, ValueError) as error:

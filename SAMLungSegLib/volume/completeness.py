@@ -15,7 +15,15 @@ from pathlib import Path
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
-from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, JPEG_EXTENSIONS, NIFTI_EXTENSIONS
+from SAMLungSegLib.volume.formats import (
+    HEADED_EXTENSIONS,
+    JPEG_EXTENSIONS,
+    NIFTI_EXTENSIONS,
+    PAIR_DATA_EXTENSION,
+    PAIR_EXTENSION,
+    is_marked_as_dicom,
+    pair_data,
+)
 from SAMLungSegLib.volume.nifti import is_gzipped, nifti_header
 
 _JPEG_END = b"\xff\xd9"
@@ -30,19 +38,25 @@ Fields = dict[str, str]
 
 
 def check_present(path: Path, extension: str | None) -> None:
-    """Refuse an empty file, a header alone, or what ITK would call damaged, before it opens it.
+    """Refuse an empty file, a header alone, or what ITK would call damaged or guess, before it opens it.
 
     Raises:
-        VolumeError: there are no bytes, the data file of a MetaImage or NRRD header is missing, or it is NIfTI-2.
+        VolumeError: there are no bytes, the data file of a header is missing or the header of a data file, or it is
+            NIfTI-2 or ANALYZE 7.5.
     """
     if path.stat().st_size == 0:
         raise VolumeError(f"{path} is empty (0 bytes); copy or download it again.")
-    header = nifti_header(path) if extension in NIFTI_EXTENSIONS else None
-    if header is not None and header.version > 1:
-        raise VolumeError(f"{path} is NIfTI-{header.version}, which cannot be read; convert it to NIfTI-1 or NRRD.")
-    if extension not in HEADED_EXTENSIONS:
-        return
-    data_path = _data_path(path, _header(path)[0])
+    if path.suffix.lower() == PAIR_DATA_EXTENSION and not is_marked_as_dicom(path):
+        raise VolumeError(
+            f"{path} cannot be read, its header {path.stem}{PAIR_EXTENSION} is missing; copy it to {path.parent}."
+        )
+    data_path = None
+    if extension in NIFTI_EXTENSIONS:
+        _check_nifti(path, extension)
+    if extension == PAIR_EXTENSION:
+        data_path = pair_data(path)
+    elif extension in HEADED_EXTENSIONS:
+        data_path = _data_path(path, _header(path)[0])
     if data_path is not None and not data_path.is_file():
         raise VolumeError(
             f"{path} cannot be read, its data file {data_path.name} is missing; copy it to {data_path.parent}."
@@ -62,6 +76,7 @@ def check_complete(path: Path, extension: str, reader: sitk.ImageFileReader) -> 
         return
     if extension in NIFTI_EXTENSIONS:
         header = nifti_header(path)
+        path = pair_data(path) if extension == PAIR_EXTENSION else path
         complete = _has_unpacked_bytes(path, value_bytes(reader) if header is None else header.end)
     else:
         complete = extension not in JPEG_EXTENSIONS or _JPEG_END in _last_bytes(path, _JPEG_TRAILER_BYTES)
@@ -148,6 +163,24 @@ def _stored_bytes(fields: Fields, value_bytes: int) -> int:
 
 
 # ---- NIfTI and JPEG
+
+
+def _check_nifti(path: Path, extension: str) -> None:
+    header, is_named_as_pair = nifti_header(path), extension == PAIR_EXTENSION
+    if header is None and is_named_as_pair:
+        raise VolumeError(f"{path} is no header of a NIfTI-1 image; convert the image to NIfTI (.nii) or NRRD.")
+    if header is None:
+        return
+    if header.version == 0:
+        raise VolumeError(
+            f"{path} is ANALYZE 7.5, which does not say which side is the patient's left; convert it to NIfTI with the "
+            "program that knows."
+        )
+    if header.version > 1:
+        raise VolumeError(f"{path} is NIfTI-{header.version}, which cannot be read; convert it to NIfTI-1 or NRRD.")
+    if header.is_pair != is_named_as_pair:
+        what, name = ("the header of a pair", ".hdr and .img") if header.is_pair else ("a whole image", ".nii")
+        raise VolumeError(f"{path} is {what} by its content; name it {name}.")
 
 
 def _last_bytes(path: Path, count: int) -> bytes:

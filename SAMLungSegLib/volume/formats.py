@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-NIFTI_EXTENSIONS = (".nii.gz", ".nii")
+PAIR_EXTENSION = ".hdr"  # of a NIfTI-1 image whose values are in a file of their own
+PAIR_DATA_EXTENSION = ".img"
+NIFTI_EXTENSIONS = (".nii.gz", ".nii", PAIR_EXTENSION)
 HEADED_EXTENSIONS = (".nrrd", ".nhdr", ".mha", ".mhd")
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 JPEG_EXTENSIONS = (".jpg", ".jpeg")
 PICTURE_EXTENSIONS = (".png", *JPEG_EXTENSIONS, ".tif", ".tiff")
 IMAGE_EXTENSIONS = (*NIFTI_EXTENSIONS, *HEADED_EXTENSIONS, *DICOM_EXTENSIONS, *PICTURE_EXTENSIONS)
 ACCEPTED = (
-    "a DICOM file or folder, NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), PNG, JPEG or TIFF"
+    "a DICOM file or folder, NIfTI (.nii, .nii.gz, .hdr with .img), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), PNG, "
+    "JPEG or TIFF"
 )
 
 _DICOM_PREAMBLE_BYTES = 128
@@ -30,6 +33,23 @@ def is_image_path(path: str | os.PathLike) -> bool:
     return image_extension(Path(path)) is not None
 
 
+def pair_header(path: Path) -> Path:
+    """The `.hdr` beside an `.img`, which stands for both; `path` itself where there is none, or it is no `.img`."""
+    if path.suffix.lower() != PAIR_DATA_EXTENSION:
+        return path
+    header = _with_extension(path, PAIR_EXTENSION)
+    return header if header.is_file() else path
+
+
+def pair_data(path: Path) -> Path:
+    """The `.img` that holds the values of a `.hdr`, whether it is there or not."""
+    return _with_extension(path, PAIR_DATA_EXTENSION)
+
+
+def _with_extension(path: Path, extension: str) -> Path:
+    return path.with_suffix(extension.upper() if path.suffix.isupper() else extension)
+
+
 def given_name(path: str | os.PathLike) -> str:
     """The last part of a path as it was given: a link's own name, not that of what it leads to."""
     return Path(os.path.abspath(path)).name
@@ -37,7 +57,7 @@ def given_name(path: str | os.PathLike) -> str:
 
 def image_name(path: str | os.PathLike) -> str:
     """A file's name without its image extension, or a folder's name: what `read_volume` calls the volume."""
-    name = given_name(path)
+    name = given_name(pair_header(Path(path)))
     if Path(path).is_dir():
         return name
     for extension in (".seg.nrrd", *IMAGE_EXTENSIONS):

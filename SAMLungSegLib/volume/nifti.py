@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 _GZIP_START = b"\x1f\x8b"
+_MARK_OF_ONE_FILE, _MARK_OF_PAIR = b"n+", b"ni"
 _LONGEST_HEAD_BYTES = 540
 _LARGEST_OFFSET = 1 << 30
 _VALUE_BYTES = {
@@ -34,11 +35,12 @@ class _Version:
     spacings: tuple[int, str]
     offset: tuple[int, str]
     scaling: tuple[int, str]
+    mark: int
 
 
 _VERSIONS = (
-    _Version(348, (40, "8h"), 70, (80, "3f"), (108, "f"), (112, "2f")),
-    _Version(540, (16, "8q"), 12, (112, "3d"), (168, "q"), (176, "2d")),
+    _Version(348, (40, "8h"), 70, (80, "3f"), (108, "f"), (112, "2f"), 344),
+    _Version(540, (16, "8q"), 12, (112, "3d"), (168, "q"), (176, "2d"), 4),
 )
 
 
@@ -47,15 +49,17 @@ class NiftiHeader:
     """Of either version, in either byte order.
 
     Attributes:
-        version: 1 or 2.
+        version: 1, 2, or 0 of ANALYZE 7.5, which has the first one's fields and no mark.
+        is_pair: whether the values are in a file of their own.
         spacings_mm: the first three of pixdim, as stored.
         value_bytes: that the voxels take in the file, unpacked, whatever scl_slope and scl_inter turn them into; 0 of
             a datatype that is not known.
         undue_offset: scl_inter where scl_slope is 0 or no number, so that it must not be added; else 0.
-        end: of the voxels, in bytes from the start of the unpacked file.
+        end: of the voxels, in bytes from the start of the unpacked file that holds them.
     """
 
     version: int
+    is_pair: bool
     spacings_mm: tuple[float, float, float]
     value_bytes: int
     undue_offset: float
@@ -88,11 +92,17 @@ def _parsed(head: bytes, order: str, version: _Version) -> NiftiHeader:
     dimensions, *sizes = field(*version.sizes)
     (datatype,), (offset,) = field(version.datatype, "h"), field(*version.offset)
     value_bytes = math.prod(max(size, 1) for size in sizes[: max(dimensions, 0)]) * _VALUE_BYTES.get(datatype, 0)
-    is_usable = version.header_bytes < offset < _LARGEST_OFFSET
-    start = int(offset) if is_usable else version.header_bytes
+    mark = head[version.mark : version.mark + 2]
+    first = 0 if mark == _MARK_OF_PAIR else version.header_bytes
+    start = int(offset) if first < offset < _LARGEST_OFFSET else first
     slope, inter = field(*version.scaling)
     is_scaled = math.isfinite(slope) and slope != 0
     undue_offset = inter if math.isfinite(inter) and not is_scaled else 0.0
     return NiftiHeader(
-        _VERSIONS.index(version) + 1, field(*version.spacings), value_bytes, undue_offset, start + value_bytes
+        _VERSIONS.index(version) + 1 if mark in (_MARK_OF_ONE_FILE, _MARK_OF_PAIR) else 0,
+        mark == _MARK_OF_PAIR,
+        field(*version.spacings),
+        value_bytes,
+        undue_offset,
+        start + value_bytes,
     )

@@ -19,6 +19,7 @@ from SAMLungSegLib.volume.formats import (
     PICTURE_EXTENSIONS,
     image_extension,
     image_name,
+    pair_header,
 )
 from SAMLungSegLib.volume.itk import ijk_to_ras_of, readable
 from SAMLungSegLib.volume.nifti import nifti_header
@@ -51,6 +52,7 @@ def read_volume_here(path: str | os.PathLike, *, series: str | None = None, allo
 
 
 def _read_file(path: Path, series: str | None, allow_gaps: bool) -> Volume:
+    path = pair_header(path)
     if not path.is_file():
         what = "is no regular file" if path.exists() else "does not exist"
         raise VolumeError(f"{path} {what}; give an image file or a folder of DICOM files.")

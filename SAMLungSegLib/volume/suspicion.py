@@ -11,7 +11,7 @@ from pathlib import Path
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.isolation import memory_of_machine
-from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, image_extension
+from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, PAIR_EXTENSION, image_extension, pair_data
 
 _MOST_HEADER_BYTES = 1 << 20
 _LONGEST_LINE_BYTES = 2000
@@ -61,6 +61,8 @@ def check_before_opening(path: Path) -> None:
     """
     check_regular(path)
     extension = image_extension(path)
+    if extension == PAIR_EXTENSION:
+        check_regular(pair_data(path))
     if extension in HEADED_EXTENSIONS and path.is_file():
         _check_header(path)
     if extension in _TIFF_EXTENSIONS and path.is_file():
@@ -93,7 +95,7 @@ def check_size(path: Path, value_bytes: int, stored_bytes: int | None = None) ->
 
 def _bytes_on_disk(path: Path) -> int:
     """Of the file and of those beside it, where its values may be."""
-    if image_extension(path) not in (".mhd", ".nhdr"):
+    if image_extension(path) not in (".mhd", ".nhdr", PAIR_EXTENSION):
         return path.stat().st_size
     return sum(child.stat().st_size for child in path.parent.iterdir() if child.is_file())
 

@@ -199,7 +199,9 @@ def test_a_file_that_is_no_image_is_refused(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
     message = refusal(path, VolumeError)
-    assert ("give a DICOM file or folder, NIfTI (.nii, .nii.gz)" if content else "is empty (0 bytes)") in message
+    assert (
+        "give a DICOM file or folder, NIfTI (.nii, .nii.gz, .hdr with .img)" if content else "is empty (0 bytes)"
+    ) in message
 
 
 def test_a_missing_file_and_a_folder_without_images_are_refused(tmp_path):
