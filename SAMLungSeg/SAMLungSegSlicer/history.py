@@ -125,10 +125,10 @@ def forgetHistories() -> None:
 
 def _dropOldest(changed: SegmentationHistory) -> None:
     """Drop states of all histories until they fit, the oldest first, but not the last of a stack of `changed`."""
-    stacks = [stack for history in _histories.values() for stack in history.stacks()]
+    saved = [(state, stack) for history in _histories.values() for stack in history.stacks() for state in stack]
     kept = [stack[-1] for stack in changed.stacks() if stack]
-    excess = sum(state.size for stack in stacks for state in stack) - MAXIMUM_BYTES
-    for state, stack in sorted(((one, stack) for stack in stacks for one in stack), key=lambda pair: pair[0].number):
+    excess = sum(state.size for state, _stack in saved) - MAXIMUM_BYTES
+    for state, stack in sorted(saved, key=lambda pair: pair[0].number):
         if excess > 0 and state not in kept:
             stack.remove(state)
             excess -= state.size
