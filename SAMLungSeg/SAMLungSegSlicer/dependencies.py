@@ -10,6 +10,8 @@ import importlib
 import logging
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,8 +150,11 @@ def _torchLogic() -> Any:
 
 
 def _installTorch(torchLogic: Any) -> None:
+    size = DOWNLOAD_MB["torch"] + DOWNLOAD_MB["torchvision"]
+    text = _("Installing PyTorch: about {size} MB, or {cuda} MB with an NVIDIA graphics card.")
     try:
-        torchLogic.installTorch(askConfirmation=False, torchVersionRequirement=REQUIREMENTS["torch"])
+        with _shown(text.format(size=size, cuda=size - DOWNLOAD_MB["torch"] + TORCH_MB_WITH_CUDA)):
+            torchLogic.installTorch(askConfirmation=False, torchVersionRequirement=REQUIREMENTS["torch"])
     except Exception as error:  # what another extension raises is not known
         raise _failure("torch", error) from error
     importlib.invalidate_caches()
@@ -171,12 +176,22 @@ def _installByPip(names: list[str]) -> None:
 
 
 def _pip(requirements: list[str], constraints: Path) -> None:
+    """In view, either by `pip_ensure` itself or by a message."""
     try:
         from slicer.packaging import pip_ensure
     except ImportError:  # before Slicer 5.11
-        slicer.util.pip_install([*requirements, "--constraint", str(constraints)])
+        with _shown(_("Installing {names}.").format(names=", ".join(requirements))):
+            slicer.util.pip_install([*requirements, "--constraint", str(constraints)])
         return
     pip_ensure(requirements, constraints=constraints, prompt_install=False, requester="SAMLungSeg")
+
+
+@contextmanager
+def _shown(text: str) -> Iterator[None]:
+    """A message in view as long as an installation blocks the window."""
+    patience = _("This can take some minutes, in which Slicer does not respond.")
+    with slicer.util.MessageDialog(f"{text}\n{patience}"), slicer.util.WaitCursor():
+        yield
 
 
 def _constraints(names: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import qt
 import slicer
 import slicer.packaging
 from packaging.requirements import Requirement
@@ -231,6 +233,48 @@ def test_a_pytorch_extension_that_fails_stops_before_pip(python: Python, monkeyp
     with pytest.raises(SAMLungSegError, match=r"Installing torch failed \(no backend\)"):
         dependencies.ensure("segment")
     assert not python.pip
+
+
+def inView() -> list[str]:
+    """Texts of the messages that the user sees."""
+    boxes = [one for one in qt.QApplication.topLevelWidgets() if isinstance(one, qt.QMessageBox)]
+    return [box.text for box in boxes if box.visible]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no backend")])
+def test_a_message_is_in_view_while_pytorch_is_installed_and_not_longer(
+    python: Python, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    seen: list[str] = []
+
+    def installTorch(**options: Any) -> None:
+        seen.extend(inView())
+        assert qt.QApplication.overrideCursor() is not None
+        if error is not None:
+            raise error
+        Python.installTorch(python, **options)
+
+    monkeypatch.setattr(python, "installTorch", installTorch)
+    with contextlib.nullcontext() if error is None else pytest.raises(SAMLungSegError):
+        dependencies.ensure("segment")
+    (message,) = seen
+    assert "Installing PyTorch: about 208 MB, or 3008 MB with an NVIDIA graphics card" in message
+    assert "some minutes" in message
+    assert not inView()
+    assert qt.QApplication.overrideCursor() is None
+
+
+def test_a_message_is_in_view_while_the_older_call_of_pip_installs(
+    python: Python, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+    monkeypatch.setattr(slicer.util, "pip_install", lambda arguments: seen.extend(inView()))
+    with pytest.raises(SAMLungSegError, match="still missing"):
+        dependencies.ensure("phantom")
+    (message,) = seen
+    assert "Installing scikit-image>=0.21" in message
+    assert not inView()
 
 
 def test_an_installation_that_left_something_out_is_reported(python: Python) -> None:
