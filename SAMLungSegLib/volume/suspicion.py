@@ -19,6 +19,13 @@ _MOST_DIMENSIONS = 10
 _PATTERN = re.compile(rb"[^%]*%0?\d{0,2}d[^%]*")  # of numbered data files
 _PATTERN_NUMBER = re.compile(rb"-?\d{1,6}")
 _LONGEST_NAME_BYTES = 4096
+_META_FIELD = re.compile(rb"([^=:\r\0]*)[=:][=: \t]*(.*)", re.DOTALL)
+_NRRD_FIELD = re.compile(rb"([^:]*):(.*)", re.DOTALL)
+_LAST_FIELD = b"ElementDataFile"
+_LIST = b"LIST"
+_UPWARDS = re.compile(rb"\.[. ]+")
+_IMPOSSIBLE = re.compile(rb"[\0-\x1f]|^[-~]")  # '-' is the standard input
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
 _LARGEST_SEEK = 1 << 62
 _TIFF_EXTENSIONS = (".tif", ".tiff")
 _MOST_EXPANSION = 1100  # values for each byte on the disk: deflate packs 1032 equal ones into one
@@ -56,11 +63,13 @@ def check_before_opening(path: Path) -> None:
     """Refuse what ITK does not survive.
 
     Raises:
-        VolumeError: the file is not regular, a MetaImage or NRRD header says what none should, or the pages of a TIFF
-            have no end.
+        VolumeError: the file is not regular, a MetaImage or NRRD header says what none should or names files
+            elsewhere, the pages of a TIFF have no end, or it is HDF5.
     """
     check_regular(path)
     extension = image_extension(path)
+    if path.is_file() and _is_hdf5(path):
+        raise VolumeError(f"{path} is HDF5, which is not read; convert it to NIfTI or NRRD.")
     if extension == PAIR_EXTENSION:
         check_regular(pair_data(path))
     if extension in HEADED_EXTENSIONS and path.is_file():
@@ -100,24 +109,45 @@ def _bytes_on_disk(path: Path) -> int:
     return sum(child.stat().st_size for child in path.parent.iterdir() if child.is_file())
 
 
+def _is_hdf5(path: Path) -> bool:
+    """Whether ITK reads a file as HDF5, whatever its name; that can hold links to other files."""
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place < size:  # it may begin at 0, 512, 1024, 2048 and so on
+            file.seek(place)
+            if file.read(len(_HDF5_START)) == _HDF5_START:
+                return True
+            place = max(512, 2 * place)
+    return False
+
+
 def _check_header(path: Path) -> None:
+    """Of MetaImage, each line must be 'name = value': ITK makes one of several that are not, and sees other fields."""
     with path.open("rb") as file:
         head = file.read(_MOST_HEADER_BYTES)
     is_nrrd = head.startswith(b"NRRD")
-    lines = iter(head.splitlines())
+    is_header = is_nrrd or _LAST_FIELD in head
+    lines = iter(head.split(b"\n") if is_header else ())
     for line in lines:
         if is_nrrd and not line.strip():
             return
         if len(line) > _LONGEST_LINE_BYTES and not (is_nrrd and b":=" in line[:_LONGEST_LINE_BYTES]):
             raise VolumeError(f"{path} has a line of {len(line)} bytes in its header; repair or export it again.")
-        name, _, value = line.partition(b":" if is_nrrd else b"=")
-        name, value = name.lower().replace(b" ", b""), value.strip()
-        if name in (b"ndims", b"dimension"):
+        field = (_NRRD_FIELD if is_nrrd else _META_FIELD).fullmatch(line)
+        if field is None:
+            if line.strip() and not is_nrrd:
+                raise VolumeError(f"{path} has '{_shown(line)}' in its header, which is no 'name = value'; repair it.")
+            continue
+        name, value = field[1].lstrip().rstrip(b" \t"), field[2].strip()
+        key = name.lower().replace(b" ", b"")
+        if key in (b"ndims", b"dimension"):
             _check_dimensions(path, value)
-        elif name in (b"elementdatafile", b"datafile"):
+        elif key in (b"elementdatafile", b"datafile"):
             _check_data_files(path, value, lines)
-        if name == b"elementdatafile":  # the last field, behind which the values may be
+        if name == _LAST_FIELD and value[:4] != _LIST:  # behind which the values may be
             return
+    if len(head) == _MOST_HEADER_BYTES:
+        raise VolumeError(f"{path} has no end of its header within {len(head)} bytes; repair or export it again.")
 
 
 def _check_dimensions(path: Path, value: bytes) -> None:
@@ -129,17 +159,32 @@ def _check_dimensions(path: Path, value: bytes) -> None:
 
 def _check_data_files(path: Path, value: bytes, lines: Iterator[bytes]) -> None:
     """Of the names in the header, and of those that follow it line by line."""
-    if value[:4].upper() == b"LIST":
-        for line in lines:
-            if _is_special(path.parent / os.fsdecode(line.strip()[:_LONGEST_NAME_BYTES])):
-                raise VolumeError(f"{path} has '{_shown(line)}' as a data file, which is no regular file; repair it.")
+    names = [value]
+    if value[:4] == _LIST:
+        names = [line.strip() for line in lines]
     elif b"%" in value:
-        pattern, *numbers = value.split()
-        if not (_PATTERN.fullmatch(pattern) and all(_PATTERN_NUMBER.fullmatch(one) for one in numbers)):
+        names, numbers = value.split()[:1], value.split()[1:]
+        if not (_PATTERN.fullmatch(names[0]) and all(_PATTERN_NUMBER.fullmatch(one) for one in numbers)):
             raise VolumeError(
                 f"{path} names its data files by '{_shown(value)}'; expected %d and numbers, repair the header."
             )
-        check_regular((path.parent / os.fsdecode(pattern)).parent)
+    for name in names:
+        _check_data_file(path, name)
+    if b"%" in value:
+        check_regular((path.parent / os.fsdecode(names[0])).parent)
+
+
+def _check_data_file(path: Path, name: bytes) -> None:
+    """Whoever has written a header must not choose which files are read, so its data lie in its folder or below."""
+    folders = re.split(rb"[/\\]", name)
+    is_absolute = name[:1] in (b"/", b"\\") or name[1:2] == b":"
+    if is_absolute or any(map(_UPWARDS.fullmatch, folders)) or _IMPOSSIBLE.search(name):
+        raise VolumeError(
+            f"{path} has '{_shown(name)}' as a data file, which is not in the folder of the header; move that file "
+            "beside the header and name it there without a folder."
+        )
+    if _is_special(path.parent / os.fsdecode(name[:_LONGEST_NAME_BYTES])):
+        raise VolumeError(f"{path} has '{_shown(name)}' as a data file, which is no regular file; repair it.")
 
 
 def _shown(value: bytes) -> str:
