@@ -20,7 +20,7 @@ from SAMLungSegSlicer.edits import changeableBy, noteWritten
 from SAMLungSegSlicer.history import historyOf
 from SAMLungSegSlicer.jobs import SegmentSliceJob, Settings
 from SAMLungSegSlicer.panels.context import SEGMENT, SEGMENTING, Context
-from SAMLungSegSlicer.panels.promptnodes import PROMPT_EVENTS, hasPrompts, promptsIn
+from SAMLungSegSlicer.panels.promptnodes import PROMPT_EVENTS, VOLUME_EVENTS, hasPrompts, promptsIn
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, settingsOf, sliceNodeOf
 from SAMLungSegSlicer.previewnode import PreviewNode
 from SAMLungSegSlicer.sliceprompts import SlicePrompts
@@ -353,11 +353,5 @@ def _previewed(
 
 def _events(node: slicer.vtkMRMLNode) -> tuple[int, ...]:
     if node.IsA("vtkMRMLMarkupsNode"):
-        return (*PROMPT_EVENTS, slicer.vtkMRMLTransformableNode.TransformModifiedEvent)
-    if node.IsA("vtkMRMLVolumeNode"):
-        return (
-            vtk.vtkCommand.ModifiedEvent,
-            slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
-            slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
-        )
-    return (vtk.vtkCommand.ModifiedEvent,)
+        return PROMPT_EVENTS
+    return VOLUME_EVENTS if node.IsA("vtkMRMLVolumeNode") else (vtk.vtkCommand.ModifiedEvent,)

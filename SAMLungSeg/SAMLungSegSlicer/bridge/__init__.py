@@ -1,6 +1,13 @@
 """The only place where MRML nodes become the library's types and back. Main thread only."""
 
-from SAMLungSegSlicer.bridge.markups import PointCounts, boxesFromRois, countPoints, pointsFromMarkups
+from SAMLungSegSlicer.bridge.markups import (
+    BoxCounts,
+    PointCounts,
+    boxesFromRois,
+    countBoxes,
+    countPoints,
+    pointsFromMarkups,
+)
 from SAMLungSegSlicer.bridge.planes import cutFromSliceNode
 from SAMLungSegSlicer.bridge.segmentations import (
     ensureLungSegments,
@@ -18,9 +25,11 @@ from SAMLungSegSlicer.bridge.views import jumpTo
 from SAMLungSegSlicer.bridge.volumes import volumeFromNode
 
 __all__ = [
+    "BoxCounts",
     "PointCounts",
     "StoredLungs",
     "boxesFromRois",
+    "countBoxes",
     "countPoints",
     "cutFromSliceNode",
     "ensureLungSegments",

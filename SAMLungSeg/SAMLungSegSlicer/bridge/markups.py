@@ -15,11 +15,21 @@ from SAMLungSegSlicer.bridge.transforms import sizeKji, transformed, worldToIjkM
 if TYPE_CHECKING:
     from SAMLungSegLib import VolumeBox, VolumePoint
 
+ROTATED_VOXELS = 0.5  # deviation of an edge from a voxel axis, over its whole length
+
 
 class PointCounts(NamedTuple):
     """How many placed points lie in the volume, and how many outside, where they cannot be prompts."""
 
     inside: int
+    outside: int
+
+
+class BoxCounts(NamedTuple):
+    """How many placed ROIs reach into the volume, how many of these are rotated against its voxels, how many do not."""
+
+    inside: int
+    rotated: int
     outside: int
 
 
@@ -60,7 +70,7 @@ def boxesFromRois(
 ) -> tuple[VolumeBox, ...]:
     """The voxels around each ROI, clipped to the volume; a ROI turned against the volume gives its bounding box.
 
-    ROIs that are not placed yet and ROIs outside the volume are left out.
+    ROIs that are not placed yet and ROIs outside the volume are left out (`countBoxes` counts them).
 
     Raises:
         VolumeError: the volume has no voxels.
@@ -69,17 +79,36 @@ def boxesFromRois(
     from SAMLungSegLib import VolumeBox
 
     last = np.array(sizeKji(volumeNode)[::-1]) - 1.0
-    worldToIjk = worldToIjkMatrix(volumeNode)
-    boxes = []
-    for roiNode in roiNodes:
-        if roiNode is None or roiNode.GetNumberOfDefinedControlPoints() == 0:
-            continue
-        corners = transformed(worldToIjk, _cornersWorld(roiNode))
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        if (high >= -0.5).all() and (low <= last + 0.5).all():
-            first, end = (tuple(np.clip(corner, 0, last).tolist()) for corner in (low, high))
-            boxes.append(VolumeBox(first, end))
-    return tuple(boxes)
+    corners = [one for one in _placedCornersIjk(roiNodes, volumeNode) if _reaches(one, last)]
+    ends = [np.clip((one.min(axis=0), one.max(axis=0)), 0, last).tolist() for one in corners]
+    return tuple(VolumeBox(tuple(first), tuple(end)) for first, end in ends)
+
+
+def countBoxes(
+    roiNodes: Iterable[slicer.vtkMRMLMarkupsROINode | None], volumeNode: slicer.vtkMRMLVolumeNode
+) -> BoxCounts:
+    """How many of the placed ROIs `boxesFromRois` takes, how many of these it does not take as they are, and the rest.
+
+    Raises:
+        VolumeError: the volume has no voxels.
+        GeometryError: the volume is under a non-linear transform.
+    """
+    last = np.array(sizeKji(volumeNode)[::-1]) - 1.0
+    corners = _placedCornersIjk(roiNodes, volumeNode)
+    inside = [one for one in corners if _reaches(one, last)]
+    return BoxCounts(len(inside), sum(map(_isRotated, inside)), len(corners) - len(inside))
+
+
+def _reaches(corners: np.ndarray, last: np.ndarray) -> bool:
+    """Whether the bounding box of corners in voxels meets a volume whose last voxel is `last`."""
+    return bool((corners.max(axis=0) >= -0.5).all() and (corners.min(axis=0) <= last + 0.5).all())
+
+
+def _isRotated(corners: np.ndarray) -> bool:
+    """Whether an edge of a ROI deviates from the voxels' axes, by more than rounding to voxels hides."""
+    grid = corners.reshape(2, 2, 2, 3)
+    edges = np.abs(np.concatenate([np.diff(grid, axis=axis).reshape(-1, 3) for axis in range(3)]))
+    return bool((edges.sum(axis=1) - edges.max(axis=1) > ROTATED_VOXELS).any())
 
 
 def _placedIjk(
@@ -98,6 +127,15 @@ def _placedWorld(markupsNode: slicer.vtkMRMLMarkupsNode | None) -> np.ndarray:
     for row, n in enumerate(placed):
         markupsNode.GetNthControlPointPositionWorld(n, points[row])
     return points
+
+
+def _placedCornersIjk(
+    roiNodes: Iterable[slicer.vtkMRMLMarkupsROINode | None], volumeNode: slicer.vtkMRMLVolumeNode
+) -> list[np.ndarray]:
+    """Float64 (8, 3) for each placed ROI, in voxels."""
+    worldToIjk = worldToIjkMatrix(volumeNode)
+    placed = [node for node in roiNodes if node is not None and node.GetNumberOfDefinedControlPoints()]
+    return [transformed(worldToIjk, _cornersWorld(node)) for node in placed]
 
 
 def _cornersWorld(roiNode: slicer.vtkMRMLMarkupsROINode) -> np.ndarray:

@@ -28,6 +28,12 @@ PROMPT_EVENTS = (
     slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
     slicer.vtkMRMLMarkupsNode.PointModifiedEvent,
     slicer.vtkMRMLMarkupsNode.PointRemovedEvent,
+    slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
+    vtk.vtkCommand.ModifiedEvent,
+)
+VOLUME_EVENTS = (
+    slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
+    slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
     vtk.vtkCommand.ModifiedEvent,
 )
 

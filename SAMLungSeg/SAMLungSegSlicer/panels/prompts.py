@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import qt
@@ -9,11 +10,13 @@ import slicer
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer.panels.context import Context, able
 from SAMLungSegSlicer.panels.escape import EscapeKey
 from SAMLungSegSlicer.panels.promptnodes import (
     PROMPT_EVENTS,
+    VOLUME_EVENTS,
     clearPrompts,
     countPoints,
     ensurePoints,
@@ -25,7 +28,8 @@ from SAMLungSegSlicer.panels.promptnodes import (
     thinToSlice,
     viewOf,
 )
-from SAMLungSegSlicer.parameters import VIEWS, boxNodes
+from SAMLungSegSlicer.panels.promptremarks import promptRemarks
+from SAMLungSegSlicer.parameters import VIEWS, SAMLungSegParameterNode, boxNodes
 
 
 class PromptsPanel(VTKObservationMixin):
@@ -65,11 +69,12 @@ class PromptsPanel(VTKObservationMixin):
         """Counts and buttons; follows nodes that are new or gone."""
         parameters, ui = self._context.parameters, self._context.ui
         if parameters is None:
-            self._watch([])
+            self._watch(None, [])
             for placeWidget in self._placeWidgets():
                 placeWidget.setCurrentNode(None)
             return
-        self._watch([parameters.positivePoints, parameters.negativePoints, *boxNodes(parameters)])
+        prompts = [parameters.positivePoints, parameters.negativePoints, *boxNodes(parameters)]
+        self._watch(parameters.inputVolume, prompts)
         _show(ui.positivePlaceWidget, parameters.positivePoints)
         _show(ui.negativePlaceWidget, parameters.negativePoints)
         self._count()
@@ -157,13 +162,16 @@ class PromptsPanel(VTKObservationMixin):
         removeUnplacedBoxes(parameters)
         self._context.changed()
 
-    def _watch(self, nodes: list[Any]) -> None:
-        wanted = [node for node in nodes if node is not None]
+    def _watch(self, volumeNode: Any | None, nodes: list[Any]) -> None:
+        prompts = [node for node in nodes if node is not None]
+        wanted = [volumeNode, *prompts]
         if wanted == self._observed:
             return
         self.removeObservers()
         self._observed = wanted
-        for node in wanted:
+        for event in VOLUME_EVENTS if volumeNode is not None else ():
+            self.addObserver(volumeNode, event, self._onPrompt)
+        for node in prompts:
             for event in PROMPT_EVENTS:
                 self.addObserver(node, event, self._onPrompt)
             self.addObserver(node, slicer.vtkMRMLMarkupsNode.PointModifiedEvent, self._onMoved)
@@ -207,6 +215,14 @@ class PromptsPanel(VTKObservationMixin):
         able(ui.boxLastButton, "" if boxes else nothing, _("Remove the box that was added last."))
         reason = "" if any(counts) or boxes else _("There are no prompts.")
         able(ui.clearButton, reason, _("Remove all points and boxes; the segmentation stays as it is."))
+        self._remark(parameters)
+
+    def _remark(self, parameters: SAMLungSegParameterNode) -> None:
+        label, remarks = self._context.ui.promptsRemarkLabel, []
+        with suppress(SAMLungSegError):  # there are no voxels; an action says so
+            remarks = promptRemarks(parameters)
+        label.text = "\n".join(f"⚠ {remark}" for remark in remarks)
+        label.visible = bool(remarks)
 
     def _placeWidgets(self) -> tuple[Any, Any, Any]:
         ui = self._context.ui
