@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,11 @@ from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import grey_mapping, guess_modality
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline import Options
+from SAMLungSegLib.pipeline.notes import notes_on_values
 from SAMLungSegLib.pipeline.square import SquarePixels
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane
+
+logger = logging.getLogger(__name__)
 
 MOST_MASKS = np.iinfo(np.uint16).max
 COLUMNS = (
@@ -39,6 +43,7 @@ class VolumeMasks:
         table: one row for each mask: 'mask' its number, 'slice', its area alone ('area_px', 'area_mm2', NaN where
             distances are not known) and what of it is on top ('visible_px'), 'predicted_iou', 'stability', its first
             and last voxel ('i_min' to 'k_max') and the voxel of the point that asked for it ('point_i' to 'point_k').
+        notes: what was assumed about the image, a sentence each.
     """
 
     volume: Volume
@@ -47,6 +52,7 @@ class VolumeMasks:
     grey_nhw: np.ndarray
     labelmap_kji: np.ndarray
     table: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 def volume_masks(
@@ -76,6 +82,9 @@ def volume_masks(
     count, *size_hw = plane.size_nhw
     chosen = _checked_slices(volume, count, [count // 2] if slices is None else slices)
     mapping = grey_mapping(volume, options.modality or guess_modality(volume), options.window)
+    notes = tuple(notes_on_values(volume, options.modality, mapping))
+    for note in notes:
+        logger.warning("%s: %s", volume.name, note)
     shown = plane.to_display(volume.array_kji)
     grey_nhw = np.stack([mapping.apply(shown[number]) for number in chosen])
     square = SquarePixels.of(tuple(size_hw), plane.spacing_hw_mm)
@@ -98,7 +107,8 @@ def volume_masks(
             _row(len(rows) + place, number, mask, int(visible), volume, plane)
             for place, (mask, visible) in enumerate(zip(masks, visible_px, strict=True), start=1)
         ]
-    return VolumeMasks(volume, plane, tuple(chosen), grey_nhw, labelmap_kji, pd.DataFrame(rows, columns=COLUMNS))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return VolumeMasks(volume, plane, tuple(chosen), grey_nhw, labelmap_kji, table, notes)
 
 
 def _checked_slices(volume: Volume, count: int, slices: Sequence[int]) -> list[int]:

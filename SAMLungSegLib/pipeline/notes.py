@@ -23,9 +23,14 @@ def is_lateral_xray(volume: Volume, plane: SlicePlane, modality: Modality) -> bo
 def notes_on_image(
     volume: Volume, plane: SlicePlane, modality: Modality, given: Modality | None, mapping: GreyMapping
 ) -> Iterator[str]:
-    """What was assumed about an image: its modality where none was given, its values; what its view does not show."""
+    """What was assumed about an image, and what its view does not show."""
     if is_lateral_xray(volume, plane, modality):
         yield LATERAL
+    yield from notes_on_values(volume, given, mapping)
+
+
+def notes_on_values(volume: Volume, given: Modality | None, mapping: GreyMapping) -> Iterator[str]:
+    """What was assumed about an image: its modality where none was given, and its values."""
     assumed = "" if given else note_on_modality(volume)
     if assumed:
         yield assumed

@@ -101,3 +101,12 @@ def test_results_that_exist_are_kept_unless_told_otherwise(images, tmp_path, cap
     assert run(images / "frontal.png", "-o", tmp_path) == 2
     assert "exists already; add --overwrite" in capsys.readouterr().err
     assert (tmp_path / "frontal_masks.csv").read_text() == "mine"
+
+
+def test_what_was_assumed_about_an_image_is_said_once_and_not_where_it_was_given(tmp_path, capsys):
+    hu = chest_ct(seed=0, size_kji=(16, 128, 128), spacing_mm=(20.0, 3.0, 3.0)).hu_kji[8]
+    stored = (np.maximum(hu, -1024).astype(np.int32) + 1024).astype(np.uint16)
+    sitk.WriteImage(sitk.GetImageFromArray(stored), str(tmp_path / "slice.png"))
+    for options, times in (([], 1), (["--modality", "ct"], 0)):
+        assert run(tmp_path / "slice.png", "-o", tmp_path, "--overwrite", "--points-per-side", 2, *options) == 0
+        assert capsys.readouterr().err.count("slice: Taken as a CT slice") == times
