@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,7 +90,7 @@ def fetch(
     Args:
         folder: where to keep them; the cache folder if None.
         progress: called with the bytes here and in total (0 if unknown).
-        cancelled: asked regularly; return True to stop.
+        cancelled: asked several times a second; return True to stop.
         url: another address of the same file, such as a mirror.
     Raises:
         DownloadCancelledError: stopped by `cancelled`.
@@ -111,7 +111,7 @@ def fetch(
         part = download(
             url or spec.url, path, name=spec.name, size_bytes=spec.size_bytes, progress=progress, cancelled=cancelled
         )
-        return _accept(spec, part, path)
+        return _accept(spec, part, path, cancelled)
 
 
 def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) -> Literal["full", "decoder"]:
@@ -149,11 +149,12 @@ def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) 
 # ---- files
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, lower-case hexadecimal."""
+def file_sha256(path: Path, check: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a file, lower-case hexadecimal; `check` is called regularly and may raise to stop it."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
+            check()
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -195,8 +196,8 @@ def _bundled(spec: ModelSpec, status: Status) -> Path:
     return path
 
 
-def _accept(spec: ModelSpec, part: Path, path: Path) -> Path:
-    got = file_sha256(part)
+def _accept(spec: ModelSpec, part: Path, path: Path, cancelled: Cancelled | None) -> Path:
+    got = file_sha256(part, lambda: stop_if(cancelled, path))
     if spec.sha256 not in (None, got):
         aside = _set_aside(part, path)
         raise ModelError(

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
-import re
 import shutil
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable
-from http import HTTPStatus
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.files import open_partial
 from SAMLungSegLib.models.registry import CACHE_VARIABLE
+from SAMLungSegLib.models.reply import CHUNK_BYTES, ReplyError, Span, requested
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
 
-TIMEOUT_S = 30
-CHUNK_BYTES = 1 << 18
 SPARE_BYTES = 64 << 20
+MOST_BYTES = 20 * 10**9
+
+_WEB_PAGE = (b"<!doctype html", b"<html")
 
 
 class DownloadCancelledError(ModelError):
@@ -44,35 +41,32 @@ def download(
     Args:
         path: where the file will lie in the end; its folder exists.
         name: what messages call it.
-        size_bytes: its size; 0 if unknown.
+        size_bytes: its size; 0 if unknown, then no more than MOST_BYTES are taken.
         progress: called with the bytes here and in total (0 if unknown).
-        cancelled: asked before each chunk.
+        cancelled: asked several times a second, whatever the server does.
     Returns:
         Path of the complete '.part' file.
     Raises:
         DownloadCancelledError: stopped by `cancelled`.
-        ModelError: no connection, no space, or another size is offered.
+        ModelError: no connection, too slow a one, no space, another size is offered, or a reply that makes no sense.
+            The partial file holds what fits the request, and nothing of a reply that is longer than it says.
     """
     part = Path(f"{path}.part")
-    have = part.stat().st_size if part.exists() else 0
-    if have and have == size_bytes:
-        return part
-    _check_space(part.parent, name, size_bytes - have)
     try:
-        with _open(url, have) as response:
-            start, total = _span(response, size_bytes)
-            if size_bytes and total != size_bytes:
-                raise ModelError(
-                    f"{url} offers {total} bytes, {name} has {size_bytes}: it is another file, or a proxy answers in "
-                    "its place; check the network, or download the file by hand."
-                )
-            _stream(response, part, start, total, progress, cancelled)
-    except (OSError, http.client.HTTPException) as error:
+        have = part.stat().st_size if part.exists() else 0
+        if have and have == size_bytes:
+            return part
+        have = have if have < size_bytes or not size_bytes else 0
+        _check_space(part.parent, name, size_bytes - have)
+        with requested(url, have, lambda: stop_if(cancelled, path)) as (span, pieces):
+            total = _total_bytes(span, url, name, size_bytes)
+            _check_space(part.parent, name, total - span.start)
+            _save(pieces, span, part, total, progress)
+    except (OSError, ReplyError) as error:
         has_arrived = part.exists() and part.stat().st_size > 0
         remedy = "What has arrived is kept: run again to resume" if has_arrived else "Run again later"
         raise ModelError(
-            f"Cannot download {name} from {url}: {_reason(error, url)}. {remedy}, "
-            f"or download the file by hand and save it as {path}."
+            f"Cannot download {name} from {url}: {error}. {remedy}, or download the file by hand and save it as {path}."
         ) from error
     return part
 
@@ -83,14 +77,21 @@ def stop_if(cancelled: Cancelled | None, path: Path) -> None:
         raise DownloadCancelledError(f"The download of {path.name} was cancelled; run again to resume it.")
 
 
-def _reason(error: Exception, url: str) -> str:
-    if not isinstance(error, urllib.error.URLError) or isinstance(error, urllib.error.HTTPError):
-        return str(error)
-    reason = getattr(error.reason, "strerror", None) or error.reason
-    return f"there is no connection to {urllib.parse.urlsplit(url).netloc} ({reason}), check the network"
+def _total_bytes(span: Span, url: str, name: str, size_bytes: int) -> int:
+    """Size of the whole file, 0 if nobody says; refused if it is not what it should be."""
+    total = max(span.total or size_bytes, span.end or 0)
+    if size_bytes and total != size_bytes:
+        raise ModelError(
+            f"{url} offers {total} bytes, {name} has {size_bytes}: it is another file, or a proxy answers in "
+            "its place; check the network, or download the file by hand."
+        )
+    if not size_bytes and total > MOST_BYTES:
+        raise ReplyError(f"the server offers {total} bytes, more than the {MOST_BYTES} that are taken")
+    return total
 
 
 def _check_space(folder: Path, name: str, needed_bytes: int) -> None:
+    needed_bytes = max(needed_bytes, 0)
     free = shutil.disk_usage(folder).free
     if free < needed_bytes + SPARE_BYTES:
         raise ModelError(
@@ -99,51 +100,33 @@ def _check_space(folder: Path, name: str, needed_bytes: int) -> None:
         )
 
 
-def _open(url: str, start: int) -> http.client.HTTPResponse:
-    """Ask for the bytes from `start` on; for all of them if the server has fewer."""
-    headers = {"User-Agent": "SAMLungSeg", "Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-    try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-            return _open(url, 0)
-        raise
-
-
-def _span(response: http.client.HTTPResponse, expected: int) -> tuple[int, int]:
-    """First byte of the response within the file, and the size of the whole file (0 if unknown).
-
-    A server that does not know ranges answers 200 with the file from its first byte.
-    """
-    if response.status != HTTPStatus.PARTIAL_CONTENT:
-        return 0, int(response.headers.get("Content-Length") or expected)
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if match is None:
-        raise http.client.HTTPException("the server sent a part without saying which")
-    start, total = match.groups()
-    return int(start), expected if total == "*" else int(total)
-
-
-def _stream(
-    response: http.client.HTTPResponse,
-    part: Path,
-    start: int,
-    total: int,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
-) -> None:
-    done = start
-    with open_partial(part, start) as file:
-        while True:
-            stop_if(cancelled, part.with_suffix(""))
-            chunk = response.read(CHUNK_BYTES)
-            if not chunk:
-                break
-            file.write(chunk)
-            done += len(chunk)
-            if progress is not None:
+def _save(pieces: Iterator[bytes], span: Span, part: Path, total: int, progress: Progress | None) -> None:
+    """Write what arrives behind the first `span.start` bytes of `part`, which is left alone until something does."""
+    first = next(pieces, b"")
+    if not first:
+        raise ReplyError("the connection ended before anything came")
+    if first[:100].lstrip().lower().startswith(_WEB_PAGE):
+        raise ReplyError("a web page came in its place, as where a network asks to log in first")
+    most = _most_bytes(span, total, part.parent)
+    done = told = span.start
+    with open_partial(part, done) as file:
+        for piece in chain([first], pieces):
+            if done + len(piece) > most:
+                file.truncate(span.start)
+                raise ReplyError(f"the server sends more than {most} bytes")
+            file.write(piece)
+            done += len(piece)
+            if progress is not None and done - told == CHUNK_BYTES:
                 progress(done, total)
+                told = done
+    if progress is not None and done != told:
+        progress(done, total)
     if total and done != total:
-        raise ConnectionError(f"the connection ended after {done} of {total} bytes")
+        raise ReplyError(f"the connection ended after {done} of {total} bytes")
+
+
+def _most_bytes(span: Span, total: int, folder: Path) -> int:
+    """How large the file may become; where nobody says how large it is, what the disk has room for."""
+    if span.end is not None:
+        return span.end
+    return total or min(MOST_BYTES, span.start + shutil.disk_usage(folder).free - SPARE_BYTES)
