@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import chests
 import pytest
+import qt
 import widgettools as tools
 
 
@@ -37,6 +38,10 @@ def test_a_full_memory_is_one_line_with_advice(module_window, monkeypatch, dialo
     assert not dialogs.take()
     assert window.ui.statusLabel.text.startswith("⚠") and advice in window.ui.statusLabel.text
     assert window.ui.segmentVolumeButton.enabled
+
+
+def test_words_of_others_in_the_status_line_are_no_markup(module_window):
+    assert module_window(size=(1100, 800)).ui.statusLabel.textFormat == qt.Qt.PlainText
 
 
 def test_an_unexpected_error_does_not_leave_the_panel_starting(module_window, monkeypatch, dialogs, faults):
