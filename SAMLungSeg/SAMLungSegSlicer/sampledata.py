@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.i18n import tr as _
 
+from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegSlicer import bridge, dependencies
 
 if TYPE_CHECKING:
@@ -22,23 +22,31 @@ XRAY_NAME = "SAMLungSegPhantomXray"
 CT_CHEST_SHA256 = "4507b664690840abb6cb9af2d919377ffc4ef75b167cb6fd0f747befdb12e38e"
 
 _ICONS = Path(__file__).resolve().parents[1] / "Resources" / "Icons"
+_GENERATED = "generated:"
 
 
 def registerSampleData() -> None:
-    """Add the data sets to the Sample Data module; nothing is generated or downloaded yet."""
+    """Add the data sets to the Sample Data module; nothing is generated or downloaded yet.
+
+    Its buttons call `customDownloader`. `SampleData.downloadSample` does not: it downloads files, whose addresses go
+    through a rule of ours, which makes the generated ones.
+    """
     import SampleData
 
-    register = SampleData.SampleDataLogic.registerCustomSampleDataSource
+    logic = SampleData.SampleDataLogic
+    logic.registerUrlRewriteRule(CATEGORY, _fileAddress)
     for name, load in ((CT_NAME, loadPhantomCT), (XRAY_NAME, loadPhantomXray)):
-        register(
+        logic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=name,
-            uris=f"generated:{name}",
-            nodeNames=name,
+            uris=[f"{_GENERATED}{name}.nrrd", f"{_GENERATED}{name}.seg.nrrd"],
+            fileNames=[None, None],  # a new one each time: Slicer never replaces a file that it has
+            nodeNames=[name, f"{name} truth"],
+            loadFileTypes=["VolumeFile", "SegmentationFile"],
             customDownloader=load,
             thumbnailFileName=str(_ICONS / f"{name}.png"),
         )
-    register(
+    logic.registerCustomSampleDataSource(
         category=CATEGORY,
         sampleName="CTChest",
         uris=f"{slicer.util.TESTING_DATA_URL}SHA256/{CT_CHEST_SHA256}",
@@ -57,17 +65,54 @@ def loadPhantomCT(source: Any = None) -> list:
         The volume node and a hidden segmentation node with the true right and left lung; nothing if the user declined
         to install what generating needs.
     """
-    return _load(CT_NAME, _ctCase)
+    return _load(CT_NAME)
 
 
 def loadPhantomXray(source: Any = None) -> list:
     """Generate a chest X-ray of the same phantom; arguments and result as of `loadPhantomCT`."""
-    return _load(XRAY_NAME, _xrayCase)
+    return _load(XRAY_NAME)
 
 
-def _load(name: str, makeCase: Callable[[], Case]) -> list:
+def _load(name: str) -> list:
     with slicer.util.tryWithErrorDisplay(_("The phantom could not be generated."), waitCursor=True):
-        return _addCase(name, *makeCase()) if dependencies.ensure("phantom") else []
+        return _addCase(name, *_case(name)) if dependencies.ensure("phantom") else []
+
+
+def _fileAddress(address: str) -> str:
+    """The address of a new file with generated data; every other address as it is.
+
+    Raises:
+        SAMLungSegError: the user declined to install what generating needs, or that failed.
+    """
+    if not address.startswith(_GENERATED):
+        return address
+    if not dependencies.ensure("phantom"):
+        names = ", ".join(dependencies.missing("phantom"))
+        raise SAMLungSegError(f"Python packages are missing ({names}); call again and agree to install them.")
+    from SAMLungSegLib.volume import Volume, write_labelmap
+
+    path = Path(slicer.app.temporaryPath) / address.removeprefix(_GENERATED)
+    name, _dot, extension = path.name.partition(".")
+    array_kji, labelmap_kji, ijk_to_ras = _case(name)
+    if extension == "seg.nrrd":
+        write_labelmap(labelmap_kji, Volume(array_kji, ijk_to_ras, name), path)
+    else:
+        _writeVolume(array_kji, ijk_to_ras, path)
+    return path.as_uri()
+
+
+def _writeVolume(array_kji: np.ndarray, ijk_to_ras: np.ndarray, path: Path) -> None:
+    node = slicer.vtkMRMLScalarVolumeNode()
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijk_to_ras))
+    slicer.util.updateVolumeFromArray(node, array_kji)
+    storageNode = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storageNode.SetFileName(str(path))
+    if not storageNode.WriteData(node):
+        raise SAMLungSegError(f"The generated {path.stem} could not be written to {path.parent}; is there room?")
+
+
+def _case(name: str) -> Case:
+    return _ctCase() if name == CT_NAME else _xrayCase()
 
 
 def _ctCase() -> Case:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import slicer
+from bench import sampledata as sample_data
 from takes import takes
 
 import SAMLungSeg
@@ -159,11 +160,11 @@ def test_the_module_has_its_icon(module: types.SimpleNamespace) -> None:
 def test_sample_data_are_registered_when_slicer_has_started(
     module: types.SimpleNamespace, slicer_app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names: list[str] = []
-    logic = types.SimpleNamespace(registerCustomSampleDataSource=lambda **source: names.append(source["sampleName"]))
-    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
-    assert not names
+    monkeypatch.setitem(sys.modules, "SampleData", sample_data)
+    registered = sample_data.SampleDataLogic.sampleDataSourcesByCategory()
+    assert not registered
     slicer_app.finishStartup()
+    names = [source.sampleName for source in registered["SAMLungSeg"]]
     assert names == ["SAMLungSegPhantomCT", "SAMLungSegPhantomXray", "CTChest"]
 
 

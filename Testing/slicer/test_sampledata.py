@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import struct
 import sys
-import types
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import slicer
+from bench import sampledata as sample_data
 
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.phantom import chest_ct, chest_xray
@@ -24,51 +23,40 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampledata, "_ctCase", lambda: (voxels, labels, np.eye(4)))
 
 
-@pytest.fixture
-def sources(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
-    """What was registered with a Sample Data module that only notes it, by sample name."""
-    registered: dict[str, dict[str, Any]] = {}
-
-    class SampleDataLogic:
-        @staticmethod
-        def registerCustomSampleDataSource(**source: Any) -> None:
-            registered[source["sampleName"]] = source
-
-    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=SampleDataLogic))
+@pytest.fixture(autouse=True)
+def sources(monkeypatch: pytest.MonkeyPatch) -> dict[str, sample_data.SampleDataSource]:
+    """What was registered with the Sample Data module, by sample name."""
+    monkeypatch.setitem(sys.modules, "SampleData", sample_data)
     sampledata.registerSampleData()
-    return registered
+    return {
+        source.sampleName: source for source in sample_data.SampleDataLogic.sampleDataSourcesByCategory()["SAMLungSeg"]
+    }
 
 
-def test_three_data_sets_are_registered_and_nothing_is_generated_yet(sources: dict[str, dict[str, Any]]) -> None:
+def test_three_data_sets_are_registered_and_nothing_is_generated_yet(sources: dict) -> None:
     assert list(sources) == ["SAMLungSegPhantomCT", "SAMLungSegPhantomXray", "CTChest"]
-    assert {source["category"] for source in sources.values()} == {"SAMLungSeg"}
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLVolumeNode") == 0
 
 
-def test_generated_data_come_without_network_and_have_a_thumbnail(sources: dict[str, dict[str, Any]]) -> None:
-    for name in ("SAMLungSegPhantomCT", "SAMLungSegPhantomXray"):
-        assert callable(sources[name]["customDownloader"])
-        assert not sources[name]["uris"].startswith("http")
-        thumbnail = Path(sources[name]["thumbnailFileName"])
-        assert thumbnail.stat().st_size < 60_000
-        assert struct.unpack(">II", thumbnail.read_bytes()[16:24]) == (260, 280)
+@pytest.mark.parametrize("name", ["SAMLungSegPhantomCT", "SAMLungSegPhantomXray"])
+def test_generated_data_have_a_thumbnail(sources: dict, name: str) -> None:
+    thumbnail = Path(sources[name].thumbnailFileName)
+    assert thumbnail.stat().st_size < 60_000
+    assert struct.unpack(">II", thumbnail.read_bytes()[16:24]) == (260, 280)
 
 
-def test_the_public_ct_is_checked_by_its_sha256(sources: dict[str, dict[str, Any]]) -> None:
+def test_the_public_ct_is_checked_by_its_sha256(sources: dict) -> None:
     source = sources["CTChest"]
-    algorithm, digest = source["checksums"].split(":")
+    algorithm, digest = source.checksums[0].split(":")
     assert algorithm == "SHA256"
     assert len(digest) == 64
-    assert source["uris"] == f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{digest}"
-    assert source["fileNames"].endswith(".nrrd")
-    assert "customDownloader" not in source
+    assert source.uris == [f"https://github.com/Slicer/SlicerTestingData/releases/download/SHA256/{digest}"]
+    assert source.fileNames[0].endswith(".nrrd")
+    assert source.customDownloader is None
 
 
-def test_the_ct_button_brings_the_phantom_where_it_lies_with_its_true_lungs_hidden(
-    sources: dict[str, dict[str, Any]],
-) -> None:
-    source = sources["SAMLungSegPhantomCT"]
-    volumeNode, truthNode = source["customDownloader"](source)
+def test_the_ct_button_brings_the_phantom_where_it_lies_with_its_true_lungs_hidden() -> None:
+    volumeNode, truthNode = sample_data.press("SAMLungSegPhantomCT")
     phantom = chest_ct(seed=0)
     volume = bridge.volumeFromNode(volumeNode)
     assert volumeNode.GetName() == "SAMLungSegPhantomCT"
@@ -79,8 +67,8 @@ def test_the_ct_button_brings_the_phantom_where_it_lies_with_its_true_lungs_hidd
     assert not truthNode.GetDisplayNode().GetVisibility()
 
 
-def test_the_xray_button_brings_the_picture_as_slicer_loads_pictures(sources: dict[str, dict[str, Any]]) -> None:
-    volumeNode, truthNode = sources["SAMLungSegPhantomXray"]["customDownloader"](None)
+def test_the_xray_button_brings_the_picture_as_slicer_loads_pictures() -> None:
+    volumeNode, truthNode = sample_data.press("SAMLungSegPhantomXray")
     image, labels = chest_xray(chest_ct(seed=0))
     volume = bridge.volumeFromNode(volumeNode)
     assert np.array_equal(volume.array_kji, image[None])
