@@ -360,8 +360,9 @@ def writable_folder(path: Path) -> Path:
     check_writable(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {path} cannot be made ({error.strerror}); give another folder.") from error
+    except (OSError, ValueError) as error:  # the latter where a name holds a null
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"The folder {path} cannot be made ({reason}); give another folder.") from error
     return path
 
 

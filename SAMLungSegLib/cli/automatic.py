@@ -80,8 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = Options(modality=None if arguments.modality == "auto" else arguments.modality, window=arguments.window)
     settings = _settings_of(arguments)
-    labelmap, table, overlay = targets = _targets(arguments)
     check_writable(arguments.output)
+    labelmap, table, overlay = targets = _targets(arguments)
     volume = read_volume(arguments.input, series=arguments.series)
     found = _found(volume, model_choice_of(arguments).load(arguments.device), settings, options, arguments.slice)
     _write(found, labelmap, table, overlay)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import add_cache_choice, add_model_choices, given_path, model_choice_of
 from SAMLungSegLib.cli.tune import add_tuning_choices, given_tuning_choices
+from SAMLungSegLib.files import check_written
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.studies.fine_tune_settings import FineTuneSettings
@@ -83,6 +84,7 @@ def _add_zero_shot(studies: argparse._SubParsersAction) -> None:
 
 def run_zero_shot(arguments: argparse.Namespace) -> int:
     """Measure, write the report, print the summary; 2 where an image could not be used."""
+    from SAMLungSegLib.batch.journal import JOURNAL_NAME
     from SAMLungSegLib.evaluation import table_markdown
     from SAMLungSegLib.studies import zero_shot
     from SAMLungSegLib.studies.statistics import slice_statistics
@@ -98,6 +100,7 @@ def run_zero_shot(arguments: argparse.Namespace) -> int:
     for name, reason in result.failed.items():
         print(f"samlungseg: {name}: {reason}", file=sys.stderr)
     files = write_zero_shot_report(result, arguments.output)
+    check_written(arguments.output / name for name in (zero_shot.SETTINGS_NAME, JOURNAL_NAME))
     print(f"\n{basis(result)}\n\n{table_markdown(slice_statistics(result.per_slice), 2)}")
     for path in files:
         print(path)

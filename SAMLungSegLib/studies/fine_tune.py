@@ -240,7 +240,7 @@ class _Study:
             after = scores_table(test, prompted_masks(self.model, test, prompter, tuned.threshold))
         content = save({key: value.contiguous() for key, value in tuned.state.items()})
         write_bytes(content, folder / DECODER_NAME)
-        (folder / "tuning.pt").unlink()
+        (folder / "tuning.pt").unlink(missing_ok=True)
         return {
             "split": asdict(split),
             "mean_points": recipe.mean_points,
