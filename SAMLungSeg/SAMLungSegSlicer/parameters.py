@@ -14,7 +14,7 @@ from SAMLungSegSlicer.jobs.settings import Settings
 MODALITIES = ("auto", "CT", "XRAY")
 WINDOWS = ("lung", "lung-zero-shot", "mediastinum", "bone", "custom")
 LUNGS = ("both", "right", "left")
-VIEWS = ("Red", "Green", "Yellow")
+VIEWS = ("Red", "Green", "Yellow")  # what Slicer always has; `viewNames` has the others, too
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MODELS = tuple(_REGISTRY)  # the bundled one is the first
 
@@ -50,7 +50,7 @@ class SAMLungSegParameterNode:
     keepEdits: bool = True
     positivePoints: slicer.vtkMRMLMarkupsFiducialNode
     negativePoints: slicer.vtkMRMLMarkupsFiducialNode
-    sliceView: Annotated[str, Choice(VIEWS)] = VIEWS[0]
+    sliceView: str = VIEWS[0]
     livePreview: bool = True
     reference: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     toleranceMm: Annotated[float, WithinRange(0.1, 20)] = 2.0
@@ -66,7 +66,6 @@ class SAMLungSegParameterNode:
 _CHOICES = {
     "model": MODELS,
     "lungs": LUNGS,
-    "sliceView": VIEWS,
     "modality": MODALITIES,
     "window": WINDOWS,
     "device": DEVICES,
@@ -74,8 +73,8 @@ _CHOICES = {
 
 
 def forgetUnknownChoices(parameters: SAMLungSegParameterNode) -> None:
-    """Put defaults where a scene of another version of the module holds a choice that this one does not have."""
-    for name, choices in _CHOICES.items():
+    """Put defaults where a scene holds a choice of another version of the module, or a slice view that it lacks."""
+    for name, choices in {**_CHOICES, "sliceView": viewNames()}.items():
         if getattr(parameters, name) not in choices:
             setattr(parameters, name, choices[0])
 
@@ -94,6 +93,12 @@ def settingsOf(parameters: SAMLungSegParameterNode) -> Settings:
         lungs=parameters.lungs,
         threshold=parameters.threshold,
     )
+
+
+def viewNames() -> tuple[str, ...]:
+    """Layout names of the slice views: the three that Slicer always has, then what its layouts have added."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    return tuple(dict.fromkeys([*VIEWS, *filter(None, (node.GetLayoutName() for node in nodes))]))
 
 
 def sliceNodeOf(parameters: SAMLungSegParameterNode) -> slicer.vtkMRMLSliceNode | None:

@@ -23,6 +23,7 @@ from SAMLungSegSlicer.panels.evaluate import EvaluatePanel
 from SAMLungSegSlicer.panels.model import ModelPanel
 from SAMLungSegSlicer.panels.prompts import PromptsPanel
 from SAMLungSegSlicer.panels.segment import SegmentPanel
+from SAMLungSegSlicer.panels.view import ViewPanel
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, forgetUnknownChoices
 from SAMLungSegSlicer.preview import PreviewController
 from SAMLungSegSlicer.worker import InferenceWorker
@@ -62,12 +63,14 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._evaluate = EvaluatePanel(self._context)
         segment = SegmentPanel(self._context, self._model, self.preview)
         correct = CorrectPanel(self._context, self.preview)
-        self._panels = (AdvancedPanel(self._context), self._model, self._prompts, segment, correct, self._evaluate)
+        views, advanced = ViewPanel(self._context), AdvancedPanel(self._context)
+        self._panels = (views, advanced, self._model, self._prompts, segment, correct, self._evaluate)
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneEndImport)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
         self.initializeParameterNode()
 
@@ -139,6 +142,11 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onParameters(self, _node: Any, _event: object) -> None:
         self.refresh()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAdded(self, _scene: Any, _event: object, node: Any) -> None:
+        if self._context.parameters is not None and node.IsA("vtkMRMLSliceNode"):  # another layout was chosen
+            self.refresh()
 
     def _onNodeRemoved(self, _scene: Any, _event: object) -> None:
         if self._context.parameters is not None and not slicer.mrmlScene.IsClosing():

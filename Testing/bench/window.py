@@ -52,7 +52,10 @@ class ModuleWindow:
         layout = qt.QHBoxLayout(central)
         layout.setContentsMargins(2, 2, 2, 2)
         layout.addWidget(panel)
-        layout.addLayout(self._views(), 1)
+        self._views = qt.QGridLayout()
+        self._views.setSpacing(2)
+        layout.addLayout(self._views, 1)
+        self._arrange_views()
         self._window.setCentralWidget(central)
         self._window.resize(*size)
         self._window.show()
@@ -60,15 +63,22 @@ class ModuleWindow:
             self.process_events()
             slicer.util.resetSliceViews()
 
-    @staticmethod
-    def _views() -> qt.QLayout:
-        layout = qt.QGridLayout()
-        layout.setSpacing(2)
+    def _arrange_views(self) -> None:
+        """The first view above, the others in rows of two."""
+        while self._views.count():
+            self._views.takeAt(0).widget().hide()
         manager = slicer.app.layoutManager()
-        layout.addWidget(manager.sliceWidget("Red"), 0, 0, 1, 2)
-        layout.addWidget(manager.sliceWidget("Yellow"), 1, 0)
-        layout.addWidget(manager.sliceWidget("Green"), 1, 1)
-        return layout
+        for place, name in enumerate(manager.sliceViewNames(), start=1):
+            row, column = divmod(place, 2)
+            self._views.addWidget(manager.sliceWidget(name), row, column if row else 0, 1, 1 if row else 2)
+            manager.sliceWidget(name).show()
+
+    def choose_layout(self, layout: int) -> None:
+        """The user chooses a layout, one of `vtkMRMLLayoutNode`; its slice views are shown, in a grid."""
+        slicer.app.layoutManager().setLayout(layout)
+        self._arrange_views()
+        self.process_events()  # only now the views have their size
+        slicer.util.resetSliceViews()
 
     def enter(self) -> None:
         """The user opens the module."""
@@ -193,7 +203,7 @@ class ModuleWindow:
     # What a person does in the views -------------------------------------------------------------------------------
 
     def view(self, name: str) -> Any:
-        """The picture of a slice view: 'Red', 'Yellow' or 'Green'."""
+        """The picture of a slice view: 'Red', 'Yellow', 'Green', or another one of the layout."""
         return slicer.app.layoutManager().sliceWidget(name).sliceView()
 
     def jump(self, ras: Any) -> None:

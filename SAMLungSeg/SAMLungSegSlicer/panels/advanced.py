@@ -5,7 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer.panels.context import Context, entitle
-from SAMLungSegSlicer.parameters import DEVICES, LUNGS, MODALITIES, VIEWS, WINDOWS
+from SAMLungSegSlicer.parameters import DEVICES, LUNGS, MODALITIES, WINDOWS
 
 
 class AdvancedPanel:
@@ -22,7 +22,6 @@ class AdvancedPanel:
         entitle(ui.modalitySelector, MODALITIES, {"auto": _("automatic"), "XRAY": _("X-ray")})
         entitle(ui.deviceSelector, DEVICES, {"auto": _("automatic"), "cpu": "CPU", "cuda": "CUDA", "mps": "Apple MPS"})
         entitle(ui.windowSelector, WINDOWS, _windowTitles())
-        entitle(ui.viewSelector, VIEWS, {"Red": _("Red"), "Green": _("Green"), "Yellow": _("Yellow")})
         if parameters is None:
             return
         isCustom = parameters.window == "custom"

@@ -29,7 +29,7 @@ from SAMLungSegSlicer.panels.promptnodes import (
     viewOf,
 )
 from SAMLungSegSlicer.panels.promptremarks import promptRemarks
-from SAMLungSegSlicer.parameters import VIEWS, SAMLungSegParameterNode, boxNodes
+from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, viewNames
 
 
 class PromptsPanel(VTKObservationMixin):
@@ -190,14 +190,14 @@ class PromptsPanel(VTKObservationMixin):
         if parameters is None or node.IsA("vtkMRMLMarkupsROINode"):
             self._workIn(self._handledIn)
         else:
-            views = [self._handledIn, parameters.sliceView, *VIEWS]
+            views = [self._handledIn, parameters.sliceView, *viewNames()]
             self._workIn(firstViewOf(node, views, parameters.inputVolume))
             self._handledIn = None
 
     def _workIn(self, view: str | None) -> None:
         """The view of a prompt is where it was placed or dragged, whichever the mouse crosses on its way there."""
         parameters = self._context.parameters
-        if parameters is not None and view in VIEWS and view != parameters.sliceView:
+        if parameters is not None and view != parameters.sliceView and view in viewNames():
             parameters.sliceView = view
 
     def _count(self) -> None:
