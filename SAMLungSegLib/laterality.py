@@ -106,6 +106,39 @@ def _noted(labelmap: np.ndarray, side: int, is_certain: bool, spine: float | Non
     return result, "" if np.array_equal(result, labelmap) else f"{note} by the body around it."
 
 
+def slice_with_one_side(
+    labels_hw: np.ndarray, spacing_hw_mm: tuple[float, float], tissue: Callable[[], Tissue]
+) -> tuple[np.ndarray, str]:
+    """Give a lung that is alone in one axial slice and has two labels one side; all other slices stay as they are.
+
+    A slice tells less than a volume, in which a spine goes on and a shoulder blade does not: where the image does not
+    plainly end in the mediastinum, edges and spine must agree with what the model saw more of, or nothing is changed.
+
+    Args:
+        labels_hw: uint8 (H, W), 1 right lung, 2 left lung, in display orientation.
+        spacing_hw_mm: between rows, columns.
+        tissue: of that slice, (1, H, W); called where one lung is in view and has two labels.
+    Returns:
+        As `with_one_side_each`.
+    """
+    labelmap, spacing_mm = labels_hw[np.newaxis], (1.0, *spacing_hw_mm)
+    lung = labelmap > 0
+    if not _has_mixed_parts(labelmap) or _shows_two_lungs(lung, spacing_mm) or _are_side_by_side(labelmap):
+        return labels_hw, ""
+    around = tissue()
+    spine = _spine_column(lung, around.bone, spacing_mm)
+    if spine is not None and _lies_on_both_sides(lung, spine):
+        return labels_hw, ""
+    cut_off = _cut_off(lung, around.body, spacing_mm)
+    side, is_certain = _side(_side_by_spine(lung, spine), cut_off)
+    if abs(cut_off) < _CUT_OFF:
+        is_certain &= abs(cut_off) >= _HARDLY_CUT_OFF and side == _majority(labelmap)
+    if side is None or not is_certain:
+        return labels_hw, "Only one lung is in view, and its side is uncertain, check it."
+    result, note = _noted(labelmap, side, is_certain)
+    return result[0], note
+
+
 def xray_with_one_side(labelmap: np.ndarray, grey: np.ndarray) -> tuple[np.ndarray, str]:
     """Give a lung that is alone in a frontal X-ray one side; X-rays of two lungs stay as they are.
 

@@ -21,7 +21,9 @@ from SAMLungSegLib.intensity import (
     grey_mapping,
     guess_modality,
     lung_window_hu,
+    stored_levels,
 )
+from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, slice_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.pipeline.options import LUNGS, CancelledError, Options, VolumeBox, VolumePoint, box_prompt, voxel_of
@@ -48,6 +50,7 @@ class SliceSegmentation:
         grey_hw: uint8 (H, W), the slice in the window.
         score: predicted IoU; NaN where nothing was asked.
         embedding: of the slice, to be given back for the same cut, modality and window; None where nothing was asked.
+        notes: where the side of a lung was told by the body around it, or is uncertain, a sentence each.
     """
 
     cut: SliceCut
@@ -56,6 +59,7 @@ class SliceSegmentation:
     grey_hw: np.ndarray
     score: float
     embedding: Embedding | None
+    notes: tuple[str, ...] = ()
 
 
 def segment_slice(
@@ -114,8 +118,9 @@ class SliceSegmenter:
     ) -> SliceSegmentation:
         """Right and left lung on one cut; arguments and errors as of `segment_slice`.
 
-        On axial and coronal cuts the sides are told as in `segment_volume`. On a sagittal cut everything is one lung:
-        the one on whose side of the volume's middle it lies.
+        On axial and coronal cuts the sides are told as in `segment_volume`; without prompts, a lung that is alone on
+        an axial cut of a CT and has two labels gets one side, told by the body around it. On a sagittal cut everything
+        is one lung: the one on whose side of the volume's middle it lies.
         """
         options = options or Options()
         modality = options.modality or self._guessed_modality
@@ -123,14 +128,25 @@ class SliceSegmenter:
         points, boxes = _points_on(cut, options.points, self.volume), _boxes_on(cut, options.boxes, self.volume)
         is_outside_every_box = bool(options.boxes) and not (points or boxes)
         questions = [] if is_outside_every_box else self._questions(cut, view, points, boxes)
-        labels_hw, score = np.zeros(cut.size_hw, np.uint8), float("nan")
+        labels_hw, score, note = np.zeros(cut.size_hw, np.uint8), float("nan"), ""
         if questions:
             embedding = self._encoded(view, embedding, cancelled)
             drawn = view.square.draw_questions(questions)
             answer = answer_slice(self.model, embedding, drawn, options.threshold)
             labels_hw, score = _finished(view.square.undraw(answer.labels_hw), cut, view, points), answer.score
+            if not (points or boxes) and modality == "CT" and cut.orientation == "axial":
+                labels_hw, note = slice_with_one_side(labels_hw, cut.spacing_hw_mm, partial(self._tissue, cut))
         labels_hw[~np.isin(labels_hw, LUNGS[options.lungs])] = 0
-        return SliceSegmentation(cut, modality, labels_hw, view.grey_hw, score, view.embedding)
+        notes = (note,) if note else ()
+        return SliceSegmentation(cut, modality, labels_hw, view.grey_hw, score, view.embedding, notes)
+
+    def _tissue(self, cut: SliceCut) -> Tissue:
+        values = cut.sample(self.volume.array_kji)[np.newaxis]
+        return Tissue(*(values > level for level in self._body_and_bone))
+
+    @cached_property
+    def _body_and_bone(self) -> list[float]:
+        return stored_levels(self.volume, (BODY_HU, BONE_HU))
 
     @cached_property
     def _guessed_modality(self) -> Modality:
