@@ -18,6 +18,7 @@ from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, box_around
 TITLES = {RIGHT_LUNG: "right", LEFT_LUNG: "left"}
 
 BODY_HU, BONE_HU = -400, 200
+IF_LATERAL = "If it is a lateral X-ray, what is found has no side: use a frontal one."
 
 _PIXEL_MM = 2.5  # fine enough to tell lungs apart
 _MUCH_LUNG = 0.25  # of the slice with most
@@ -143,7 +144,8 @@ def xray_with_one_side(labelmap: np.ndarray, grey: np.ndarray) -> tuple[np.ndarr
     """Give a lung that is alone in a frontal X-ray one side; X-rays of two lungs stay as they are.
 
     Half a chest ends at the mediastinum, which is brighter than the chest wall and the air at the other edge. In a
-    whole chest a lung lies beside the middle.
+    whole chest a lung lies beside the middle. Where neither tells, or two labels are not apart, the X-ray may be a lateral
+    one, which shows the lungs one behind the other, and that is said.
 
     Args:
         labelmap: uint8 (1, H, W), 1 right lung, 2 left lung, in display orientation.
@@ -156,11 +158,12 @@ def xray_with_one_side(labelmap: np.ndarray, grey: np.ndarray) -> tuple[np.ndarr
     if not lung.any() or _has_two_parts(lung[0, ::step, ::step]):
         return labelmap, ""
     if _are_side_by_side(labelmap):
-        return labelmap, "The lungs are not apart: the sides are uncertain, check them."
+        return labelmap, f"The lungs are not apart: the sides are uncertain, check them. {IF_LATERAL}"
     by_brightness, by_place = _side_by_brightness(lung[0], grey[0]), _side_by_place(lung[0])
     side = by_place or by_brightness
     is_certain = side is not None and by_brightness in (None, side)
-    return _noted(labelmap, side or _majority(labelmap), is_certain)
+    result, note = _noted(labelmap, side or _majority(labelmap), is_certain)
+    return result, note if is_certain else f"{note} {IF_LATERAL}"
 
 
 def _side_by_brightness(lung_hw: np.ndarray, grey_hw: np.ndarray) -> int | None:

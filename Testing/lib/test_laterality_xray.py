@@ -8,11 +8,11 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from cohorts import DarkIsLung
 
-from SAMLungSegLib.laterality import xray_with_one_side
+from SAMLungSegLib.laterality import IF_LATERAL, xray_with_one_side
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import segment_volume
 from SAMLungSegLib.pipeline.notes import LATERAL
-from SAMLungSegLib.volume import Volume, read_volume
+from SAMLungSegLib.volume import Volume, axial_plane, read_volume
 
 BY_THE_BODY = "Only one lung is in view, taken as the {} one by the body around it."
 NAMES = {1: "right", 2: "left"}
@@ -57,13 +57,14 @@ def test_edges_of_the_same_grey_leave_the_side_uncertain():
     grey[labels == 0] = 150
     result, note = xray_with_one_side(np.where(labels > 0, 1, 0).astype(np.uint8), grey)
     assert set(np.unique(result)) == {0, 1} and "the side is uncertain" in note
+    assert note.endswith(IF_LATERAL)
 
 
 def test_lungs_that_touch_keep_their_sides_and_are_said_to_be_uncertain():
     labels, grey = chest()
     labels[:, 20:60, 40:49], labels[:, 20:60, 49:58] = 1, 2
     result, note = xray_with_one_side(labels, grey)
-    assert np.array_equal(result, labels) and "uncertain" in note
+    assert np.array_equal(result, labels) and "uncertain" in note and note.endswith(IF_LATERAL)
 
 
 @pytest.mark.parametrize(("half", "side"), [(np.s_[:, :, 256:], 2), (np.s_[:, :, :256], 1)])
@@ -124,3 +125,34 @@ def test_a_lateral_xray_is_told_by_its_tags_and_said(tmp_path, tags, caplog):
 )
 def test_a_frontal_xray_is_not_lateral(tmp_path, tags):
     assert LATERAL not in segment_volume(dicom(tmp_path, **tags), DarkIsLung()).notes
+
+
+# ---- from the side, by the image
+
+
+def projection(hu_nhw: np.ndarray, axis: int) -> Volume:
+    """What X-rays leave of a CT in display orientation, from the front (axis 1) or from the side (axis 2)."""
+    depth = np.clip(hu_nhw / 1000 + 1, 0, None).sum(axis=axis)[::-1]
+    low, high = np.percentile(depth[depth > depth.max() / 20], (2, 90))
+    grey = np.clip((depth - low) / (high - low), 0, 1) * 255
+    return Volume(grey.astype(np.uint8)[None], np.diag([-1.0, -1, 1, 1]), "xray", "XRAY", has_physical_spacing=False)
+
+
+@pytest.mark.parametrize("name", ["phantom", "real"])
+def test_an_xray_from_the_side_is_said_to_be_perhaps_one_and_one_from_the_front_is_not(request, model, name):
+    if name == "phantom":
+        hu_nhw = chest_ct(seed=0, size_kji=(96, 128, 128), spacing_mm=(3.5, 3.0, 3.0)).hu_kji
+    else:
+        volume = read_volume(request.getfixturevalue("shared_data") / "ct_cip_64" / "ct-64.nrrd")
+        hu_nhw = axial_plane(volume).to_display(volume.array_kji)
+    notes = {axis: segment_volume(projection(hu_nhw, axis), model).notes for axis in (1, 2)}
+    assert notes[1] == ()
+    assert notes[2][0].endswith(IF_LATERAL)
+
+
+def test_no_real_frontal_xray_is_said_to_be_perhaps_lateral(shared_data, model):
+    folders = ("cxr_montgomery", "cxr_shenzhen", "cxr_v7_covid", "cxr_kermany_paediatric")
+    paths = [path for name in folders for path in sorted((shared_data / name / "images").iterdir())[7::50]]
+    assert len(paths) > 10
+    for path in paths:
+        assert not any(IF_LATERAL in note for note in segment_volume(read_volume(path), model).notes), path
