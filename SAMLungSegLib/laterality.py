@@ -144,8 +144,8 @@ def xray_with_one_side(labelmap: np.ndarray, grey: np.ndarray) -> tuple[np.ndarr
     """Give a lung that is alone in a frontal X-ray one side; X-rays of two lungs stay as they are.
 
     Half a chest ends at the mediastinum, which is brighter than the chest wall and the air at the other edge. In a
-    whole chest a lung lies beside the middle. Where neither tells, or two labels are not apart, the X-ray may be a lateral
-    one, which shows the lungs one behind the other, and that is said.
+    whole chest a lung lies beside the middle. Where neither tells, or two labels are not apart, the X-ray may be a
+    lateral one, which shows the lungs one behind the other, and that is said.
 
     Args:
         labelmap: uint8 (1, H, W), 1 right lung, 2 left lung, in display orientation.
