@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import load_file, save
 
-from SAMLungSegLib.files import writable_folder, write_bytes, write_text
+from SAMLungSegLib.files import check_written, writable_folder, write_bytes, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.registry import model_spec
@@ -89,7 +89,12 @@ class Tuned:
     result: Mapping[str, Any]
 
     def state(self) -> Mapping[str, Any]:
-        """Its weights."""
+        """Its weights.
+
+        Raises:
+            OutputError: they have vanished since the fold was tuned.
+        """
+        check_written([self.folder / DECODER_NAME])
         return load_file(self.folder / DECODER_NAME)
 
 
@@ -276,7 +281,7 @@ class _Study:
         title = f"{name}, U-Net, fold {fold + 1} of {self.settings.folds}"
         net = train_unet(training, validation, self.settings.unet, folder, device=self.model.device, title=title)
         table = scores_table(parts[2], unet_masks(net, test))
-        (folder / "unet.pt").unlink()
+        (folder / "unet.pt").unlink(missing_ok=True)
         return {"seconds": round(time.monotonic() - started, 1), "rows": table.to_dict("records")}
 
     def cross_sets(self) -> Iterable[tuple[dict[str, Any], Mapping[str, Any]]]:

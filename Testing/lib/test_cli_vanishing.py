@@ -11,7 +11,10 @@ from tuning_sets import write_set
 
 from SAMLungSegLib import files
 from SAMLungSegLib.cli import main
+from SAMLungSegLib.errors import OutputError
+from SAMLungSegLib.models.tuned import PromptRecipe
 from SAMLungSegLib.studies import zero_shot_report
+from SAMLungSegLib.studies.fine_tune import Tuned
 
 SMALL_STUDY = ("--ablation-slices", "0", "--negatives", "0", "--no-cache")
 OF_A_SET = {
@@ -105,3 +108,9 @@ def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path, commands, mo
     code, (line,) = run(command, tmp_path / output, capfd)
     assert code == 2
     assert any(words in line for words in ("give another folder", "give a folder with a shorter path"))
+
+
+def test_a_decoder_of_a_study_that_vanishes_is_told_by_name(tmp_path):
+    tuned = Tuned(tmp_path / "fold_2", PromptRecipe("none", ()), 0.5, {})
+    with pytest.raises(OutputError, match=r"fold_2.decoder\.safetensors had been written and is gone"):
+        tuned.state()
