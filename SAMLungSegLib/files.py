@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import re
@@ -379,3 +380,16 @@ def check_written(files: Iterable[Path]) -> None:
             f"{missing[0]}{more} had been written and is gone: something has removed it meanwhile; give the same "
             "command again, and leave its output folder alone until it ends."
         )
+
+
+def file_signature(files: Iterable[Path]) -> str:
+    """What changes when one of `files` does: a digest of their names, sizes and times.
+
+    Raises:
+        OSError: one cannot be looked at.
+    """
+    digest = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, box_around
+from SAMLungSegLib.postprocess import box_around
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 TITLES = {RIGHT_LUNG: "right", LEFT_LUNG: "left"}
 

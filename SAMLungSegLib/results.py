@@ -45,7 +45,7 @@ def lung_volumes_ml(labelmap_kji: np.ndarray, volume: Volume) -> tuple[float, fl
     """Right and left lung in millilitres; None where the image is flat or a distance in it is not known in mm."""
     import numpy as np
 
-    from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+    from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
     if 1 in volume.size_kji or not volume.has_physical_spacing:
         return None

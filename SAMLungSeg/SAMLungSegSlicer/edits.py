@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib import Segmentation
     from SAMLungSegLib.volume import SlicePlane
     from SAMLungSegLib.volume.cut import SliceCut
-    from SAMLungSegSlicer.sliceprompts import SlicePrompts
+    from SAMLungSegSlicer.live.prompts import SlicePrompts
 
 _ATTRIBUTE = "SAMLungSeg.automaticSlices"
 _MOST_DIGESTS = 10  # of a slice: undo brings earlier automatic ones back

@@ -12,7 +12,7 @@ import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from SAMLungSegLib.errors import GeometryError, PromptError, SAMLungSegError, VolumeError
-from SAMLungSegSlicer import bridge, dependencies
+from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.jobs import (
     EvaluateJob,
     EvaluationNodes,
@@ -22,6 +22,7 @@ from SAMLungSegSlicer.jobs import (
     Settings,
 )
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode
+from SAMLungSegSlicer.runtime import dependencies
 
 if TYPE_CHECKING:
     from SAMLungSegLib import VolumePoint

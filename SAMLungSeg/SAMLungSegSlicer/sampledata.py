@@ -9,7 +9,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegSlicer import bridge, dependencies
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.runtime import dependencies
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
-from SAMLungSegSlicer import bridge, dependencies, sampledata
+from SAMLungSegSlicer import bridge, sampledata
 from SAMLungSegSlicer.logic import SAMLungSegLogic
+from SAMLungSegSlicer.runtime import dependencies
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,14 +10,15 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from SAMLungSegSlicer import forgetImports
-from SAMLungSegSlicer.ahead import AheadController
 from SAMLungSegSlicer.belongings import followVolume
+from SAMLungSegSlicer.bridge.history import forgetHistories
+from SAMLungSegSlicer.context import Context
 from SAMLungSegSlicer.edits import forgetWritten
-from SAMLungSegSlicer.history import forgetHistories
 from SAMLungSegSlicer.jobs import releaseMemory
+from SAMLungSegSlicer.live.prefetch import AheadController
+from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 from SAMLungSegSlicer.panels.advanced import AdvancedPanel
-from SAMLungSegSlicer.panels.context import Context
 from SAMLungSegSlicer.panels.correct import CorrectPanel
 from SAMLungSegSlicer.panels.evaluate import EvaluatePanel
 from SAMLungSegSlicer.panels.model import ModelPanel
@@ -25,8 +26,7 @@ from SAMLungSegSlicer.panels.prompts import PromptsPanel
 from SAMLungSegSlicer.panels.segment import SegmentPanel
 from SAMLungSegSlicer.panels.view import ViewPanel
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, forgetUnknownChoices
-from SAMLungSegSlicer.preview import PreviewController
-from SAMLungSegSlicer.worker import InferenceWorker
+from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
 
 class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -56,7 +56,7 @@ def automatic_masks(
         IntensityError: the slice is not uint8 (H, W).
     """
     check_slice(grey_hw)
-    if not model.accepts_points:
+    if not model.capabilities.accepts("points"):
         raise boxes_only(model.name)
     settings = settings or default_settings(model.name)
     crops, _ = generate_crop_boxes(grey_hw.shape, settings.crop_layers, CROP_OVERLAP)
@@ -100,18 +100,19 @@ def _masks_at(
     settings: AutomaticSettings,
 ) -> Iterator[AutomaticMask]:
     low_res, scores = model.decode_points(embedding, points_xy)
-    asking = torch.arange(len(points_xy)).repeat_interleave(scores.shape[1])
-    low_res, scores = low_res.flatten(0, 1)[:, None], scores.flatten()
-    sure = torch.nonzero(scores > settings.iou if settings.iou > 0 else torch.ones_like(scores)).squeeze(1)
+    point_of = np.arange(len(points_xy)).repeat(scores.shape[1])
+    low_res, scores = low_res.reshape(-1, 1, *low_res.shape[2:]), scores.ravel()
+    sure = np.flatnonzero(scores > settings.iou if settings.iou > 0 else np.ones(len(scores), bool))
     at_once = max(1, _PIXELS_AT_ONCE // max(_FRAME_PIXELS, size_hw[0] * size_hw[1]))
-    for part in sure.split(at_once) if len(sure) else ():
-        logits = model.to_slice(low_res[part], embedding.size_hw)[:, 0]
+    for start in range(0, len(sure), at_once):
+        part = sure[start : start + at_once]
+        logits = torch.from_numpy(model.to_slice(low_res[part], embedding.size_hw))[:, 0]
         stability = calculate_stability_score(logits, 0.0, STABILITY_OFFSET)
         masks = logits > 0
         kept = torch.nonzero(_passes(masks, stability, crop, size_hw, settings)).squeeze(1)
-        for index, mask in zip(kept.tolist(), masks[kept].cpu().numpy(), strict=True):
+        for index, mask in zip(kept.tolist(), masks[kept].numpy(), strict=True):
             number = int(part[index])
-            point_xy = points_xy[asking[number]] + crop[:2]
+            point_xy = points_xy[point_of[number]] + crop[:2]
             yield AutomaticMask.of(
                 _uncropped(mask, crop, size_hw),
                 float(scores[number]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.models.registry import MODELS
 
 MOST_POINTS_PER_SIDE = 256
@@ -57,10 +58,9 @@ _LIMITS = {
     "max_share": (0, 1),
 }
 
-# lung-compact knows three objects, right lung, left lung and both. Wherever it is asked it answers with one of them and
-# with both, so that a coarse grid is enough. Its predicted IoU tells slices apart rather than masks; stability tells
-# good masks from others.
-_OF_FAMILY = {"sam": AutomaticSettings(), "compact": AutomaticSettings(points_per_side=8, iou=0.5, stability=0.8)}
+# A model with structures of its own, such as lung-compact, predicts one of them, or all together, at any point, so that
+# a coarse grid is enough. Its predicted IoU ranks slices rather than masks; stability tells good masks from others.
+_OF_STRUCTURES = AutomaticSettings(points_per_side=8, iou=0.5, stability=0.8)
 
 
 def default_settings(model: str) -> AutomaticSettings:
@@ -69,10 +69,10 @@ def default_settings(model: str) -> AutomaticSettings:
     Raises:
         PromptError: the model answers boxes only.
     """
-    family = MODELS[model].family if model in MODELS else "sam"
-    if family not in _OF_FAMILY:
+    capabilities = MODELS[model].capabilities if model in MODELS else Capabilities()
+    if not capabilities.accepts("points"):
         raise boxes_only(model)
-    return _OF_FAMILY[family]
+    return AutomaticSettings() if capabilities.structures is None else _OF_STRUCTURES
 
 
 def boxes_only(model: str) -> PromptError:

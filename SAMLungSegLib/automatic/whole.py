@@ -13,12 +13,12 @@ from SAMLungSegLib.automatic.generator import automatic_masks
 from SAMLungSegLib.automatic.masks import AutomaticMask, numbered
 from SAMLungSegLib.automatic.settings import AutomaticSettings, default_settings
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.intensity import grey_mapping, guess_modality
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline import Options
 from SAMLungSegLib.pipeline.notes import notes_on_values
-from SAMLungSegLib.pipeline.square import SquarePixels
-from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane
+from SAMLungSegLib.pipeline.resample import IsotropicResampling
+from SAMLungSegLib.pipeline.view import VolumeView
+from SAMLungSegLib.volume import SlicePlane, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -78,16 +78,13 @@ def volume_masks(
         PromptError: the model accepts boxes only.
     """
     options, settings = options or Options(), settings or default_settings(model.name)
-    plane = axial_plane(volume)
-    count, *size_hw = plane.size_nhw
-    chosen = _checked_slices(volume, count, [count // 2] if slices is None else slices)
-    mapping = grey_mapping(volume, options.modality or guess_modality(volume), options.window)
-    notes = tuple(notes_on_values(volume, options.modality, mapping))
+    view = VolumeView.of(volume, options)
+    plane = view.plane
+    chosen = _checked_slices(volume, len(view), [len(view) // 2] if slices is None else slices)
+    grey_nhw = np.stack([view.grey(number) for number in chosen])
+    notes = tuple(notes_on_values(volume, options.modality, view.mapping))
     for note in notes:
         logger.warning("%s: %s", volume.name, note)
-    shown = plane.to_display(volume.array_kji)
-    grey_nhw = np.stack([mapping.apply(shown[number]) for number in chosen])
-    square = SquarePixels.of(tuple(size_hw), plane.spacing_hw_mm)
     labelmap_kji = np.zeros(volume.size_kji, np.uint16)
     labelmap_nhw = plane.to_display(labelmap_kji)
     rows: list[dict[str, float]] = []
@@ -96,8 +93,8 @@ def volume_masks(
         def show(done: int, total: int, index: int = index) -> None:
             progress(index * total + done, len(chosen) * total)
 
-        drawn = automatic_masks(model, square.draw(grey_hw), settings, progress=show)
-        masks = sorted(_undrawn(drawn, square), key=lambda mask: -mask.area_px)
+        found = automatic_masks(model, view.slice(number).grey_hw, settings, progress=show)
+        masks = sorted(_restored(found, view.resampling), key=lambda mask: -mask.area_px)
         if len(rows) + len(masks) > MOST_MASKS:
             raise VolumeError(f"{volume.name} has more than {MOST_MASKS} masks; ask about fewer of its slices.")
         labels_hw = numbered(masks, grey_hw.shape)
@@ -120,14 +117,14 @@ def _checked_slices(volume: Volume, count: int, slices: Sequence[int]) -> list[i
     return list(slices)
 
 
-def _undrawn(masks: Sequence[AutomaticMask], square: SquarePixels) -> list[AutomaticMask]:
+def _restored(masks: Sequence[AutomaticMask], resampling: IsotropicResampling) -> list[AutomaticMask]:
     """The masks in the slice's own pixels; those between its rows or columns vanish."""
-    if square.times_hw == (1, 1):
+    if resampling.times_hw == (1, 1):
         return list(masks)
-    rows, columns = square.times_hw
+    rows, columns = resampling.times_hw
     found = []
     for mask in masks:
-        own_hw = square.undraw(mask.on(square.drawn_hw))
+        own_hw = resampling.restore(mask.on(resampling.resampled_hw))
         if own_hw.any():
             (x, y) = mask.point_xy
             found.append(AutomaticMask.of(own_hw, mask.predicted_iou, mask.stability, (x / columns, y / rows)))

@@ -6,9 +6,8 @@ Example:
 """
 
 from SAMLungSegLib.batch.cases import Case
-from SAMLungSegLib.batch.estimate import Estimate, estimate
-from SAMLungSegLib.batch.finding import find_cases
-from SAMLungSegLib.batch.plan import Plan
+from SAMLungSegLib.batch.discovery import find_cases
+from SAMLungSegLib.batch.plan import Estimate, Plan, estimate
 from SAMLungSegLib.batch.run import BatchResult, preview, run
 from SAMLungSegLib.batch.settings import BatchError, Settings
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,16 +38,3 @@ class Case:
     slices: int | None = None
     problem: str | None = None
     given_id: str | None = None
-
-
-def stamp_of(files: Iterable[Path]) -> str:
-    """What changes when one of `files` does: a digest of their names, sizes and times.
-
-    Raises:
-        OSError: one cannot be looked at.
-    """
-    digest = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]

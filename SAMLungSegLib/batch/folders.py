@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from SAMLungSegLib.batch.cases import Case, stamp_of
+from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.journal import JOURNAL_NAME
-from SAMLungSegLib.files import real_path
+from SAMLungSegLib.files import file_signature, real_path
 from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, given_name, image_extension, is_marked_as_dicom, pair_header
 from SAMLungSegLib.volume.guarded import series_of_files
 
@@ -75,7 +75,7 @@ def case_of_file(path: Path, name: str) -> Case:
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             return Case(name, path, problem=f"{path} is no regular file; give an image file or a DICOM folder.")
-        return Case(name, path, stamp=stamp_of(_files_of(path)))
+        return Case(name, path, stamp=file_signature(_files_of(path)))
     except OSError as error:
         return Case(name, path, problem=f"{path} cannot be opened: {error.strerror or error}.")
 
@@ -189,6 +189,6 @@ def _case_of_series(series: str, paths: list[Path], series_in: dict[Path, set[st
         slices=len(paths),
     )
     try:
-        return replace(case, stamp=stamp_of(paths))
+        return replace(case, stamp=file_signature(paths))
     except OSError as error:
         return replace(case, problem=f"{common} cannot be read: {error.strerror or error}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from SAMLungSegLib.batch.cases import Case
-from SAMLungSegLib.batch.finding import labelmaps_below, with_references
+from SAMLungSegLib.batch.discovery import labelmaps_below, with_references
 from SAMLungSegLib.batch.journal import FAILED, JOURNAL_NAME, read_history
 from SAMLungSegLib.batch.outputs import SEGMENTATIONS
 from SAMLungSegLib.errors import VolumeError

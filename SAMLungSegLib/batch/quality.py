@@ -12,9 +12,10 @@ from math import nan
 import numpy as np
 from scipy import ndimage
 
-from SAMLungSegLib.pipeline import LUNGS, Segmentation
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, box_around
+from SAMLungSegLib.pipeline import LUNG_CHOICES, Segmentation
+from SAMLungSegLib.postprocess import box_around
 from SAMLungSegLib.results import lung_volumes_ml
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 SIDES = {"right": RIGHT_LUNG, "left": LEFT_LUNG}
 
@@ -74,7 +75,7 @@ def measure(segmentation: Segmentation, lungs: str = "both") -> Measures:
     large = weights >= _COUNTED_SHARE * areas.max()
     return Measures(
         segmentation,
-        LUNGS[lungs],
+        LUNG_CHOICES[lungs],
         voxels,
         dict(zip(SIDES.values(), ml, strict=True)),
         areas,

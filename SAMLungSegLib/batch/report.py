@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from SAMLungSegLib.batch.journal import DONE
 from SAMLungSegLib.batch.quality import FLAGS
-from SAMLungSegLib.batch.rows import Row
+from SAMLungSegLib.batch.table import Row
 from SAMLungSegLib.files import write_text
 
 SUMMARY_NAME = "summary.html"

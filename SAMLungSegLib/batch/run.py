@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.batch.cases import Case
-from SAMLungSegLib.batch.finding import find_cases
+from SAMLungSegLib.batch.discovery import find_cases
+from SAMLungSegLib.batch.executors import process_overlapped
 from SAMLungSegLib.batch.journal import DONE, FAILED, RUN, STOPPED, Entry, Journal, read_history
-from SAMLungSegLib.batch.one import Task, failed
 from SAMLungSegLib.batch.outputs import remove_leftovers
-from SAMLungSegLib.batch.overlapped import process_overlapped
 from SAMLungSegLib.batch.plan import Plan, make_plan
+from SAMLungSegLib.batch.process import Task, failed
 from SAMLungSegLib.batch.report import write_summary
-from SAMLungSegLib.batch.rows import Row
 from SAMLungSegLib.batch.settings import BatchError, Settings
-from SAMLungSegLib.batch.tables import table_of, write_tables
+from SAMLungSegLib.batch.table import Row, table_of, write_tables
 from SAMLungSegLib.errors import OutputError
 from SAMLungSegLib.files import check_writable, check_written, real_path, writable_folder
 from SAMLungSegLib.pipeline import CancelledError, Progress
@@ -186,7 +185,7 @@ def _processed(
     if not tasks:
         return
     if scheduler is not None or workers > 1:
-        from SAMLungSegLib.batch.distributed import process_distributed
+        from SAMLungSegLib.batch.executors import process_distributed
 
         yield from process_distributed(tasks, journal, workers, scheduler, cancelled)
     else:

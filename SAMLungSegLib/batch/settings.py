@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from SAMLungSegLib.batch.cases import Case, stamp_of
+from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.files import file_signature
 from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM
 from SAMLungSegLib.pipeline import Options
-from SAMLungSegLib.replay import ModelChoice
+from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.results import FORMATS
 
 _VERSION = 3  # of what a run measures and writes; another one makes all results anew
@@ -71,6 +72,6 @@ class Settings:
 
 def _stamp(path: Path) -> str:
     try:
-        return stamp_of([path])
+        return file_signature([path])
     except OSError:
         return "absent"

@@ -10,7 +10,8 @@ from SAMLungSegLib.cli.choices import add_image_choices, add_model_choices, give
 from SAMLungSegLib.errors import ModelError
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
-    from SAMLungSegLib.embedding import CachedModel, CacheSize
+    from SAMLungSegLib.models.cached import CachedModel
+    from SAMLungSegLib.models.embedding_cache import CacheSize
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -29,8 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def fill_cache(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.embedding import CachedModel, cached
     from SAMLungSegLib.models import load_model
+    from SAMLungSegLib.models.cached import CachedModel, cached
 
     model = cached(
         load_model(arguments.model, weights=arguments.weights, device=arguments.device, input_size=arguments.input_size)
@@ -45,8 +46,8 @@ def fill_cache(arguments: argparse.Namespace) -> int:
 def _fill(path: Path, model: CachedModel, arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from SAMLungSegLib.embedding import SliceQueue
     from SAMLungSegLib.pipeline import Options, encode_volume_ahead
+    from SAMLungSegLib.pipeline.prefetch import SliceQueue
     from SAMLungSegLib.volume import axial_plane, read_volume
 
     volume = read_volume(path, series=arguments.series)
@@ -58,7 +59,7 @@ def _fill(path: Path, model: CachedModel, arguments: argparse.Namespace) -> None
 
 
 def show_size(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.embedding import EmbeddingCache
+    from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 
     cache = EmbeddingCache()
     print(f"{_readable(cache.size())} in {cache.folder}")
@@ -66,7 +67,7 @@ def show_size(arguments: argparse.Namespace) -> int:
 
 
 def clear_cache(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.embedding import EmbeddingCache
+    from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 
     cache = EmbeddingCache()
     print(f"{_readable(cache.clear())} deleted from {cache.folder}")

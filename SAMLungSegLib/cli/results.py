@@ -41,7 +41,6 @@ def overlay_path(folder: Path, name: str) -> Path:
 def draw_overlay(segmentation: Segmentation, folder: Path, options: Options) -> Path:
     """Write `<name>_lungs_overlay.png`: slices with the outlines of both lungs, and the prompts that were given."""
     from SAMLungSegLib.evaluation import overlay_sheet
-    from SAMLungSegLib.pipeline import prompts_by_slice
 
     name = segmentation.volume.name
     height, width = segmentation.plane.spacing_hw_mm
@@ -52,7 +51,7 @@ def draw_overlay(segmentation: Segmentation, folder: Path, options: Options) -> 
         segmentation.labelmap_nhw,
         title=name,
         aspect=height / width,
-        prompts=prompts_by_slice(options, segmentation.plane, segmentation.volume),
+        prompts=options.prompts.by_slice(segmentation.plane, segmentation.volume),
     )
     logger.info("Written: %s", picture)
     return picture
@@ -62,7 +61,7 @@ def describe(segmentation: Segmentation) -> str:
     """Modality and the lungs' volumes in millilitres, or areas in pixels where the image has no physical size."""
     import numpy as np
 
-    from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+    from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
     title = MODALITY_TITLES[segmentation.modality]
     sizes, unit = [int(np.sum(segmentation.labelmap_kji == label)) for label in (RIGHT_LUNG, LEFT_LUNG)], "pixels"

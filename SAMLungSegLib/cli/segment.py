@@ -26,7 +26,7 @@ from SAMLungSegLib.results import FORMATS, check_format, default_format, result_
 
 if TYPE_CHECKING:
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
-    from SAMLungSegLib.replay import ModelChoice, Recipe
+    from SAMLungSegLib.provenance import ModelChoice, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     """Make a result again, of the same image with the same weights."""
-    from SAMLungSegLib.replay import read_recipe
+    from SAMLungSegLib.provenance import read_recipe
 
     recipe = read_recipe(arguments.replay)
     given = [name for name, usual in _OF_A_RECIPE.items() if getattr(arguments, name) != usual]
@@ -143,7 +143,7 @@ def _segment_one(
     made_by: Recipe | None = None,
 ) -> Sequence[Path]:
     """Write the results of one image; their paths. What `_targets` has against them is raised."""
-    from SAMLungSegLib.replay import recipe_of, save
+    from SAMLungSegLib.provenance import recipe_of, save
     from SAMLungSegLib.volume import read_volume
 
     if isinstance(targets, Exception):
@@ -197,7 +197,7 @@ def _results_of(path: Path, arguments: argparse.Namespace) -> Sequence[Path]:
     Raises:
         OutputError: one is there already, or has a name that no file can have.
     """
-    from SAMLungSegLib.replay import recipe_path
+    from SAMLungSegLib.provenance import recipe_path
     from SAMLungSegLib.volume import image_name
 
     target = result_path(path, arguments.output, arguments.format)

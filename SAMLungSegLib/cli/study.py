@@ -11,8 +11,8 @@ from SAMLungSegLib.cli.tune import add_tuning_choices, given_tuning_choices
 from SAMLungSegLib.files import check_written
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
-    from SAMLungSegLib.studies.fine_tune_settings import FineTuneSettings
-    from SAMLungSegLib.studies.zero_shot import ZeroShotSettings
+    from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings
+    from SAMLungSegLib.studies.zero_shot.study import ZeroShotSettings
 
 SOME_FAILED = 2
 
@@ -86,12 +86,12 @@ def run_zero_shot(arguments: argparse.Namespace) -> int:
     """Measure, write the report, print the summary; 2 where an image could not be used."""
     from SAMLungSegLib.batch.journal import JOURNAL_NAME
     from SAMLungSegLib.evaluation import table_markdown
-    from SAMLungSegLib.studies import zero_shot
-    from SAMLungSegLib.studies.statistics import slice_statistics
-    from SAMLungSegLib.studies.zero_shot_report import basis, write_zero_shot_report
+    from SAMLungSegLib.studies.zero_shot import study
+    from SAMLungSegLib.studies.zero_shot.report import basis, write_zero_shot_report
+    from SAMLungSegLib.studies.zero_shot.statistics import slice_statistics
 
     settings = _zero_shot_settings(arguments)
-    result = zero_shot.run_zero_shot(arguments.data, arguments.output, settings, overwrite=arguments.overwrite)
+    result = study.run_zero_shot(arguments.data, arguments.output, settings, overwrite=arguments.overwrite)
     if result.left_out:
         print(
             f"{result.left_out} images are left out, for {result.seen.model} has learned from them by its card; "
@@ -100,7 +100,7 @@ def run_zero_shot(arguments: argparse.Namespace) -> int:
     for name, reason in result.failed.items():
         print(f"samlungseg: {name}: {reason}", file=sys.stderr)
     files = write_zero_shot_report(result, arguments.output)
-    check_written(arguments.output / name for name in (zero_shot.SETTINGS_NAME, JOURNAL_NAME))
+    check_written(arguments.output / name for name in (study.SETTINGS_NAME, JOURNAL_NAME))
     print(f"\n{basis(result)}\n\n{table_markdown(slice_statistics(result.per_slice), 2)}")
     for path in files:
         print(path)
@@ -108,7 +108,7 @@ def run_zero_shot(arguments: argparse.Namespace) -> int:
 
 
 def _zero_shot_settings(arguments: argparse.Namespace) -> ZeroShotSettings:
-    from SAMLungSegLib.studies.zero_shot import ZeroShotSettings
+    from SAMLungSegLib.studies.zero_shot.study import ZeroShotSettings
 
     return ZeroShotSettings(
         model=model_choice_of(arguments),
@@ -177,11 +177,11 @@ def _add_fine_tune(studies: argparse._SubParsersAction) -> None:
 def run_fine_tune(arguments: argparse.Namespace) -> int:
     """Tune, test, write the report, print the two main tables."""
     from SAMLungSegLib.evaluation import table_markdown
-    from SAMLungSegLib.studies import fine_tune
-    from SAMLungSegLib.studies.fine_tune_report import basis, prompt_statistics, write_fine_tune_report
+    from SAMLungSegLib.studies.fine_tune import study
+    from SAMLungSegLib.studies.fine_tune.report import basis, prompt_statistics, write_fine_tune_report
 
     settings = _fine_tune_settings(arguments)
-    result = fine_tune.run_fine_tune(arguments.data, arguments.output, settings, overwrite=arguments.overwrite)
+    result = study.run_fine_tune(arguments.data, arguments.output, settings, overwrite=arguments.overwrite)
     files = write_fine_tune_report(result, arguments.output)
     print(f"\n{basis(result)}")
     for state in ("before", "after"):
@@ -192,8 +192,8 @@ def run_fine_tune(arguments: argparse.Namespace) -> int:
 
 
 def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
-    from SAMLungSegLib.studies.fine_tune_settings import FineTuneSettings
-    from SAMLungSegLib.studies.unet import UNetConfig
+    from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings
+    from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
     from SAMLungSegLib.tuning import Base
 
     return FineTuneSettings(
@@ -237,14 +237,14 @@ def run_quality(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.files import writable_folder
     from SAMLungSegLib.studies.cases import study_cases
     from SAMLungSegLib.studies.leakage import seen_images, without_seen
-    from SAMLungSegLib.studies.quality import accuracy_table, measure_quality
-    from SAMLungSegLib.studies.quality_report import write_quality_report
+    from SAMLungSegLib.studies.quality.report import write_quality_report
+    from SAMLungSegLib.studies.quality.study import accuracy_table, measure_quality
 
     choice = model_choice_of(arguments)
     cases = study_cases(arguments.data)
     kept = without_seen(cases, seen_images(choice.name, choice.weights))
     model = choice.load(arguments.device)
-    if not model.answers_without_prompt:
+    if model.capabilities.needs_prompt:
         raise ModelError(f"Model {choice.name} needs prompts; take lung-compact, or 'study zero-shot'.")
     folder = writable_folder(arguments.output)
     if len(kept) < len(cases):

@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import logging
 
-    from SAMLungSegLib.models.compact import CompactModel
+    from SAMLungSegLib.models.compact.model import CompactModel
     from SAMLungSegLib.models.loading import chosen_device
     from SAMLungSegLib.training import data_facts, export, pack, read_config, score, train, trained_network
 

@@ -98,12 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
 def _options(arguments: argparse.Namespace, model: PromptableModel) -> TuneOptions:
     from SAMLungSegLib.intensity import parse_window
     from SAMLungSegLib.studies.cases import Greys
-    from SAMLungSegLib.tuning import TuneOptions, TuningConfig, default_learning_rate
+    from SAMLungSegLib.tuning import TuneOptions, TuningConfig
 
-    usual = "none" if model.answers_without_prompt else "points" if model.accepts_points else "box"
+    can = model.capabilities
+    usual = "none" if not can.needs_prompt else "points" if can.accepts("points") else "box"
     return TuneOptions(
         kind=arguments.prompts or usual,
-        config=replace(TuningConfig(learning_rate=default_learning_rate(model)), **given_tuning_choices(arguments)),
+        config=replace(TuningConfig(learning_rate=can.learning_rate), **given_tuning_choices(arguments)),
         points_per_lung=arguments.points_per_lung,
         jitter_px=arguments.jitter,
         greys=Greys(parse_window(arguments.window)),

@@ -6,7 +6,7 @@ Slices are in radiological display orientation: the patient's right is on the le
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from SAMLungSegLib.evaluation.tables import metric_title
 from SAMLungSegLib.files import write_bytes
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 
-Prompts = Sequence[PointPrompt | BoxPrompt]
+Prompts = Collection[PointPrompt | BoxPrompt]
 
 # Okabe and Ito's palette, told apart with any common kind of colour vision (Okabe and Ito 2008).
 LUNG_COLOURS = {1: ("right lung", "#56B4E9"), 2: ("left lung", "#E69F00"), 3: ("lung", "#009E73")}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import Volume
 
 SIDELESS = 3

@@ -1,16 +1,20 @@
-"""What every promptable model offers: encode a slice once, then answer prompts about it."""
+"""What every promptable model offers: encode a slice once, then predict masks from prompts.
+
+Arrays are NumPy's on this border: whether a model runs on torch, on another engine or elsewhere is its own affair.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from SAMLungSegLib.errors import IntensityError, PromptError
+from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.prompts import PromptSet
 
 if TYPE_CHECKING:  # the interface itself needs no torch, so that the pipeline's options are checked without it
@@ -18,49 +22,81 @@ if TYPE_CHECKING:  # the interface itself needs no torch, so that the pipeline's
     from torch import nn
 
 
+def _no_neighbour(_offset: int) -> None:
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class ModelView:
+    """One slice as a model sees it: windowed, in radiological display orientation, with about square pixels.
+
+    Attributes:
+        grey_hw: uint8 (H, W).
+        neighbour: the slice so many places above (positive) or below, uint8 (H, W); None beyond the volume's ends.
+    Raises:
+        IntensityError: the slice is not uint8 (H, W).
+    """
+
+    grey_hw: np.ndarray
+    neighbour: Callable[[int], np.ndarray | None] = _no_neighbour
+
+    def __post_init__(self) -> None:
+        check_slice(self.grey_hw)
+
+    @classmethod
+    def of(cls, slice_or_view: np.ndarray | ModelView) -> ModelView:
+        """A slice without neighbours, or the view itself."""
+        return slice_or_view if isinstance(slice_or_view, cls) else cls(slice_or_view)
+
+    def stack(self, count: int) -> np.ndarray:
+        """The slice amid its neighbours, uint8 (count, H, W); the nearest one stands for those that are not there."""
+        half = count // 2
+        slices = [self.grey_hw]
+        for step in range(1, half + 1):
+            below, above = self.neighbour(-step), self.neighbour(step)
+            slices = [slices[0] if below is None else below, *slices, slices[-1] if above is None else above]
+        return np.stack(slices)
+
+
 @dataclass(frozen=True)
 class Embedding:
     """The encoded form of one slice.
 
     Attributes:
-        features: tensors of a single slice without batch axis, the image embedding (C, h, w) first, then any
-            high-resolution skips.
+        features: arrays of the model's own kind, without batch axis, which nobody else looks into; torch tensors of
+            SAM's kind: the image embedding (C, h, w) first, then any high-resolution skips.
         size_hw: the slice's own size in pixels.
     """
 
-    features: tuple[torch.Tensor, ...]
+    features: tuple[Any, ...]
     size_hw: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A model's answer to one prompt set.
+    """What a model makes of one prompt set.
 
     Attributes:
         logits: float32 (H, W) of the slice; the object is where they exceed the logit of the threshold. They may be
             given back as a mask prompt.
         score: predicted intersection over union of the mask, as the model sees it.
-        side_logits: float32 (2, H, W), patient's right lung then left lung, of models that tell them apart.
         low_res_logits: float32 (h, w), unthresholded, on the decoder's own grid.
+        structure_logits: float32 (H, W) of each structure that the model predicts, by its key, such as 'right_lung'.
     """
 
     logits: np.ndarray
     score: float
-    side_logits: np.ndarray | None
     low_res_logits: np.ndarray
+    structure_logits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class PromptableModel(ABC):
-    """Base of the model families. Slices are uint8 (H, W), windowed, in radiological display orientation."""
+    """Base of the model families."""
 
     name: str
     device: torch.device
-    answers_without_prompt: bool = False
-    tells_sides_apart: bool = False
-    accepts_points: bool = True
-    accepts_masks: bool = True
-    encodes_slowly: bool = True
-    slices_at_once: int = 1  # that threads may ask about with gain; each uses one core
+    capabilities: Capabilities = Capabilities()
+    max_threads: int = 1  # that may use the model at once with gain; each uses one core
 
     @property
     def fingerprint(self) -> str:
@@ -68,71 +104,60 @@ class PromptableModel(ABC):
         raise NotImplementedError(f"{type(self).__name__} gives its encoder no name; its embeddings cannot be kept.")
 
     @abstractmethod
-    def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
-        """Encode slices (uint8 (H, W) each, sizes may differ), in one batch where the sizes allow."""
+    def encode(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
+        """Encode slices, in one batch where their sizes allow.
+
+        Args:
+            views: what the model sees of each; a mere slice, uint8 (H, W), has no neighbours.
+        Raises:
+            IntensityError: a slice is not uint8 (H, W).
+        """
 
     @abstractmethod
     def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
-        """Answer one prompt set about an encoded slice."""
+        """Predict the mask of one prompt set.
 
-    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Answer many positive points in one batch, each about an object of its own.
+        Raises:
+            PromptError: a prompt that the model does not accept, or outside the slice.
+        """
+
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict masks for many positive points in one batch, each of an object of its own.
 
         Args:
             embedding: of the slice.
             points_xy: float (N, 2), pixels of the slice.
         Returns:
-            Logits (N, M, h, w) on the decoder's own grid, see `to_slice`, and predicted IoU (N, M) of the M masks that
-            the model has for each point; on the model's device.
+            Logits float32 (N, M, h, w) on the decoder's own grid, see `to_slice`, and predicted IoU (N, M) of the M
+            masks that the model has for each point.
         Raises:
             PromptError: the model does not accept points, or one lies outside the slice.
         """
-        raise NotImplementedError(f"{type(self).__name__} answers one prompt set at a time; use decode.")
+        raise NotImplementedError(f"{type(self).__name__} takes one prompt set at a time; use decode.")
 
-    def to_slice(self, low_res: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+    def to_slice(self, low_res: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
         """Logits (N, M, h, w) of the decoder's own grid to the slice's pixels (N, M, H, W)."""
-        raise NotImplementedError(f"{type(self).__name__} answers one prompt set at a time; use decode.")
+        raise NotImplementedError(f"{type(self).__name__} takes one prompt set at a time; use decode.")
 
-    @property
-    def mask_decoder(self) -> nn.Module:
-        """The part that tuning changes."""
-        raise NotImplementedError(f"{type(self).__name__} has no mask decoder that could be tuned.")
+    def template_prompts(self, coarse_hw: np.ndarray) -> PromptSet | None:
+        """The prompts of both lungs together that this model was tuned with, given a coarse labelmap (H, W).
 
-    def decode_batch(
-        self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Answer one prompt set about each of several slices, with gradients of the mask decoder where these are on.
-
-        Prompts are not checked: all sets are of the same kind and number, and empty ones are possible.
-
-        Returns:
-            Logits (B, T, h, w) on the decoder's own grid and predicted IoU (B, T) of its T mask tokens, the prompted
-            one first.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no mask decoder that could be tuned.")
-
-    def size_in_frame(self, size_hw: tuple[int, int], side: int) -> tuple[int, int]:
-        """Rows and columns that a slice takes, at the top left, of the network's frame drawn as `side` x `side`."""
-        return scaled_size(size_hw, side)
-
-    def prompts_about_both(self, rough_hw: np.ndarray) -> PromptSet | None:
-        """What this model was tuned to be asked about both lungs at once, given a rough labelmap (H, W) of the slice.
-
-        None for models that were not, which are asked about each lung.
+        None for models that were not; they take prompts of each lung.
         """
         return None
 
     def check_prompts(self, prompts: PromptSet, size_hw: tuple[int, int]) -> None:
-        """Refuse prompts that this model cannot answer.
+        """Refuse prompts that this model does not accept.
 
         Raises:
             PromptError: with the model's name and what it accepts.
         """
-        if prompts.is_empty and not self.answers_without_prompt:
+        accepted = self.capabilities.prompts
+        if prompts.is_empty and self.capabilities.needs_prompt:
             raise PromptError(f"Model {self.name} needs a prompt: give a point or a box, or use lung-compact.")
-        if prompts.points and not self.accepts_points:
+        if prompts.points and "points" not in accepted:
             raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of points.")
-        if prompts.mask is not None and not self.accepts_masks:
+        if prompts.mask is not None and "mask" not in accepted:
             raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of a mask.")
         prompts.check_inside(size_hw)
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, file_sha256, load_state_dict, verify
-from SAMLungSegLib.models.compact import CompactModel, CompactNet
-from SAMLungSegLib.models.medsam import MedSamModel
+from SAMLungSegLib.models.compact.model import CompactModel
+from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.registry import ModelSpec
-from SAMLungSegLib.models.sam import SamModel, available_device
+from SAMLungSegLib.models.sam.medsam import MedSamModel
+from SAMLungSegLib.models.sam.model import SamModel, available_device
 from SAMLungSegLib.models.tuned import TunedCard, TunedModel
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet
 
@@ -79,7 +80,7 @@ def build(
         apply_weights(net, registry(), what=spec.name)
     if own is not None:
         apply_weights(net, own, what=what)
-    model = FAMILIES[spec.family](net, name=spec.name, device=device, **options)
+    model = FAMILIES[spec.family](net, name=spec.name, device=device, capabilities=spec.capabilities, **options)
     if own is not None:
         check_answers(model, what)
     return model
@@ -102,9 +103,9 @@ def check_answers(model: PromptableModel, what: str) -> None:
         ModelError: nothing could be found with these weights.
     """
     side = 64
-    prompts = PromptSet() if model.answers_without_prompt else PromptSet(box=BoxPrompt((8.0, 8.0, 40.0, 48.0)))
+    prompts = PromptSet() if not model.capabilities.needs_prompt else PromptSet(box=BoxPrompt((8.0, 8.0, 40.0, 48.0)))
     if isinstance(model, SamModel):
-        encoder = model.sam.prompt_encoder
+        encoder = model.network.prompt_encoder
         generator = torch.Generator().manual_seed(0)
         features = torch.randn(encoder.embed_dim, *encoder.image_embedding_size, generator=generator)
         embedding = Embedding((features.to(model.device),), (side, side))

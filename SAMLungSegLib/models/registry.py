@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models.capabilities import COMPACT, MEDSAM, SAM, Capabilities
 
 Family = Literal["sam", "medsam", "compact"]
 Architecture = Literal["vit_b", "vit_l", "vit_h", "compact"]
@@ -48,6 +49,7 @@ class ModelSpec:
         size_bytes: size of that file; 0 if unknown.
         sha256: its SHA-256, lower-case hexadecimal; None if nobody publishes it.
         licence: licence of the weights.
+        capabilities: what the model accepts and predicts.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ModelSpec:
     size_bytes: int
     sha256: str | None
     licence: str
+    capabilities: Capabilities = SAM
 
     @property
     def is_bundled(self) -> bool:
@@ -122,6 +125,18 @@ def _read_card(name: str) -> dict[str, Any]:
     return card if isinstance(card, dict) else {}
 
 
+def _capabilities_of(card: dict[str, Any], usual: Capabilities) -> Capabilities:
+    """What a card says that its model can do; the usual where it does not, or not in a way that makes sense."""
+    fields = card.get("capabilities")
+    if not isinstance(fields, dict):
+        return usual
+    try:
+        return Capabilities.from_fields(fields)
+    except ModelError as error:
+        logger.warning("The model card says what makes no sense: %s", error)
+        return usual
+
+
 def _compact_spec() -> ModelSpec:
     card = _read_card("lung-compact.json")
     return ModelSpec(
@@ -134,6 +149,7 @@ def _compact_spec() -> ModelSpec:
         size_bytes=int(card.get("size_bytes", 0)),
         sha256=card.get("sha256"),
         licence=str(card.get("licence", "see the model card")),
+        capabilities=_capabilities_of(card, COMPACT),
     )
 
 
@@ -184,6 +200,7 @@ _ROWS = (
         size_bytes=375_049_145,
         sha256="34b34b78c1d18cb8c6bf84cf9c00e135d6d6c965699f3c0e31ef1bc9dcb5be74",
         licence="CC BY 4.0",
+        capabilities=MEDSAM,
     ),
 )
 

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from SAMLungSegLib.documents import DocumentError, read_bytes, read_json
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.models.capabilities import Capabilities
+from SAMLungSegLib.models.wrapper import ModelWrapper
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.reference import tight_box
-
-if TYPE_CHECKING:
-    import torch
 
 SCHEMA_NAME = "samlungseg-tuned-decoder"
 SCHEMA = f"{SCHEMA_NAME}/1"
@@ -189,78 +188,68 @@ def _damaged(path: Path, reason: str) -> ModelError:
     return ModelError(f"The card {path} is damaged ({reason}); get it again together with its weights.")
 
 
-class TunedModel(PromptableModel):
-    """A model with a tuned decoder: its logits exceed 0 above the tuned threshold, and it asks itself as it was tuned.
+class TunedModel(ModelWrapper):
+    """A model with a tuned decoder: its logits exceed 0 above the tuned threshold; it prompts itself as it was tuned.
 
-    Where nothing is asked, mean points are put in. A box is taken from what the model says without a prompt, if it says
-    anything then, and otherwise from a rough labelmap, see `prompts_about_both`.
+    Where no prompt is given, mean points are put in. A box is taken from what the model predicts without a prompt, if
+    it predicts anything then, and otherwise from a coarse labelmap, see `template_prompts`.
     """
 
     def __init__(self, model: PromptableModel, recipe: PromptRecipe, threshold: float) -> None:
         """Wrap a model that has the tuned decoder already."""
-        self._base = copy.copy(model)
-        self._base.answers_without_prompt = True  # whether it may be asked nothing is decided here
+        super().__init__(copy.copy(model))
+        self.model.capabilities = replace(model.capabilities, needs_prompt=False)  # what is needed is decided here
+        self._capabilities = replace(
+            model.capabilities, needs_prompt=model.capabilities.needs_prompt and recipe.needs_box
+        )
         self._recipe = recipe
         self._logit = float(np.log(threshold / (1 - threshold)))
-        self._boxes_itself = model.answers_without_prompt
-        self.name = model.name
-        self.device = model.device
-        self.answers_without_prompt = model.answers_without_prompt or not recipe.needs_box
-        self.tells_sides_apart = model.tells_sides_apart
-        self.accepts_points = model.accepts_points
-        self.accepts_masks = model.accepts_masks
-        self.encodes_slowly = model.encodes_slowly
-        self.slices_at_once = model.slices_at_once
 
     @property
-    def fingerprint(self) -> str:
-        """The base model's: the encoder is the same."""
-        return self._base.fingerprint
-
-    def encode(self, slices: Sequence[np.ndarray]) -> list[Embedding]:
-        """The base model's embeddings."""
-        return self._base.encode(slices)
+    def capabilities(self) -> Capabilities:
+        """The base model's, but that mean points replace a prompt."""
+        return self._capabilities
 
     def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
-        """Answer one prompt set; an empty one asks about both lungs in the way that was tuned.
+        """Predict the mask of one prompt set; an empty one stands for both lungs, prompted as was tuned.
 
         Raises:
             PromptError: as the base model.
         """
         self.check_prompts(prompts, embedding.size_hw)
         if prompts.is_empty and self._recipe.needs_box:
-            own = self._base.decode(embedding, PromptSet())
+            own = self.model.decode(embedding, PromptSet())
             box = _box_round(own.logits > 0)
             if box is None:
                 return self._shifted(own)
             prompts = self._recipe.prompts(embedding.size_hw, box)
         elif prompts.is_empty:
             prompts = self._recipe.prompts(embedding.size_hw)
-        return self._shifted(self._base.decode(embedding, prompts))
+        return self._shifted(self.model.decode(embedding, prompts))
 
-    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """The base model's answers, above the tuned threshold."""
-        logits, iou = self._base.decode_points(embedding, points_xy)
-        return logits - self._logit, iou
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The base model's predictions, above the tuned threshold."""
+        logits, iou = self.model.decode_points(embedding, points_xy)
+        return logits - np.float32(self._logit), iou
 
-    def to_slice(self, low_res: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
-        """The base model's."""
-        return self._base.to_slice(low_res, size_hw)
-
-    def prompts_about_both(self, rough_hw: np.ndarray) -> PromptSet | None:
-        """The recipe with a box round the lungs of a rough labelmap, where a box belongs to it."""
-        box = _box_round(rough_hw > 0)
+    def template_prompts(self, coarse_hw: np.ndarray) -> PromptSet | None:
+        """The recipe with a box round the lungs of a coarse labelmap, where a box belongs to it."""
+        box = _box_round(coarse_hw > 0)
         if box is None or not self._recipe.needs_box:
             return None
-        return self._recipe.prompts(rough_hw.shape, box)
+        return self._recipe.prompts(coarse_hw.shape, box)
+
+    def check_prompts(self, prompts: PromptSet, size_hw: tuple[int, int]) -> None:
+        """As of any model, by its own capabilities."""
+        PromptableModel.check_prompts(self, prompts, size_hw)
 
     def _shifted(self, prediction: Prediction) -> Prediction:
-        sides = prediction.side_logits
+        shift = np.float32(self._logit)
         return replace(
             prediction,
-            logits=prediction.logits - np.float32(self._logit),
-            side_logits=None if sides is None else sides - np.float32(self._logit),
-            low_res_logits=prediction.low_res_logits - np.float32(self._logit),
+            logits=prediction.logits - shift,
+            low_res_logits=prediction.low_res_logits - shift,
+            structure_logits={key: logits - shift for key, logits in prediction.structure_logits.items()},
         )
 
 

@@ -1,22 +1,24 @@
 """The job: an image or one slice of it in, right and left lung out."""
 
-from SAMLungSegLib.pipeline.ahead import encode_volume_ahead
-from SAMLungSegLib.pipeline.options import LUNGS, CancelledError, Options, Progress, VolumeBox, VolumePoint
-from SAMLungSegLib.pipeline.slices import SliceSegmentation, SliceSegmenter, segment_slice
-from SAMLungSegLib.pipeline.whole import Segmentation, prompts_by_slice, segment, segment_volume
+from SAMLungSegLib.pipeline.options import LUNG_CHOICES, CancelledError, Options, Progress
+from SAMLungSegLib.pipeline.prefetch import SliceQueue, encode_ahead, encode_volume_ahead
+from SAMLungSegLib.pipeline.slice import SliceSegmentation, SliceSegmenter, segment_slice
+from SAMLungSegLib.pipeline.volume import Segmentation, segment, segment_volume
+from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint
 
 __all__ = [
-    "LUNGS",
+    "LUNG_CHOICES",
     "CancelledError",
     "Options",
     "Progress",
     "Segmentation",
+    "SliceQueue",
     "SliceSegmentation",
     "SliceSegmenter",
     "VolumeBox",
     "VolumePoint",
+    "encode_ahead",
     "encode_volume_ahead",
-    "prompts_by_slice",
     "segment",
     "segment_slice",
     "segment_volume",

@@ -10,16 +10,10 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import label, regionprops
 
-from SAMLungSegLib.postprocess import (
-    AIR_HU,
-    LEFT_LUNG,
-    RIGHT_LUNG,
-    keep_large_components,
-    pure_air_pockets,
-    split_sides,
-)
+from SAMLungSegLib.postprocess import AIR_HU, keep_large_components, pure_air_pockets, split_sides
 from SAMLungSegLib.prompts.simulated import thickest_point
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 AIR_BELOW_HU = -320
 SMALLEST_LUNG_ML = 100.0

@@ -14,9 +14,10 @@ from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 
 from SAMLungSegLib.errors import PromptError
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, split_sides
+from SAMLungSegLib.postprocess import split_sides
 from SAMLungSegLib.prompts.simulated import random_point, thickest_point
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 Mode = Literal["improved", "paper"]
 MODES: tuple[Mode, ...] = ("improved", "paper")

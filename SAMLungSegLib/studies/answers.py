@@ -24,7 +24,7 @@ def slice_prompts(model: PromptableModel, labels_hw: np.ndarray, mode: Mode, nam
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     steps = algorithm_1_steps(labels_hw, mode, np.random.default_rng(seed))
-    return steps if model.accepts_points else {BOX: PromptSet(box=steps[BOX].box)}
+    return steps if model.capabilities.accepts("points") else {BOX: PromptSet(box=steps[BOX].box)}
 
 
 def answer(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> np.ndarray:

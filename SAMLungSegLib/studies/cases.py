@@ -21,8 +21,9 @@ from SAMLungSegLib.intensity import (
     guess_modality,
     parse_window,
 )
-from SAMLungSegLib.models.registry import Family
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, split_sides
+from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
+from SAMLungSegLib.postprocess import split_sides
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import axial_plane, given_name, image_name, is_image_path, read_volume
 
 IMAGES, MASKS = "images", "masks"
@@ -45,17 +46,17 @@ class Greys:
     stretched: bool = False
 
     @classmethod
-    def parse(cls, text: str, family: Family = "compact") -> Greys:
+    def parse(cls, text: str, capabilities: Capabilities = COMPACT) -> Greys:
         """From 'auto', 'paper' or what `intensity.parse_window` reads.
 
-        'paper' is level -650, width 1500, stretched. 'auto' is that for the family 'sam', and the lung window, which
-        the other models were trained with, for all others.
+        'paper' is level -650, width 1500, stretched. 'auto' is that for models that were not trained on CT, and for
+        others the window that they were trained with.
 
         Raises:
             IntensityError: none of these.
         """
         if text == "auto":
-            text = PAPER_WINDOW if family == "sam" else "lung"
+            text = PAPER_WINDOW if capabilities.window is None else capabilities.window
         if text == PAPER_WINDOW:
             return cls(WINDOW_PRESETS["lung-zero-shot"], stretched=True)
         try:

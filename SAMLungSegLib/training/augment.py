@@ -29,7 +29,7 @@ from monai.transforms import (
     Transform,
 )
 
-from SAMLungSegLib.models.compact import INPUT_SIZE
+from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.training.painting import RandomAir, RandomChange, RandomConsolidation, RandomDevices, RandomEffusion
 
 LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from SAMLungSegLib.documents import DocumentError, is_number, read_text
 from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegLib.models.compact import INPUT_SIZE
+from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.training.augment import STRENGTHS
 
 if sys.version_info >= (3, 11):

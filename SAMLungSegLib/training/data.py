@@ -23,11 +23,12 @@ from tqdm import tqdm
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.files import writing
 from SAMLungSegLib.models.base import scaled_size
-from SAMLungSegLib.models.compact import INPUT_SIZE
+from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.phantom import chest_ct, chest_xray
-from SAMLungSegLib.pipeline.square import SquarePixels
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG, split_sides
+from SAMLungSegLib.pipeline.resample import IsotropicResampling
+from SAMLungSegLib.postprocess import split_sides
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.volume import Volume, axial_plane, cut_volume, read_volume
 
@@ -219,12 +220,12 @@ def _reformats(
         for share in shares:
             point_ras = lowest + share * (highest - lowest)
             cut = cut_volume(volume.size_kji, volume.ijk_to_ras, normal_ras, point_ras)
-            square = SquarePixels.of(cut.size_hw, cut.spacing_hw_mm)
-            image = square.draw(cut.sample(volume.array_kji, HU_RANGE[0]))
+            resampling = IsotropicResampling.of(cut.size_hw, cut.spacing_hw_mm)
+            image = resampling.apply(cut.sample(volume.array_kji, HU_RANGE[0]))
             labels = cut.take(labelmap_kji)
             labelmap = np.zeros(image.shape, np.uint8)
             for value in (UNKNOWN, LEFT_LUNG, RIGHT_LUNG):  # where two are drawn to the same pixel, lung
-                labelmap[square.draw((labels == value) * np.int16(255)) > 127] = value
+                labelmap[resampling.apply((labels == value) * np.int16(255)) > 127] = value
             is_told = plane == "coronal"  # a sagittal slice does not show which lung it is
             yield Example(set_name, f"{name}_{plane}_{100 * share:02.0f}", "CT", image, labelmap, sides_known=is_told)
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from SAMLungSegLib.files import writable_folder, write_together
-from SAMLungSegLib.models.compact import INPUT_SIZE, CompactNet
+from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.training.config import TrainingConfig
 
 

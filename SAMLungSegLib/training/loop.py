@@ -22,7 +22,7 @@ from tqdm import tqdm
 from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, load_state_dict
-from SAMLungSegLib.models.compact import INPUT_SIZE, CompactNet
+from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.training.augment import RandomWindow, training_transforms
 from SAMLungSegLib.training.config import Phase, TrainingConfig

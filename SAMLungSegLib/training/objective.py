@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from monai.losses import MaskedDiceLoss
 from torch import Tensor
 
-from SAMLungSegLib.models.compact import INPUT_SIZE, CompactNet
+from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
 

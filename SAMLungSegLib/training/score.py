@@ -12,9 +12,9 @@ from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.pipeline import Options, segment_volume
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.data import SPLIT_SETS, Example, paired_examples, split_of
 from SAMLungSegLib.volume import Volume
 

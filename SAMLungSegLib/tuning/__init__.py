@@ -3,7 +3,7 @@
 from SAMLungSegLib.tuning.examples import paired_cases
 from SAMLungSegLib.tuning.export import Base
 from SAMLungSegLib.tuning.gate import TuneOptions, TuneResult, check_target, seen_note, tune
-from SAMLungSegLib.tuning.loop import TuningConfig, default_learning_rate, tune_decoder
+from SAMLungSegLib.tuning.loop import TuningConfig, tune_decoder
 from SAMLungSegLib.tuning.prompting import Prompter, recipe_of_training
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "TuneResult",
     "TuningConfig",
     "check_target",
-    "default_learning_rate",
     "paired_cases",
     "recipe_of_training",
     "seen_note",

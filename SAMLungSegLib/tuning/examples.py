@@ -13,12 +13,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from tqdm import tqdm
 
-from SAMLungSegLib.embedding import cached
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.evaluation.pairs import pair_files
 from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.checkpoints import file_sha256
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.studies.cases import Greys, StudyCase
 from SAMLungSegLib.training.data import sides_are_plausible
 from SAMLungSegLib.volume import given_name, image_name, is_image_path
@@ -157,14 +158,14 @@ def _resize(planes: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return F.interpolate(planes[None], size_hw, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-def encode_examples(model: PromptableModel, examples: Sequence[Example]) -> list[EncodedExample]:
+def encode_examples(model: TrainableModel, examples: Sequence[Example]) -> list[EncodedExample]:
     """Every example encoded once; the embeddings of slow encoders are kept on disk as well, for the next run."""
     encoder = cached(model)
     bar = tqdm(examples, desc="encoding", unit="slice", disable=None)
     return [_encoded(model, encoder, example) for example in bar]
 
 
-def _encoded(model: PromptableModel, encoder: PromptableModel, example: Example) -> EncodedExample:
+def _encoded(model: TrainableModel, encoder: PromptableModel, example: Example) -> EncodedExample:
     (embedding,) = encoder.encode([example.grey_hw])
     halves = tuple(one.to("cpu", torch.float16, copy=True).contiguous() for one in embedding.features)
     rows, columns = model.size_in_frame(example.grey_hw.shape, GRID)

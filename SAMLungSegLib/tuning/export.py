@@ -15,9 +15,8 @@ from safetensors.torch import save
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.files import writable_folder, write_together, writing
 from SAMLungSegLib.models import load_model, model_spec
-from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256, load_state_dict
-from SAMLungSegLib.models.sam import SamModel
+from SAMLungSegLib.models.trainable import TrainableModel, trainable
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedCard, read_card
 from SAMLungSegLib.tuning.loop import State
 
@@ -36,7 +35,7 @@ class Base:
     name: str = "lung-compact"
     weights: Path | None = None
 
-    def load(self, device: str = "auto", input_size: int | None = None) -> PromptableModel:
+    def load(self, device: str = "auto", input_size: int | None = None) -> TrainableModel:
         """The model.
 
         Raises:
@@ -48,7 +47,7 @@ class Base:
                 raise ModelError(f"{self.weights} is a tuned decoder; tune from the model that it was tuned from.")
             if not any(name.startswith("image_encoder.") for name in load_state_dict(self.weights)):
                 raise ModelError(f"{self.weights} holds no image encoder; give whole weights to tune from.")
-        return load_model(self.name, weights=self.weights, device=device, input_size=input_size)
+        return trainable(load_model(self.name, weights=self.weights, device=device, input_size=input_size))
 
     @property
     def path(self) -> Path:
@@ -65,7 +64,7 @@ class Base:
 def export_decoder(
     target: Path,
     base: Base,
-    model: PromptableModel,
+    model: TrainableModel,
     state: State,
     recipe: PromptRecipe,
     threshold: float,
@@ -91,7 +90,7 @@ def export_decoder(
         base_sha256=file_sha256(base.path),
         base_file=base.path.name,
         weights_sha256=sha256(content).hexdigest(),
-        input_size=model.frame_size if isinstance(model, SamModel) else None,
+        input_size=model.input_size,
         recipe=recipe,
         threshold=threshold,
     )

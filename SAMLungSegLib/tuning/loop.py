@@ -7,7 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.files import writable_folder, write_bytes
-from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.models.compact import CompactModel, one_thread
+from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.tuning.examples import EncodedExample
 from SAMLungSegLib.tuning.loss import LOSS_KINDS, LossKind, TuningLoss, on_grid
 from SAMLungSegLib.tuning.prompting import Prompter
@@ -28,8 +27,6 @@ from SAMLungSegLib.tuning.prompting import Prompter
 logger = logging.getLogger(__name__)
 
 THRESHOLDS = (0.50, 0.55, 0.60, 0.65, 0.70)
-SAM_LEARNING_RATE = 1e-5
-COMPACT_LEARNING_RATE = 5e-4
 
 State = Mapping[str, Tensor]
 
@@ -52,7 +49,7 @@ class TuningConfig:
 
     epochs: int = 100
     batch: int = 2
-    learning_rate: float = SAM_LEARNING_RATE
+    learning_rate: float = 1e-5
     weight_decay: float = 0.0
     loss: LossKind = "correct"
     patience: int = 10
@@ -71,15 +68,6 @@ class TuningConfig:
             )
         if self.loss not in LOSS_KINDS:
             raise ModelError(f"There is no loss '{self.loss}'; choose one of {', '.join(LOSS_KINDS)}.")
-
-
-def default_learning_rate(model: PromptableModel) -> float:
-    """1e-5 for SAM, as in the paper; 5e-4 for lung-compact, at which its decoder was trained.
-
-    On 12 X-rays of a set that lung-compact had not seen, 12 epochs at 1e-4, 3e-4 and 1e-3 raised Dice from 0.937 to
-    0.959, 0.965 and 0.973.
-    """
-    return COMPACT_LEARNING_RATE if isinstance(model, CompactModel) else SAM_LEARNING_RATE
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,29 +103,24 @@ def dice_column(threshold: float) -> str:
     return f"dice_{threshold:.2f}"
 
 
-def decoder_state(model: PromptableModel) -> State:
+def decoder_state(model: TrainableModel) -> State:
     """A copy of the mask decoder's weights on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in model.mask_decoder.state_dict().items()}
+    return {name: value.detach().cpu().clone() for name, value in model.network.mask_decoder.state_dict().items()}
 
 
 @contextmanager
-def with_decoder(model: PromptableModel, state: State) -> Iterator[None]:
+def with_decoder(model: TrainableModel, state: State) -> Iterator[None]:
     """Let a model answer with another mask decoder inside the block."""
     before = decoder_state(model)
-    model.mask_decoder.load_state_dict(state)
+    model.network.mask_decoder.load_state_dict(state)
     try:
         yield
     finally:
-        model.mask_decoder.load_state_dict(before)
-
-
-def suitable_threads(model: PromptableModel) -> AbstractContextManager:
-    """One thread for lung-compact, whose operations are too small to be shared; see `models.compact.one_thread`."""
-    return one_thread() if isinstance(model, CompactModel) else nullcontext()
+        model.network.mask_decoder.load_state_dict(before)
 
 
 def tune_decoder(
-    model: PromptableModel,
+    model: TrainableModel,
     training: Sequence[EncodedExample],
     validation: Sequence[EncodedExample],
     prompter: Prompter,
@@ -161,19 +144,19 @@ def tune_decoder(
         title: of the progress bar.
     """
     writable_folder(folder)
-    with suitable_threads(model), with_decoder(model, decoder_state(model)):
+    with model.threads(), with_decoder(model, decoder_state(model)):
         run = _Run(model, training, validation, prompter, config, folder / "tuning.pt")
         try:
-            model.mask_decoder.requires_grad_(True)
+            model.network.mask_decoder.requires_grad_(True)
             return run.finish(title)
         finally:
-            model.mask_decoder.requires_grad_(False)
+            model.network.mask_decoder.requires_grad_(False)
 
 
 class _Run:
     def __init__(
         self,
-        model: PromptableModel,
+        model: TrainableModel,
         training: Sequence[EncodedExample],
         validation: Sequence[EncodedExample],
         prompter: Prompter,
@@ -184,7 +167,7 @@ class _Run:
         self.training, self.validation = training, validation
         self.loss = TuningLoss(config.loss)
         self.optimizer = torch.optim.Adam(
-            model.mask_decoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            model.network.mask_decoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.history: list[dict[str, float]] = []
         self.kept, self.kept_epoch = decoder_state(model), 0
@@ -276,7 +259,7 @@ class _Run:
         if saved.get("fingerprint") != self.fingerprint:
             logger.warning("%s is of another tuning; it starts anew.", self.path)
             return
-        self.model.mask_decoder.load_state_dict(saved["decoder"])
+        self.model.network.mask_decoder.load_state_dict(saved["decoder"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.history, self.kept, self.kept_epoch = saved["history"], saved["kept"], saved["kept_epoch"]
 

@@ -65,7 +65,7 @@ def check_kind(model: PromptableModel, kind: str) -> None:
     Raises:
         PromptError: with the kinds that are possible.
     """
-    possible = PROMPT_KINDS if model.accepts_points else ("box",)
+    possible = PROMPT_KINDS if model.capabilities.accepts("points") else ("box",)
     if kind not in possible:
         raise PromptError(f"Model {model.name} cannot be tuned to prompts '{kind}'; choose {', '.join(possible)}.")
 

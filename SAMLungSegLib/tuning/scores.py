@@ -14,9 +14,9 @@ from tqdm import tqdm
 from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.predictor import answer_slice, automatic_questions, prompted_questions
+from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.pipeline.predict import automatic_objects, predict_slice, prompted_objects
 from SAMLungSegLib.tuning.examples import EncodedExample, Example
-from SAMLungSegLib.tuning.loop import suitable_threads
 from SAMLungSegLib.tuning.prompting import Prompter
 
 EVEN = 0.5
@@ -24,15 +24,16 @@ CONFIDENCE = 0.95
 
 
 def prompted_masks(
-    model: PromptableModel, encoded: Sequence[EncodedExample], prompter: Prompter, threshold: float = EVEN
+    model: TrainableModel, encoded: Sequence[EncodedExample], prompter: Prompter, threshold: float = EVEN
 ) -> list[np.ndarray]:
     """Both lungs, bool (H, W), of every slice as answered to its fixed prompts."""
     logit = float(np.log(threshold / (1 - threshold)))
     masks = []
-    with suitable_threads(model), torch.inference_mode():
+    with model.threads(), torch.inference_mode():
         for one in encoded:
             low_res, _ = model.decode_batch([one.embedding(model.device)], [prompter.fixed(one.example)])
-            masks.append((model.to_slice(low_res[:, :1], one.example.grey_hw.shape)[0, 0] > logit).cpu().numpy())
+            logits = model.to_slice(low_res[:, :1].cpu().numpy(), one.example.grey_hw.shape)[0, 0]
+            masks.append(logits > logit)
     return masks
 
 
@@ -41,18 +42,18 @@ def unprompted_masks(model: PromptableModel, encoded: Sequence[EncodedExample]) 
 
     Where a model needs prompts, the lungs are found roughly by lung-compact, as in X-rays.
     """
-    guide = None if model.answers_without_prompt else load_model()
+    guide = load_model() if model.capabilities.needs_prompt else None
     masks = []
     for one in tqdm(encoded, desc="measuring", unit="slice", leave=False, disable=None):
-        questions = prompted_questions(model) if guide is None else []
-        questions = questions or automatic_questions(model, _rough(guide, one.example))
-        answer = answer_slice(model, one.embedding(model.device), questions, EVEN)
+        questions = prompted_objects(model) if guide is None else []
+        questions = questions or automatic_objects(model, _rough(guide, one.example))
+        answer = predict_slice(model, one.embedding(model.device), questions, EVEN)
         masks.append(answer.labels_hw > 0)
     return masks
 
 
 def _rough(guide: PromptableModel, example: Example) -> np.ndarray:
-    return answer_slice(guide, guide.encode([example.grey_hw])[0], prompted_questions(guide), EVEN).labels_hw
+    return predict_slice(guide, guide.encode([example.grey_hw])[0], prompted_objects(guide), EVEN).labels_hw
 
 
 def scores_table(encoded: Sequence[EncodedExample], masks: Sequence[np.ndarray]) -> pd.DataFrame:

@@ -8,16 +8,13 @@ from SAMLungSegLib.volume.cut import SliceCut, cut_volume
 from SAMLungSegLib.volume.formats import IMAGE_EXTENSIONS, given_name, image_name, is_image_path
 from SAMLungSegLib.volume.geometry import SlicePlane, axial_plane
 from SAMLungSegLib.volume.guarded import read_volume
-from SAMLungSegLib.volume.segments import SEGMENTS, Segment
 from SAMLungSegLib.volume.types import Volume
 from SAMLungSegLib.volume.writing import LABELMAP_EXTENSIONS, write_labelmap
 
 __all__ = [
     "IMAGE_EXTENSIONS",
     "LABELMAP_EXTENSIONS",
-    "SEGMENTS",
     "Image",
-    "Segment",
     "SliceCut",
     "SlicePlane",
     "Volume",

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.volume.segments import labels_of_colours
+from SAMLungSegLib.volume.colours import labels_of_colours
 
 CHANNEL_TOLERANCE = 2  # grey levels by which the channels of a grey picture saved in colour may differ after JPEG
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.files import replacing, write_bytes
+from SAMLungSegLib.structures import LUNGS, LabelSet
+from SAMLungSegLib.volume.colours import label_colours
 from SAMLungSegLib.volume.itk import check_name, itk_reason, set_ijk_to_ras
-from SAMLungSegLib.volume.segments import SEGMENTS, Segment, label_colours
 from SAMLungSegLib.volume.types import Volume
 from SAMLungSegLib.volume.verifying import check_holds
 
@@ -30,11 +31,12 @@ def write_labelmap(
     *,
     metadata: Mapping[str, str] | None = None,
     dtype: type[np.unsignedinteger] = np.uint8,
+    label_set: LabelSet = LUNGS,
 ) -> None:
     """Write a labelmap on the grid of `like`; the file appears complete or not at all.
 
     The extension chooses the format: .nii.gz, .nii, .nrrd, .mha; .seg.nrrd, a Slicer segmentation with the names,
-    colours and terminology of `SEGMENTS`; .png for a single slice, as stored, with a palette of these colours, whose
+    colours and terminology of the label set; .png for a single slice, as stored, with a palette of these colours, whose
     indices are the label values (16 bit: grey levels).
 
     Args:
@@ -43,6 +45,7 @@ def write_labelmap(
         path: the file to write or replace; its folder exists.
         metadata: texts by name to keep in a .seg.nrrd or .nrrd file; other formats have no place for them.
         dtype: np.uint8, or np.uint16 for more than 255 labels.
+        label_set: what the labels stand for.
     Raises:
         VolumeError: unknown extension, values that do not fit, more than one slice as PNG, or a failure to write.
         GeometryError: another size than `like`, or a sheared grid as NIfTI.
@@ -51,13 +54,13 @@ def write_labelmap(
     extension = _extension(path)
     labelmap_kji = _checked_labelmap(labelmap_kji, like, dtype)
     if extension == ".png":
-        _write_picture(_plane(labelmap_kji, path), path)
+        _write_picture(_plane(labelmap_kji, path), path, label_set)
         return
     image = _volume_image(labelmap_kji, like)
     if extension in (".nii", ".nii.gz"):
         _check_not_sheared(like, path)
     if extension == ".seg.nrrd":
-        _describe_segments(image, labelmap_kji)
+        _describe_segments(image, labelmap_kji, label_set)
     if extension in _WITH_METADATA:
         for name, text in (metadata or {}).items():
             image.SetMetaData(name, text)
@@ -93,12 +96,12 @@ def _plane(labelmap_kji: np.ndarray, path: Path) -> np.ndarray:
     return np.ascontiguousarray(labelmap_kji.squeeze(axis=thin[0]))
 
 
-def _write_picture(labels_hw: np.ndarray, path: Path) -> None:
+def _write_picture(labels_hw: np.ndarray, path: Path, label_set: LabelSet) -> None:
     from PIL import Image
 
     picture = Image.fromarray(labels_hw)
     if labels_hw.dtype == np.uint8:
-        picture.putpalette(label_colours().tobytes())  # the pixels keep their values
+        picture.putpalette(label_colours(label_set).tobytes())  # the pixels keep their values
     content = io.BytesIO()
     picture.save(content, format="PNG")
     write_bytes(content.getvalue(), path)
@@ -110,11 +113,13 @@ def _check_not_sheared(like: Volume, path: Path) -> None:
         raise GeometryError(f"The grid of {like.name} is sheared, which {path.name} cannot hold; use .nrrd or .mha.")
 
 
-def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, segments: Sequence[Segment] = SEGMENTS) -> None:
+def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, label_set: LabelSet) -> None:
     """Add the fields by which Slicer reads a NRRD file as a segmentation (vtkMRMLSegmentationStorageNode)."""
-    unnamed = set(np.unique(labelmap_kji).tolist()) - {0} - {segment.label for segment in segments}
+    unnamed = set(np.unique(labelmap_kji).tolist()) - {0} - {*label_set.labels}
     if unnamed:
-        raise VolumeError(f"Labels {sorted(unnamed)} are not in SEGMENTS, so .seg.nrrd cannot name them; use .nrrd.")
+        raise VolumeError(
+            f"Labels {sorted(unnamed)} are not of the set '{label_set.name}', so .seg.nrrd cannot name them; use .nrrd."
+        )
     fields = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_ConversionParameters": "",
@@ -122,17 +127,17 @@ def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, segments: Se
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
     extent = " ".join(f"0 {size - 1}" for size in reversed(labelmap_kji.shape))
-    for index, segment in enumerate(segments):
+    for index, (label, structure) in enumerate(label_set):
         one = {
-            "ID": f"Segment_{segment.label}",
-            "Name": segment.name,
+            "ID": f"Segment_{label}",
+            "Name": structure.name,
             "NameAutoGenerated": "0",
-            "Color": " ".join(f"{value / 255:.6g}" for value in segment.colour),
+            "Color": " ".join(f"{value / 255:.6g}" for value in structure.colour),
             "ColorAutoGenerated": "0",
             "Extent": extent,
-            "LabelValue": str(segment.label),
+            "LabelValue": str(label),
             "Layer": "0",
-            "Tags": f"TerminologyEntry:{segment.terminology}|",
+            "Tags": f"TerminologyEntry:{structure.terminology}|",
         }
         fields |= {f"Segment{index}_{key}": value for key, value in one.items()}
     for key, value in fields.items():

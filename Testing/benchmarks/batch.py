@@ -30,7 +30,7 @@ from SAMLungSegLib.batch import Settings, preview, run
 from SAMLungSegLib.batch.journal import Entry, Journal
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import Options, segment_volume
-from SAMLungSegLib.replay import ModelChoice
+from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.volume import read_volume
 
 CHEST_CTS, CHEST_SLICES = 10_000, 300

@@ -24,7 +24,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, TwoWayTransf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from SAMLungSegLib.models.compact import (
+from SAMLungSegLib.models.compact.network import (
     INPUT_SIZE,
     PROMPT_WIDTH,
     CompactNet,

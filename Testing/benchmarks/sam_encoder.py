@@ -24,7 +24,7 @@ from segment_anything.modeling import ImageEncoderViT, Sam
 from torch import Tensor, nn
 
 from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.sam import PATCH_SIZE, SamModel
+from SAMLungSegLib.models.sam.model import PATCH_SIZE, SamModel
 
 SLICE = 512
 FULL = 1024

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from segment_anything import sam_model_registry
 
-from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
-from SAMLungSegLib.models.sam import SamModel
+from SAMLungSegLib.models.cached import CachedModel
+from SAMLungSegLib.models.embedding_cache import EmbeddingCache
+from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.pipeline import Options, VolumeBox, segment_volume
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet

@@ -18,8 +18,9 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from SAMLungSegLib.batch import run
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
-from SAMLungSegLib.replay import ModelChoice
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
+from SAMLungSegLib.models.capabilities import Capabilities
+from SAMLungSegLib.provenance import ModelChoice
 
 CT_IMAGE, REPORT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.11"
 
@@ -28,13 +29,14 @@ class DarkIsLung(PromptableModel):
     """Says that what is dark, in the box if there is one, is lung; its score grows with the share of such pixels."""
 
     name = "dark-is-lung"
-    answers_without_prompt = True
+    capabilities = Capabilities(needs_prompt=False)
 
     def __init__(self, seconds: float = 0.0, device: str = "cpu") -> None:
         self.seconds = seconds
         self.device = SimpleNamespace(type=device)
 
-    def encode(self, slices):
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
         time.sleep(self.seconds * len(slices))
         return [Embedding((one,), one.shape) for one in slices]
 
@@ -45,7 +47,7 @@ class DarkIsLung(PromptableModel):
             outside = np.ones(logits.shape, bool)
             outside[top : bottom + 1, left : right + 1] = False
             logits[outside] = -4
-        return Prediction(logits, 0.5 + float((logits > 0).mean()), None, logits)
+        return Prediction(logits, 0.5 + float((logits > 0).mean()), logits)
 
 
 def use_dark_is_lung(monkeypatch=None, **settings) -> DarkIsLung:

@@ -6,7 +6,7 @@ import multiprocessing
 from multiprocessing.context import ForkServerContext
 
 # Not the modules of the tests: the server does not know their folder.
-IMPORTED_BEFORE = ["pytest", "pydicom", "safetensors.torch", "SAMLungSegLib.batch", "SAMLungSegLib.embedding"]
+IMPORTED_BEFORE = ["pytest", "pydicom", "safetensors.torch", "SAMLungSegLib.batch", "SAMLungSegLib.models.cached"]
 
 
 def ready_processes() -> ForkServerContext:

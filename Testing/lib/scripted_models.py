@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from SAMLungSegLib.automatic import AutomaticMask
-from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.models.base import Embedding, ModelView, PromptableModel
 
 
 class Scripted(PromptableModel):
@@ -15,11 +15,12 @@ class Scripted(PromptableModel):
     name, device = "scripted", torch.device("cpu")
 
     def __init__(self, *answers: tuple[np.ndarray, float]) -> None:
-        self.logits = torch.tensor(np.array([logits for logits, _ in answers]), dtype=torch.float32)
-        self.scores = torch.tensor([score for _, score in answers])
+        self.logits = np.array([logits for logits, _ in answers], np.float32)
+        self.scores = np.array([score for _, score in answers], np.float32)
         self.drawn_at_once: list[int] = []
 
-    def encode(self, slices):
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
         return [Embedding((), one.shape) for one in slices]
 
     def decode(self, embedding, prompts):
@@ -27,7 +28,7 @@ class Scripted(PromptableModel):
 
     def decode_points(self, embedding, points_xy):
         count = len(points_xy)
-        return self.logits.expand(count, -1, -1, -1), self.scores.expand(count, -1)
+        return np.repeat(self.logits[None], count, axis=0), np.repeat(self.scores[None], count, axis=0)
 
     def to_slice(self, low_res, size_hw):
         self.drawn_at_once.append(len(low_res))
@@ -40,12 +41,13 @@ class BrightThings(Scripted):
     def __init__(self) -> None:
         self.drawn_at_once = []
 
-    def encode(self, slices):
-        return [Embedding((torch.from_numpy(one.astype(np.float32)),), one.shape) for one in slices]
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
+        return [Embedding((one.astype(np.float32),), one.shape) for one in slices]
 
     def decode_points(self, embedding, points_xy):
-        levels = torch.tensor([200.0, 100.0])[torch.arange(len(points_xy)) % 2]
-        return embedding.features[0] - levels[:, None, None, None], torch.ones(len(points_xy), 1)
+        levels = np.array([200.0, 100.0], np.float32)[np.arange(len(points_xy)) % 2]
+        return embedding.features[0] - levels[:, None, None, None], np.ones((len(points_xy), 1), np.float32)
 
 
 def block(size_hw: tuple[int, int], rows: slice, columns: slice, value: float = 5.0) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.volume import SliceCut, Volume, axial_plane, cut_volume
@@ -23,7 +23,8 @@ class BoxModel(PromptableModel):
         self.encoded: list[np.ndarray] = []
         self.asked: list[PromptSet] = []
 
-    def encode(self, slices):
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
         self.encoded += slices
         return [Embedding((), image.shape) for image in slices]
 
@@ -36,7 +37,7 @@ class BoxModel(PromptableModel):
         if not prompts.box:
             x, y = prompts.points[0].xy
             logits[round(y), round(x)] = 5.0
-        return Prediction(logits, 0.5, None, logits)
+        return Prediction(logits, 0.5, logits)
 
 
 def sliced_chest() -> Volume:

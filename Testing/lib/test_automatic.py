@@ -23,12 +23,13 @@ from SAMLungSegLib.automatic import (
     numbered,
     volume_masks,
 )
-from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
 from SAMLungSegLib.errors import IntensityError, PromptError, VolumeError
 from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.metrics import dice
-from SAMLungSegLib.models.medsam import MedSamModel
-from SAMLungSegLib.models.sam import SamModel
+from SAMLungSegLib.models.cached import CachedModel
+from SAMLungSegLib.models.embedding_cache import EmbeddingCache
+from SAMLungSegLib.models.sam.medsam import MedSamModel
+from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.volume import Volume
@@ -56,7 +57,7 @@ def spotty() -> SamModel:
 
 def masks_of_segment_anything(model: SamModel, image: np.ndarray, **options: object) -> list[dict]:
     own = SamAutomaticMaskGenerator(
-        model.sam, points_per_side=8, pred_iou_thresh=0.5, stability_score_thresh=0.8, **options
+        model.network, points_per_side=8, pred_iou_thresh=0.5, stability_score_thresh=0.8, **options
     )
     return own.generate(np.repeat(image[..., None], 3, axis=-1))
 
@@ -103,16 +104,16 @@ def test_holes_and_islands_are_treated_as_in_segment_anything(spotty, size_hw, m
 def test_the_three_masks_of_each_point_are_those_of_sams_own_predictor():
     model = SamModel(tiny_sam(), name="tiny")
     image, points_xy = grey((200, 310)), np.array([[3.0, 4.0], [200.5, 100.25], [309.0, 199.0]])
-    predictor = SamPredictor(model.sam)
+    predictor = SamPredictor(model.network)
     predictor.set_image(np.repeat(image[..., None], 3, axis=-1))
     coordinates = torch.tensor(predictor.transform.apply_coords(points_xy, image.shape))[:, None]
     logits, scores, low_res = predictor.predict_torch(coordinates, torch.ones(3, 1), return_logits=True)
     [embedding] = model.encode([image])
     own_low_res, own_scores = model.decode_points(embedding, points_xy)
     assert own_low_res.shape == (3, 3, 64, 64)
-    assert relative_error(own_low_res.numpy(), low_res.numpy()) < 1e-5
-    assert relative_error(own_scores.numpy(), scores.numpy()) < 1e-5
-    assert relative_error(model.to_slice(own_low_res, image.shape).numpy(), logits.numpy()) < 1e-5
+    assert relative_error(own_low_res, low_res.numpy()) < 1e-5
+    assert relative_error(own_scores, scores.numpy()) < 1e-5
+    assert relative_error(model.to_slice(own_low_res, image.shape), logits.numpy()) < 1e-5
 
 
 def test_masks_are_the_same_from_cached_embeddings(spotty, tmp_path):
@@ -281,7 +282,7 @@ def test_a_batch_of_points_is_answered_as_one_by_one(model):
     assert logits.shape == (7, 2, 200, 310), "the object that the point shows, and both lungs"
     for point_xy, own, score in zip(points_xy, logits, scores, strict=True):
         alone = model.decode(embedding, PromptSet((PointPrompt(tuple(point_xy)),)))
-        assert relative_error(own[0].numpy(), alone.logits) < 1e-4
+        assert relative_error(own[0], alone.logits) < 1e-4
         assert float(score[0]) == pytest.approx(alone.score, abs=1e-5)
 
 

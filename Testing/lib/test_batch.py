@@ -14,7 +14,7 @@ from cohorts import DarkIsLung, chest_hu, chest_picture, segmented, use_dark_is_
 
 from SAMLungSegLib.batch import BatchError, Settings, run
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.replay import ModelChoice
+from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.volume import read_volume
 
 pytestmark = pytest.mark.usefixtures("dark_is_lung")
@@ -55,7 +55,7 @@ def test_the_table_is_the_same_as_csv_and_parquet(cohort, tmp_path):
 
 
 def test_without_pyarrow_there_is_a_csv_and_a_word_about_it(cohort, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("SAMLungSegLib.batch.tables.find_spec", lambda name: None)
+    monkeypatch.setattr("SAMLungSegLib.batch.table.find_spec", lambda name: None)
     files = [path.name for path in run(cohort, tmp_path / "out").files]
     assert files == ["table.csv", "summary.html"]
     assert "pip install 'SAMLungSegLib[parquet]'" in caplog.text
@@ -211,10 +211,10 @@ def test_a_full_graphics_memory_is_released_before_the_cpu_is_taken(tmp_path, mo
     calls = iter([*[False] * failures, *[True] * 10])
 
     class Card(DarkIsLung):
-        def encode(self, slices):
+        def encode(self, views):
             if self.device.type == "cuda" and not next(calls):
                 raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-            return super().encode(slices)
+            return super().encode(views)
 
     models = {"auto": Card(device="cuda"), "cpu": Card(device="cpu")}
     monkeypatch.setattr(ModelChoice, "load", lambda self, device="auto": models[device])

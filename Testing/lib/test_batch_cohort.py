@@ -16,7 +16,7 @@ from cohorts import BROKEN, run_with_dark_is_lung, use_dark_is_lung, write_cohor
 from processes import ready_processes
 
 from SAMLungSegLib.batch import run
-from SAMLungSegLib.batch.rows import Row
+from SAMLungSegLib.batch.table import Row
 
 pytestmark = [
     pytest.mark.slow,

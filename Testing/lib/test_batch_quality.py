@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from SAMLungSegLib.batch.outputs import COLOURS, draw_thumbnail
 from SAMLungSegLib.batch.quality import FLAGS, flags_of, measure, predicted_quality
-from SAMLungSegLib.batch.thumbnails import COLOURS, draw_thumbnail
 from SAMLungSegLib.pipeline import Segmentation
 from SAMLungSegLib.volume import Volume, axial_plane
 

@@ -16,7 +16,7 @@ from SAMLungSegLib.batch import journal as journals
 from SAMLungSegLib.batch.journal import Journal, read_history
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.pipeline import Options, VolumePoint
-from SAMLungSegLib.replay import ModelChoice
+from SAMLungSegLib.provenance import ModelChoice
 
 pytestmark = pytest.mark.usefixtures("dark_is_lung")
 

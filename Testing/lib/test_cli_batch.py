@@ -144,7 +144,7 @@ def test_processes_that_do_not_start_are_told(cohort, tmp_path, dark_is_lung, ca
 @pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_told(cohort, tmp_path, dark_is_lung, capsys, monkeypatch):
     pytest.importorskip("distributed", reason="Dask is not installed")
-    monkeypatch.setattr("SAMLungSegLib.batch.distributed._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("SAMLungSegLib.batch.executors._CONNECT_SECONDS", 1)
     assert run("batch", cohort, "-o", tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9") == 2
     assert "does not answer" in capsys.readouterr().err
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from SAMLungSegLib import models, replay
+from SAMLungSegLib import models, provenance
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.embedding import EmbeddingCache
 from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 from SAMLungSegLib.phantom import chest_ct
 
 
@@ -18,11 +20,11 @@ def cache(tmp_path, monkeypatch) -> EmbeddingCache:
     """An empty cache, and a model that is worth one (lung-compact taken for slow)."""
     monkeypatch.setenv("SAMLUNGSEG_CACHE", str(tmp_path / "cache"))
     slow = load_model(device="cpu")
-    slow.encodes_slowly = True
+    slow.capabilities = replace(slow.capabilities, encodes_slowly=True)
     monkeypatch.setattr(models, "load_model", lambda *arguments, **options: slow)
-    replay._loaded.cache_clear()
+    provenance._loaded.cache_clear()
     yield EmbeddingCache()
-    replay._loaded.cache_clear()
+    provenance._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -64,6 +66,7 @@ def test_size_and_clear_say_how_much_and_where(scan, cache, capsys):
 
 
 def test_a_model_that_needs_no_cache_is_told(scan, capsys, monkeypatch):
-    monkeypatch.setattr(models.load_model(), "encodes_slowly", False)
+    model = models.load_model()
+    monkeypatch.setattr(model, "capabilities", replace(model.capabilities, encodes_slowly=False))
     assert main(["cache", "fill", scan, "--model", "lung-compact"]) == 2
     assert "encodes as fast as a disk reads" in capsys.readouterr().err

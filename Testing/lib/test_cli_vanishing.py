@@ -13,8 +13,8 @@ from SAMLungSegLib import files
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import OutputError
 from SAMLungSegLib.models.tuned import PromptRecipe
-from SAMLungSegLib.studies import zero_shot_report
-from SAMLungSegLib.studies.fine_tune import Tuned
+from SAMLungSegLib.studies.fine_tune.study import Tuned
+from SAMLungSegLib.studies.zero_shot import report
 
 SMALL_STUDY = ("--ablation-slices", "0", "--negatives", "0", "--no-cache")
 OF_A_SET = {
@@ -80,13 +80,13 @@ def test_a_folder_that_vanishes_is_an_error_in_words(tmp_path, commands, monkeyp
 
 def test_a_study_whose_measurements_vanish_before_its_report_is_not_done(tmp_path, commands, monkeypatch, capfd):
     use_dark_is_lung(monkeypatch)
-    writable_folder = zero_shot_report.writable_folder
+    writable_folder = report.writable_folder
 
     def vanished(path: Path) -> Path:
         shutil.rmtree(path.parent)
         return writable_folder(path)
 
-    monkeypatch.setattr(zero_shot_report, "writable_folder", vanished)
+    monkeypatch.setattr(report, "writable_folder", vanished)
     code, (line,) = run(commands["zero-shot"], tmp_path / "out", capfd)
     assert code == 2
     assert "study.json and 1 more had been written and is gone" in line

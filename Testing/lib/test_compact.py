@@ -9,16 +9,14 @@ from segment_anything.modeling.transformer import Attention
 
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.models.base import scaled_size
-from SAMLungSegLib.models.compact import (
-    CompactModel,
+from SAMLungSegLib.models.compact.model import CompactModel, from_frame, mask_to_frame
+from SAMLungSegLib.models.compact.network import (
     CompactNet,
     ConvNorm,
     FusedAttention,
     SkipMaskDecoder,
     expected_iou,
-    from_frame,
     fused,
-    mask_to_frame,
     to_input,
 )
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
@@ -194,8 +192,11 @@ def test_the_predicted_overlap_is_the_expected_one_unless_the_head_corrects_it()
 def test_every_prompt_is_answered_in_the_slices_own_pixels(model, size_hw, prompts):
     prediction = model.decode(model.encode([grey(size_hw)])[0], prompts)
     assert prediction.logits.shape == size_hw
-    assert prediction.side_logits.shape == (2, *size_hw)
-    assert prediction.low_res_logits.shape == (model.input_size // 2,) * 2
+    assert {key: one.shape for key, one in prediction.structure_logits.items()} == {
+        "right_lung": size_hw,
+        "left_lung": size_hw,
+    }
+    assert prediction.low_res_logits.shape == (int(model.network.input_size) // 2,) * 2
     assert 0 <= prediction.score <= 1
     assert np.isfinite(prediction.logits).all()
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 from processes import ready_processes
 
-from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
 from SAMLungSegLib.intensity import WINDOW_PRESETS, to_grey
 from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
+from SAMLungSegLib.models.cached import CachedModel
+from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 from SAMLungSegLib.pipeline import Options, segment_volume
 from SAMLungSegLib.volume import Volume
 
@@ -30,12 +31,13 @@ class CountingModel(PromptableModel):
     def fingerprint(self) -> str:
         return self._fingerprint
 
-    def encode(self, slices) -> list[Embedding]:
+    def encode(self, views) -> list[Embedding]:
+        slices = [ModelView.of(view).grey_hw for view in views]
         self.seen += len(slices)
         return [Embedding((torch.from_numpy(one.astype(np.float32)) / 3,), one.shape) for one in slices]
 
     def decode(self, embedding, prompts) -> Prediction:
-        return Prediction(embedding.features[0].numpy(), 1.0, None, embedding.features[0].numpy())
+        return Prediction(embedding.features[0].numpy(), 1.0, embedding.features[0].numpy())
 
 
 @pytest.fixture
@@ -105,8 +107,8 @@ def test_another_encoder_or_another_shape_of_the_same_bytes_misses(cache):
 
 def test_the_weights_of_the_encoder_name_it_and_those_of_the_decoder_do_not():
     model, tuned, retrained = (load_model(device="cpu") for _ in range(3))
-    next(tuned.net.mask_decoder.parameters()).add_(1)
-    next(retrained.net.image_encoder.parameters()).add_(1)
+    next(tuned.network.mask_decoder.parameters()).add_(1)
+    next(retrained.network.image_encoder.parameters()).add_(1)
     assert tuned.fingerprint == model.fingerprint
     assert retrained.fingerprint != model.fingerprint
 

@@ -7,10 +7,13 @@ import threading
 import numpy as np
 import pytest
 
-from SAMLungSegLib.embedding import CachedModel, EmbeddingCache, SliceQueue, encode_ahead
 from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.base import ModelView
+from SAMLungSegLib.models.cached import CachedModel
+from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.pipeline import Options, encode_volume_ahead, segment_volume
+from SAMLungSegLib.pipeline.prefetch import SliceQueue, encode_ahead
 from SAMLungSegLib.volume import Volume, axial_plane
 
 
@@ -24,14 +27,14 @@ def test_the_visible_slice_comes_first_and_then_its_neighbours():
 
 def test_slices_ahead_of_the_scrolling_come_before_those_behind():
     queue = SliceQueue(12, visible=4)
-    queue.look_at(5)
+    queue.set_visible(5)
     assert taken(queue, 7) == [5, 6, 7, 4, 8, 9, 10]
 
 
 def test_turning_round_turns_the_order_round():
     queue = SliceQueue(12, visible=6)
-    queue.look_at(7)
-    queue.look_at(6)
+    queue.set_visible(7)
+    queue.set_visible(6)
     assert taken(queue, 4) == [6, 5, 4, 3]
 
 
@@ -47,7 +50,7 @@ def test_wherever_a_person_scrolls_the_visible_slice_is_next():
     queue, done = SliceQueue(300), set()
     while len(queue):
         visible = int(rng.integers(300))
-        queue.look_at(visible)
+        queue.set_visible(visible)
         index = queue.next()
         assert index == visible or visible in done
         done.add(index)
@@ -75,7 +78,8 @@ class SeenModel(CachedModel):
     def __init__(self) -> None:
         self.seen: list[int] = []
 
-    def encode(self, slices):
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
         self.seen += [int(one[0, 0]) for one in slices]
 
 
@@ -85,7 +89,7 @@ def numbered_slice(index: int) -> np.ndarray:
 
 def test_a_person_who_jumps_gets_the_visible_slice_encoded_next():
     model, queue = SeenModel(), SliceQueue(50, visible=10)
-    encode_ahead(model, numbered_slice, queue, progress=lambda left: queue.look_at(40) if left == 47 else None)
+    encode_ahead(model, numbered_slice, queue, progress=lambda left: queue.set_visible(40) if left == 47 else None)
     assert model.seen[:5] == [10, 9, 11, 40, 41]
     assert sorted(model.seen) == list(range(50))
 
@@ -153,7 +157,8 @@ def test_a_slice_with_oblong_pixels_is_encoded_as_it_is_drawn_for_the_model():
     shapes = []
 
     class Shapes(SeenModel):
-        def encode(self, slices):
+        def encode(self, views):
+            slices = [ModelView.of(view).grey_hw for view in views]
             shapes.extend(one.shape for one in slices)
 
     encode_volume_ahead(oblong(), Shapes(), SliceQueue(4))
@@ -164,7 +169,8 @@ def test_slices_are_numbered_as_they_are_displayed():
     volume, greys = stored_otherwise(), []
 
     class Greys(SeenModel):
-        def encode(self, slices):
+        def encode(self, views):
+            slices = [ModelView.of(view).grey_hw for view in views]
             greys.extend(slices)
 
     encode_volume_ahead(volume, Greys(), SliceQueue(4, visible=1))

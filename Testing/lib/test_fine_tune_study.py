@@ -14,13 +14,13 @@ from tuning_sets import chest, register_tiny_sam, write_png, write_set
 
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError, PromptError, VolumeError
-from SAMLungSegLib.models.sam import SamModel
-from SAMLungSegLib.studies import fine_tune, unet
-from SAMLungSegLib.studies.fine_tune import piece, run_fine_tune
-from SAMLungSegLib.studies.fine_tune_report import prompt_statistics, write_fine_tune_report
-from SAMLungSegLib.studies.fine_tune_settings import FineTuneSettings, cross_kind, default_config, fold_splits
-from SAMLungSegLib.studies.fine_tune_tables import best_and_worst, fold_statistics, threshold_table
-from SAMLungSegLib.studies.unet import UNetConfig, train_unet, unet_masks
+from SAMLungSegLib.models.sam.model import SamModel
+from SAMLungSegLib.studies.fine_tune import study, unet
+from SAMLungSegLib.studies.fine_tune.report import prompt_statistics, write_fine_tune_report
+from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config, fold_splits
+from SAMLungSegLib.studies.fine_tune.study import piece, run_fine_tune
+from SAMLungSegLib.studies.fine_tune.tables import best_and_worst, fold_statistics, threshold_table
+from SAMLungSegLib.studies.fine_tune.unet import UNetConfig, train_unet, unet_masks
 from SAMLungSegLib.tuning import Base, TuningConfig, loop
 from SAMLungSegLib.tuning.examples import Example
 
@@ -175,7 +175,7 @@ def test_sets_to_tune_on_must_be_there_and_leave_one_to_test(tmp_path, tiny_regi
 
 def test_medsam_is_refused_points_before_anything_is_computed(tmp_path, tiny_registry, monkeypatch):
     data = write_set(tmp_path / "set", 6)
-    monkeypatch.setattr(fine_tune, "encode_examples", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(study, "encode_examples", lambda *_: pytest.fail("too late"))
     with pytest.raises(PromptError, match="cannot be tuned to prompts 'clicks'"):
         run_fine_tune(data, tmp_path / "out", settings(kinds=("box", "clicks")))
 
@@ -194,8 +194,8 @@ def test_two_sets_make_all_tables_and_figures_with_the_published_beside(tmp_path
     write_set(tmp_path / "data" / "first", 6)
     write_set(tmp_path / "data" / "second", 6, first_seed=40)
     monkeypatch.setattr(unet, "UNetConfig", lambda epochs: TINY_UNET)
-    monkeypatch.setattr(fine_tune, "LEARNING_RATES", (1e-4, 1e-3))
-    monkeypatch.setattr(fine_tune, "WEIGHT_DECAYS", (0.0, 0.1))
+    monkeypatch.setattr(study, "LEARNING_RATES", (1e-4, 1e-3))
+    monkeypatch.setattr(study, "WEIGHT_DECAYS", (0.0, 0.1))
     out = tmp_path / "out"
     command = ["study", "fine-tune", str(tmp_path / "data"), "-o", str(out), "--model", "sam-vit-b", "--device", "cpu"]
     assert main([*command, "--folds", "3", "--epochs", "2", "--learning-rate", "1e-3", "--grid"]) == 0

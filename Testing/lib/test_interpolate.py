@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from SAMLungSegLib.errors import GeometryError
-from SAMLungSegLib.interpolate import fill_between
+from SAMLungSegLib.postprocess import fill_between
 
 
 def bar(first: int, last: int, label: int = 1, width: int = 20) -> np.ndarray:

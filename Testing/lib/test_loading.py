@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models import load_model, loading
-from SAMLungSegLib.models.compact import CompactNet
+from SAMLungSegLib.models.capabilities import SAM
+from SAMLungSegLib.models.compact.network import CompactNet
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +20,15 @@ def state() -> dict[str, torch.Tensor]:
 
 def test_a_whole_network_replaces_the_registrys_weights(state, tmp_path):
     save_file(state, tmp_path / "own.safetensors")
-    loaded = load_model("lung-compact", weights=tmp_path / "own.safetensors", device="cpu").net.state_dict()
+    loaded = load_model("lung-compact", weights=tmp_path / "own.safetensors", device="cpu").network.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in state.items())
 
 
 def test_a_decoder_alone_is_put_on_top_of_the_registrys_encoder(state, tmp_path):
     decoder = {name.removeprefix("mask_decoder."): v for name, v in state.items() if name.startswith("mask_decoder.")}
     torch.save({"state_dict": decoder}, tmp_path / "decoder.pth")
-    loaded = load_model("lung-compact", weights=tmp_path / "decoder.pth", device="cpu").net.state_dict()
-    plain = load_model("lung-compact", device="cpu").net.state_dict()
+    loaded = load_model("lung-compact", weights=tmp_path / "decoder.pth", device="cpu").network.state_dict()
+    plain = load_model("lung-compact", device="cpu").network.state_dict()
     for name, value in loaded.items():
         assert torch.equal(value, state[name] if name.startswith("mask_decoder.") else plain[name]), name
 
@@ -64,5 +65,6 @@ def test_options_of_sams_encoder_reach_it(monkeypatch):
     monkeypatch.setattr(loading, "apply_weights", lambda *_args, **_options: "full")
     load_model("sam-vit-b", device="cpu", input_size=512, dtype=torch.bfloat16)
     assert seen == {
-        "name": "sam-vit-b", "device": torch.device("cpu"), "input_size": 512, "dtype": torch.bfloat16
+        "name": "sam-vit-b", "device": torch.device("cpu"), "input_size": 512, "dtype": torch.bfloat16,
+        "capabilities": SAM,
     }  # fmt: skip

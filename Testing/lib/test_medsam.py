@@ -10,7 +10,7 @@ from skimage.transform import resize
 from torch import nn
 
 from SAMLungSegLib.errors import PromptError
-from SAMLungSegLib.models.medsam import MedSamModel
+from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 
 WIDTH, SIDE = 32, 1024
@@ -68,7 +68,7 @@ def test_answers_are_those_of_the_plain_computation(model, size_hw):
     image = grey(size_hw)
     [embedding] = model.encode([image])
     prediction = model.decode(embedding, PromptSet(box=BoxPrompt(BOX)))
-    expected = recomputed(model.sam, image, BOX)
+    expected = recomputed(model.network, image, BOX)
     assert prediction.logits.shape == size_hw
     assert prediction.low_res_logits.shape == (256, 256)
     assert np.abs(prediction.logits - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -77,9 +77,9 @@ def test_answers_are_those_of_the_plain_computation(model, size_hw):
 def test_the_input_is_stretched_to_the_whole_square_and_scaled_to_zero_to_one(model):
     image = np.full((90, 120), 50, np.uint8)
     image[:, 60:] = 150
-    model.sam.image_encoder.inputs.clear()
+    model.network.image_encoder.inputs.clear()
     model.encode([image])
-    [frame] = model.sam.image_encoder.inputs
+    [frame] = model.network.image_encoder.inputs
     assert frame.shape == (1, 3, SIDE, SIDE)
     assert (frame.min(), frame.max()) == (0, 1)
     assert frame[0, 0, -1, -1] == 1, "nothing is padded: the last pixel of the slice is the last of the square"
@@ -90,9 +90,9 @@ def test_the_input_is_stretched_to_the_whole_square_and_scaled_to_zero_to_one(mo
 
 
 def test_a_uniform_slice_becomes_black_instead_of_not_a_number(model):
-    model.sam.image_encoder.inputs.clear()
+    model.network.image_encoder.inputs.clear()
     model.encode([np.full((9, 12), 77, np.uint8)])
-    assert torch.all(model.sam.image_encoder.inputs[0] == 0)
+    assert torch.all(model.network.image_encoder.inputs[0] == 0)
 
 
 def test_the_box_is_scaled_in_x_and_y_independently(model):

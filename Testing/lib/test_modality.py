@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from cohorts import DarkIsLung
 
 from SAMLungSegLib.batch import run as run_batch
-from SAMLungSegLib.batch.finding import find_cases
+from SAMLungSegLib.batch.discovery import find_cases
 from SAMLungSegLib.batch.settings import Settings
 from SAMLungSegLib.intensity import guess_modality, note_on_modality
 from SAMLungSegLib.modality import looks_like_ct_slice

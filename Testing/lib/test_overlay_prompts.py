@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.evaluation import draw_overlay
 from SAMLungSegLib.evaluation.figures import BOX_COLOUR, NEGATIVE_POINT, POSITIVE_POINT, shown_slices
-from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint, prompts_by_slice
+from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.volume import Volume, axial_plane
 
@@ -35,11 +35,15 @@ def test_prompts_are_placed_as_the_slices_are_displayed(flip):
         matrix[:3, :3] *= -1
     volume = Volume(np.zeros(SIZE_KJI, np.int16), matrix)
     options = Options(points=(VolumePoint((3, 7, 11), positive=False),), boxes=(VolumeBox((2, 4, 10), (8, 9, 12)),))
-    placed = prompts_by_slice(options, axial_plane(volume), volume)
+    placed = options.prompts.by_slice(axial_plane(volume), volume)
     box = BoxPrompt((15, 10, 21, 15)) if flip else BoxPrompt((2, 4, 8, 9))
     point = PointPrompt((20, 12), False) if flip else PointPrompt((3, 7), False)
     first, middle, last = (17, 18, 19) if flip else (10, 11, 12)
-    assert placed == {first: [box], middle: [point, box], last: [box]}
+    assert {index: [*prompts] for index, prompts in placed.items()} == {
+        first: [box],
+        middle: [point, box],
+        last: [box],
+    }
 
 
 def test_points_are_plus_and_minus_and_a_box_is_a_frame():

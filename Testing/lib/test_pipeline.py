@@ -13,7 +13,7 @@ from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import CancelledError, Options, VolumeBox, VolumePoint, segment, segment_volume
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
@@ -68,7 +68,8 @@ class BoxModel(PromptableModel):
     def __init__(self) -> None:
         self.asked: list[PromptSet] = []
 
-    def encode(self, slices):
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
         return [Embedding((), image.shape) for image in slices]
 
     def decode(self, embedding, prompts):
@@ -78,7 +79,7 @@ class BoxModel(PromptableModel):
         x, y = prompts.points[0].xy if prompts.points else (0, 0)
         left, top, right, bottom = prompts.box.xyxy if prompts.box else (x - 2, y - 2, x + 2, y + 2)
         logits[int(np.ceil(top)) : int(bottom) + 1, int(np.ceil(left)) : int(right) + 1] = 5.0
-        return Prediction(logits, 0.5, None, logits)
+        return Prediction(logits, 0.5, logits)
 
 
 # ---- sides and storage

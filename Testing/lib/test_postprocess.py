@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SAMLungSegLib.postprocess import (
-    LEFT_LUNG,
-    RIGHT_LUNG,
-    clean_lungs,
-    split_sides,
-    steady_across_slices,
-    without_airway,
-)
+from SAMLungSegLib.postprocess import clean_lungs, split_sides, steady_across_slices, without_airway
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 
 def test_the_lung_at_the_left_of_the_image_is_the_patients_right():

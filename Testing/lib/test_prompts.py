@@ -8,10 +8,10 @@ import pytest
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.phantom import chest_ct
-from SAMLungSegLib.postprocess import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct, rough_lungs_ct_slice
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import axial_plane, read_volume
 
 # ---- types

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from SAMLungSegLib.studies.published import ZERO_SHOT_TABLE_1, ZERO_SHOT_VOLUME_MEANS
-from SAMLungSegLib.studies.statistics import slice_statistics, volume_mean_statistics, volume_table
+from SAMLungSegLib.studies.zero_shot.statistics import slice_statistics, volume_mean_statistics, volume_table
 
 
 @pytest.fixture

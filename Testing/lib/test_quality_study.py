@@ -10,8 +10,9 @@ import SimpleITK as sitk  # noqa: N813
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.studies.cases import study_cases
-from SAMLungSegLib.studies.corruptions import CORRUPTIONS
-from SAMLungSegLib.studies.quality import (
+from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS
+from SAMLungSegLib.studies.quality.report import write_quality_report
+from SAMLungSegLib.studies.quality.study import (
     accuracy_table,
     calibration_table,
     clicks_table,
@@ -19,7 +20,6 @@ from SAMLungSegLib.studies.quality import (
     spoilt_table,
     worst_tenth,
 )
-from SAMLungSegLib.studies.quality_report import write_quality_report
 
 MOVING = {
     "turned by 10 degrees",

@@ -111,7 +111,7 @@ def test_a_box_selects_one_lung_as_well_as_the_model_knows_it(shared_data, model
     scores, unprompted = [], []
     for example in held_out(shared_data / set_name, 6):
         embedding = model.encode([grey_of(example)])[0]
-        side_logits = model.decode(embedding, PromptSet()).side_logits
+        side_logits = [*model.decode(embedding, PromptSet()).structure_logits.values()]
         for side in (1, 2):
             lung = example.labelmap == side
             box = BoxPrompt(jittered_box(lung, np.random.default_rng(0), 8))

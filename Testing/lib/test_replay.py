@@ -19,7 +19,7 @@ from SAMLungSegLib.intensity import Window
 from SAMLungSegLib.models.registry import bundled_file
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint, segment_volume
-from SAMLungSegLib.replay import ModelChoice, read_recipe, recipe_of, recipe_path, save, voxels_sha256
+from SAMLungSegLib.provenance import ModelChoice, read_recipe, recipe_of, recipe_path, save, voxels_sha256
 from SAMLungSegLib.volume import Volume, read_volume
 
 

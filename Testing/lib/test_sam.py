@@ -13,8 +13,8 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from SAMLungSegLib.errors import IntensityError, ModelError, PromptError
 from SAMLungSegLib.models.base import Embedding
-from SAMLungSegLib.models.medsam import MedSamModel
-from SAMLungSegLib.models.sam import SamModel, set_input_size
+from SAMLungSegLib.models.sam.medsam import MedSamModel
+from SAMLungSegLib.models.sam.model import SamModel, set_input_size
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 
 FRAME, WIDTH = 256, 32
@@ -115,7 +115,7 @@ def assert_same_answer(prediction, expected):
     assert relative_error(prediction.logits, logits) <= TOLERANCE
     assert relative_error(prediction.low_res_logits, low_res) <= TOLERANCE
     assert prediction.score == pytest.approx(score, rel=TOLERANCE)
-    assert prediction.side_logits is None
+    assert not prediction.structure_logits
 
 
 # ---- the tiny network
@@ -125,7 +125,7 @@ def assert_same_answer(prediction, expected):
 @pytest.mark.parametrize("size_hw", SIZES, ids=str)
 def test_answers_are_those_of_sams_own_predictor(model, size_hw, prompts):
     image = grey(size_hw)
-    predictor = SamPredictor(model.sam)
+    predictor = SamPredictor(model.network)
     predictor.set_image(np.repeat(image[..., None], 3, axis=-1))
     [embedding] = model.encode([image])
     assert relative_error(embedding.features[0].numpy(), predictor.features[0].numpy()) <= TOLERANCE
@@ -145,7 +145,7 @@ def test_a_mask_prompt_is_averaged_onto_the_logit_grid_and_padded_with_backgroun
     rows, columns = valid_hw
     mask_input[:rows, :columns] = logits.reshape(rows, 4, columns, 4).mean(axis=(1, 3))
 
-    predictor = SamPredictor(model.sam)
+    predictor = SamPredictor(model.network)
     predictor.set_image(np.repeat(image[..., None], 3, axis=-1))
     [embedding] = model.encode([image])
     for prompts in (PromptSet(mask=MaskPrompt(array)), PromptSet(points=POINTS, box=BOX, mask=MaskPrompt(array))):
@@ -221,7 +221,7 @@ def test_medsam_takes_a_smaller_input_size_too():
 
 def test_half_precision_is_the_encoders_alone(model):
     half = SamModel(tiny_sam(), name="half", dtype=torch.bfloat16)
-    dtypes = {parameter.dtype for parameter in half.sam.mask_decoder.parameters()}
+    dtypes = {parameter.dtype for parameter in half.network.mask_decoder.parameters()}
     [embedding], [exact] = half.encode([grey((64, 64))]), model.encode([grey((64, 64))])
     assert dtypes == {torch.float32}
     assert embedding.features[0].dtype == torch.float32
@@ -303,7 +303,7 @@ def real():
     state = with_random_positions(sam_model_registry["vit_b"]()).state_dict()
     model = SamModel.build("vit_b", state, name="sam-vit-b")
     image = grey((401, 630))
-    predictor = SamPredictor(model.sam)
+    predictor = SamPredictor(model.network)
     predictor.set_image(np.repeat(image[..., None], 3, axis=-1))
     [embedding] = model.encode([image])
     return model, predictor, embedding
@@ -339,4 +339,4 @@ def test_vit_b_answers_as_sams_own_predictor(real, size_hw, kind):
 def test_decoder_weights_alone_do_not_make_a_model(real):
     model, _, _ = real
     with pytest.raises(ModelError, match="of a mask decoder alone; load a full vit_b model first"):
-        SamModel.build("vit_b", model.sam.mask_decoder.state_dict(), name="tuned")
+        SamModel.build("vit_b", model.network.mask_decoder.state_dict(), name="tuned")

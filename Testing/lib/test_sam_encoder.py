@@ -12,9 +12,10 @@ from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from SAMLungSegLib.models import sam_attention, sam_encoder
-from SAMLungSegLib.models.sam_attention import attend_fused, attend_in_blocks, relative_offsets
-from SAMLungSegLib.models.sam_encoder import FastEncoder, mix_tokens
+from SAMLungSegLib.models.sam import attention
+from SAMLungSegLib.models.sam import encoder as encoder_module
+from SAMLungSegLib.models.sam.attention import attend_fused, attend_in_blocks, relative_offsets
+from SAMLungSegLib.models.sam.encoder import FastEncoder, mix_tokens
 
 TOLERANCE = 3e-6
 WINDOW = 14
@@ -59,7 +60,7 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
 def test_embeddings_are_those_of_the_stock_module(monkeypatch, grid, way):
-    monkeypatch.setattr(sam_encoder, "attend", way)
+    monkeypatch.setattr(encoder_module, "attend", way)
     encoder = vit(grid)
     assert relative_error(FastEncoder(encoder)(frames(grid)), stock(encoder, frames(grid))) <= TOLERANCE
 
@@ -69,7 +70,7 @@ def test_the_size_of_the_blocks_does_not_matter(monkeypatch, scores):
     """A single row of queries, three and five rows with a rest, all rows of seven heads where there are three."""
     encoder = vit(20)
     expected = stock(encoder, frames(20))
-    monkeypatch.setattr(sam_attention, "SCORES_AT_ONCE", scores)
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", scores)
     assert relative_error(FastEncoder(encoder)(frames(20)), expected) <= TOLERANCE
 
 
@@ -80,7 +81,7 @@ def test_the_widths_of_the_larger_networks_work(width, heads):
     expected = stock(encoder, frames(15))
     assert relative_error(FastEncoder(encoder)(frames(15)), expected) <= 10 * TOLERANCE
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sam_encoder, "attend", attend_fused)
+        patch.setattr(encoder_module, "attend", attend_fused)
         assert relative_error(FastEncoder(encoder)(frames(15)), expected) <= 10 * TOLERANCE
 
 
@@ -211,7 +212,7 @@ def _tensors(out):
 
 def test_no_score_matrix_is_ever_in_memory(monkeypatch):
     """At 28 x 28 tokens, 3 heads: 1.8 million scores; the largest array must be the queries, keys and values."""
-    monkeypatch.setattr(sam_attention, "SCORES_AT_ONCE", 1 << 16)
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", 1 << 16)
     encoder = vit(28)
     with LargestArray() as largest:
         FastEncoder(encoder)(frames(28))
@@ -240,7 +241,7 @@ def test_no_gradients_are_kept():
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 5e-2), (torch.float16, 5e-3)], ids=str)
 def test_half_precision_comes_close(monkeypatch, way, dtype, tolerance):
-    monkeypatch.setattr(sam_encoder, "attend", way)
+    monkeypatch.setattr(encoder_module, "attend", way)
     encoder = vit(20)
     expected = stock(encoder, frames(20))
     embedding = FastEncoder(encoder.to(dtype))(frames(20))

@@ -7,7 +7,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
+from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.training.data import split_of
 from SAMLungSegLib.training.export import card_markdown
 from SAMLungSegLib.training.score import score
@@ -17,12 +18,13 @@ class RememberedTruth(PromptableModel):
     """Knows the truth: gives the right lung's half only, unless a box or a click asks for more."""
 
     name, device = "oracle", torch.device("cpu")
-    answers_without_prompt = True
+    capabilities = Capabilities(needs_prompt=False)
 
     def __init__(self, truth: np.ndarray) -> None:
         self.truth = truth
 
-    def encode(self, slices):
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
         return [Embedding((), image.shape) for image in slices]
 
     def decode(self, embedding, prompts):
@@ -35,7 +37,7 @@ class RememberedTruth(PromptableModel):
         else:
             shown = half if not prompts.points else np.ones_like(half)
         logits = np.where(self.truth & shown, 5.0, -5.0).astype(np.float32)
-        return Prediction(logits, 1.0, None, logits)
+        return Prediction(logits, 1.0, logits)
 
 
 @pytest.fixture

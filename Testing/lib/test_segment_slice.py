@@ -21,8 +21,8 @@ from SAMLungSegLib.pipeline import (
     segment_slice,
     segment_volume,
 )
-from SAMLungSegLib.pipeline.square import SquarePixels
-from SAMLungSegLib.predictor import Question
+from SAMLungSegLib.pipeline.predict import ObjectPrompt
+from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.volume import Volume, cut_volume
 
@@ -175,21 +175,21 @@ def test_flat_slices_are_drawn_out_for_the_model_and_prompts_with_them(volume):
 
 
 def test_drawn_out_values_are_interpolated_and_prompts_stay_inside():
-    square = SquarePixels.of((2, 3), (5.0, 2.4))
-    assert (square.times_hw, square.drawn_hw) == ((2, 1), (3, 3))
+    resampling = IsotropicResampling.of((2, 3), (5.0, 2.4))
+    assert (resampling.times_hw, resampling.resampled_hw) == ((2, 1), (3, 3))
     values = np.array([[0, 10, 20], [1, 30, 200]], np.uint8)
-    assert square.draw(values).tolist() == [[0, 10, 20], [0, 20, 110], [1, 30, 200]]
-    assert np.array_equal(square.undraw(square.draw(values)), values)
+    assert resampling.apply(values).tolist() == [[0, 10, 20], [0, 20, 110], [1, 30, 200]]
+    assert np.array_equal(resampling.restore(resampling.apply(values)), values)
     prompts = PromptSet((PointPrompt((2.5, 1.5)), PointPrompt((0, 1), False)), BoxPrompt((0, 0.5, 2, 1)))
     drawn = PromptSet((PointPrompt((2.5, 2.5)), PointPrompt((0, 2), False)), BoxPrompt((0, 1, 2, 2)))
-    assert square.draw_questions([Question(prompts, side=1)]) == [Question(drawn, side=1)]
+    assert resampling.apply_to_prompts([ObjectPrompt(prompts, label=1)]) == [ObjectPrompt(drawn, label=1)]
 
 
 def test_nearly_square_pixels_stay_as_they_are():
-    square = SquarePixels.of((2, 3), (2.0, 1.4))
-    assert square.times_hw == (1, 1)
-    question = Question(PromptSet((PointPrompt((2, 1)),)))
-    assert square.draw_questions([question]) == [question]
+    resampling = IsotropicResampling.of((2, 3), (2.0, 1.4))
+    assert resampling.times_hw == (1, 1)
+    question = ObjectPrompt(PromptSet((PointPrompt((2, 1)),)))
+    assert resampling.apply_to_prompts([question]) == [question]
 
 
 # ---- what cannot be

@@ -10,7 +10,9 @@ from cohorts import DarkIsLung
 from sliced_chest import axial_cut
 
 from SAMLungSegLib.laterality import Tissue, slice_with_one_side
+from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.pipeline import Options, SliceSegmenter, VolumePoint, segment_slice
+from SAMLungSegLib.structures import LUNGS
 from SAMLungSegLib.volume import Volume, read_volume
 
 SPACING_MM = (5.0, 5.0)
@@ -79,15 +81,15 @@ def test_two_lungs_stay_as_they_are_also_where_they_touch_or_reach_over_the_midd
 class TwoOfOne(DarkIsLung):
     """Takes the lower third of what is dark inside the body for the left lung."""
 
-    tells_sides_apart = True
+    capabilities = Capabilities(needs_prompt=False, structures=LUNGS)
 
     def decode(self, embedding, prompts):
         found = super().decode(embedding, prompts)
         logits = np.full(found.logits.shape, -4, np.float32)
         logits[12:48, 12:36] = found.logits[12:48, 12:36]
-        sides = np.stack([logits, logits])
-        sides[0, 36:] = sides[1, :36] = -4
-        return replace(found, logits=logits, side_logits=sides)
+        right, left = logits.copy(), logits.copy()
+        right[36:] = left[:36] = -4
+        return replace(found, logits=logits, structure_logits={"right_lung": right, "left_lung": left})
 
 
 @pytest.fixture(scope="module")

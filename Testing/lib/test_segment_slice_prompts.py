@@ -9,6 +9,7 @@ from sliced_chest import ANTERIOR, MIDDLE, SUPERIOR, BoxModel, axial_cut, cut_th
 
 from SAMLungSegLib.errors import ModelError, PromptError
 from SAMLungSegLib.models.base import Prediction
+from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.pipeline import (
     CancelledError,
     Options,
@@ -17,8 +18,9 @@ from SAMLungSegLib.pipeline import (
     VolumePoint,
     segment_slice,
 )
-from SAMLungSegLib.pipeline.slices import KEPT_VIEWS
+from SAMLungSegLib.pipeline.view import KEPT_VIEWS
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
+from SAMLungSegLib.structures import LUNGS
 from SAMLungSegLib.volume import Volume, cut_volume
 
 
@@ -79,7 +81,7 @@ def test_impossible_prompts_are_refused(volume, model, options, message):
 
 def test_prompts_that_a_model_does_not_accept_are_refused_before_anything_is_encoded(volume):
     model = BoxModel()
-    model.accepts_points = False
+    model.capabilities = Capabilities(("box", "mask"))
     with pytest.raises(PromptError, match="accepts boxes only"):
         segment_slice(volume, axial_cut(volume, MIDDLE), model, Options(points=(VolumePoint((40, 60, MIDDLE)),)))
     assert model.encoded == []
@@ -103,11 +105,13 @@ def test_a_speck_stays_only_where_it_was_clicked(volume):
 
 def test_a_hole_that_was_clicked_as_no_lung_is_not_filled(volume):
     class HoleModel(BoxModel):
+        capabilities = Capabilities(structures=LUNGS)
+
         def decode(self, embedding, prompts):
             logits = super().decode(embedding, prompts).logits
             logits[40, 20] = -5
-            all_right = np.stack([np.ones_like(logits), np.zeros_like(logits)])
-            return Prediction(logits, 0.5, all_right, logits)
+            all_right = {"right_lung": np.ones_like(logits), "left_lung": np.zeros_like(logits)}
+            return Prediction(logits, 0.5, logits, all_right)
 
     def label_after(*points: VolumePoint) -> int:
         options = Options(modality="XRAY", points=points)

@@ -11,7 +11,7 @@ import torch
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.models.checkpoints import load_state_dict
-from SAMLungSegLib.models.compact import CompactNet
+from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export, pack, train, trained_network
 from SAMLungSegLib.training.data import is_trained_on, paired_examples, phantom_examples, sides_are_plausible, split_of

@@ -12,14 +12,14 @@ from tuning_sets import chest, register_tiny_sam, write_png
 
 from SAMLungSegLib import segment
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.embedding import cached
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.compact import CompactNet
+from SAMLungSegLib.models.cached import cached
+from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedModel, read_card
-from SAMLungSegLib.predictor import Question, automatic_questions, prompted_questions
+from SAMLungSegLib.pipeline.predict import ObjectPrompt, automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
-from SAMLungSegLib.replay import ModelChoice, read_recipe
+from SAMLungSegLib.provenance import ModelChoice, read_recipe
 from SAMLungSegLib.tuning import Base
 from SAMLungSegLib.tuning.export import export_decoder
 from SAMLungSegLib.tuning.loop import decoder_state
@@ -77,7 +77,7 @@ def test_where_nothing_is_asked_the_mean_points_are(name, tmp_path):
     path = exported(tmp_path, name)
     tuned, plain = loaded(path, name), plain_decoder(path, tmp_path / "plain", name)
     embedding = tuned.encode([GREY])[0]
-    assert tuned.answers_without_prompt and prompted_questions(tuned) == [Question(PromptSet())]
+    assert not tuned.capabilities.needs_prompt and prompted_objects(tuned) == [ObjectPrompt(PromptSet())]
     answer = tuned.decode(embedding, PromptSet())
     assert np.array_equal(answer.logits, plain.decode(embedding, MEAN_POINTS).logits)
     own = PromptSet((PointPrompt((5, 5)),))
@@ -91,9 +91,11 @@ def test_above_0_is_above_the_tuned_threshold(tmp_path):
     before, after = (model.decode(embedding, PromptSet()) for model in (plain, tuned))
     assert np.allclose(after.logits, before.logits - LOGIT_07, atol=1e-5)
     assert np.allclose(after.low_res_logits, before.low_res_logits - LOGIT_07, atol=1e-5)
-    assert np.allclose(after.side_logits, before.side_logits - LOGIT_07, atol=1e-5)
+    for key, logits in before.structure_logits.items():
+        assert np.allclose(after.structure_logits[key], logits - LOGIT_07, atol=1e-5)
+    assert [*before.structure_logits] == ["right_lung", "left_lung"]
     points_xy = np.array([[20.0, 40.0]], np.float32)
-    assert torch.allclose(
+    assert np.allclose(
         tuned.decode_points(embedding, points_xy)[0], plain.decode_points(embedding, points_xy)[0] - LOGIT_07, atol=1e-5
     )
 
@@ -101,7 +103,7 @@ def test_above_0_is_above_the_tuned_threshold(tmp_path):
 def test_a_sam_that_was_tuned_without_prompts_answers_without(tmp_path):
     tuned = loaded(exported(tmp_path, "sam-vit-b", "none"), "sam-vit-b")
     assert tuned.decode(tuned.encode([GREY])[0], PromptSet()).logits.shape == GREY.shape
-    assert prompted_questions(tuned) == [Question(PromptSet())]
+    assert prompted_objects(tuned) == [ObjectPrompt(PromptSet())]
 
 
 @pytest.mark.parametrize(("kind", "points"), [("box", ()), ("both", MEAN_POINTS.points)])
@@ -109,11 +111,11 @@ def test_a_sam_that_was_tuned_to_boxes_is_asked_once_with_a_box_round_the_rough_
     tuned = loaded(exported(tmp_path, "sam-vit-b", kind), "sam-vit-b")
     rough = np.zeros(GREY.shape, np.uint8)
     rough[10:80, 12:30], rough[20:85, 50:70] = 1, 2
-    expected = [Question(PromptSet(points, BoxPrompt((12.0, 10.0, 70.0, 85.0))))]
+    expected = [ObjectPrompt(PromptSet(points, BoxPrompt((12.0, 10.0, 70.0, 85.0))))]
     for model in (tuned, cached(tuned)):
-        assert prompted_questions(model) == []
-        assert automatic_questions(model, rough) == expected
-        assert automatic_questions(model, np.zeros_like(rough)) == []
+        assert prompted_objects(model) == []
+        assert automatic_objects(model, rough) == expected
+        assert automatic_objects(model, np.zeros_like(rough)) == []
 
 
 def test_lung_compact_that_was_tuned_to_boxes_takes_the_box_from_its_own_answer(tmp_path):
@@ -159,7 +161,7 @@ def test_own_weights_of_the_base_travel_along(tmp_path):
     (tmp_path / "a" / "base.json").write_text('{"held_out_sets": ["cxr_montgomery"]}')
     path = exported(tmp_path / "b", weights=tmp_path / "a" / "base.safetensors")
     assert (tmp_path / "b" / "base.json").read_text() == '{"held_out_sets": ["cxr_montgomery"]}'
-    net = loaded(path)._base.net
+    net = loaded(path).model.network
     own = load_file(tmp_path / "a" / "base.safetensors")
     for name, value in net.image_encoder.state_dict().items():
         assert torch.equal(value, own[f"image_encoder.{name}"])

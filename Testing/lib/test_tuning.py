@@ -15,9 +15,10 @@ from tuning_sets import chest, register_tiny_sam, write_png, write_set
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError, PromptError, VolumeError
 from SAMLungSegLib.models import load_model
-from SAMLungSegLib.models.compact import CompactModel, CompactNet
-from SAMLungSegLib.models.medsam import MedSamModel
-from SAMLungSegLib.models.sam import SamModel
+from SAMLungSegLib.models.compact.model import CompactModel
+from SAMLungSegLib.models.compact.network import CompactNet
+from SAMLungSegLib.models.sam.medsam import MedSamModel
+from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.models.tuned import PromptRecipe
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.studies.cases import Greys
@@ -127,7 +128,7 @@ def test_the_target_lies_where_the_answer_shows_the_slice(family):
         logits = torch.nn.functional.avg_pool2d(one.target.any(0)[None, None].float() * 20 - 10, 2)
         if family != "lung-compact":
             logits = torch.nn.functional.avg_pool2d(logits, 2)
-        back = model.to_slice(logits, size_hw)[0, 0].numpy() > 0
+        back = model.to_slice(logits.numpy(), size_hw)[0, 0] > 0
         assert 2 * np.sum(back & mask) / (back.sum() + mask.sum()) > 0.97
 
 
@@ -170,7 +171,7 @@ def test_sides_are_known_only_of_two_lungs_with_the_right_one_at_the_left_of_the
 @pytest.mark.parametrize(("family", "kind"), [("lung-compact", "points"), ("sam", "both"), ("medsam", "box")])
 def test_gradients_reach_the_mask_decoder_and_nothing_else(family, kind, tmp_path, monkeypatch):
     model = MODELS[family]()
-    network = model.net if family == "lung-compact" else model.sam
+    network = model.network
     before = {name: value.clone() for name, value in network.state_dict().items()}
     encoded = encode_examples(model, examples(4))
     monkeypatch.setattr(model, "encode", lambda slices: pytest.fail("a slice was encoded again"))
@@ -348,7 +349,7 @@ def test_lung_compact_learns_another_readers_borders_and_still_tells_the_sides(k
     assert (table["dice_after"] > table["dice_before"] + 0.02).all()
     model = load_model(weights=out / "lung-compact-tuned.safetensors", device="cpu")
     grey, mask = chest(99)
-    sides = model.decode(model.encode([grey])[0], PromptSet()).side_logits
+    sides = [*model.decode(model.encode([grey])[0], PromptSet()).structure_logits.values()]
     right = (sides[0] >= sides[1])[mask]
     assert right[np.nonzero(mask)[1] < 40].mean() > 0.95 > 0.05 > right[np.nonzero(mask)[1] >= 40].mean()
 

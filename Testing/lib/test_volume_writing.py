@@ -6,7 +6,8 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
-from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, SEGMENTS, Volume, read_volume, write_labelmap
+from SAMLungSegLib.structures import LUNGS
+from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, read_volume, write_labelmap
 
 VOLUME_EXTENSIONS = [extension for extension in LABELMAP_EXTENSIONS if extension != ".png"]
 LABELMAP = np.zeros((2, 3, 4), np.uint8)
@@ -178,8 +179,8 @@ def test_a_label_without_a_name_is_refused_as_segmentation(tmp_path):
 
 
 def test_segments_are_distinct():
-    assert [segment.label for segment in SEGMENTS] == [1, 2]
-    assert len({segment.colour for segment in SEGMENTS}) == len(SEGMENTS)
+    assert LUNGS.labels == (1, 2)
+    assert len({structure.colour for _label, structure in LUNGS}) == len(LUNGS)
 
 
 @pytest.mark.parametrize("extension", [".seg.nrrd", ".nrrd"])

@@ -15,15 +15,16 @@ from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import IntensityError, PromptError, VolumeError
 from SAMLungSegLib.metrics import dice, jaccard
-from SAMLungSegLib.models.medsam import MedSamModel
-from SAMLungSegLib.models.sam import SamModel
+from SAMLungSegLib.models.capabilities import COMPACT, MEDSAM, SAM
+from SAMLungSegLib.models.sam.medsam import MedSamModel
+from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.prompts.reference import ABLATION_STEPS, algorithm_1
-from SAMLungSegLib.replay import ModelChoice
-from SAMLungSegLib.studies import zero_shot
+from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.studies.answers import with_more_negatives
 from SAMLungSegLib.studies.cases import Greys, study_cases
 from SAMLungSegLib.studies.report import Picture, Table, write_study_report
-from SAMLungSegLib.studies.zero_shot import ZeroShotSettings, run_zero_shot
+from SAMLungSegLib.studies.zero_shot import study
+from SAMLungSegLib.studies.zero_shot.study import ZeroShotSettings, run_zero_shot
 from SAMLungSegLib.training.data import split_of
 
 SIZE_HW = (48, 64)
@@ -150,9 +151,9 @@ def test_the_papers_window_stretches_each_slice_between_its_own_extremes():
 
 
 def test_the_window_follows_the_family_unless_it_is_said():
-    assert Greys.parse("auto", "sam") == Greys.parse("paper", "compact")
-    assert Greys.parse("auto", "compact") == Greys.parse("auto", "medsam") == Greys()
-    assert Greys.parse("1400/-500", "sam").window.level == -500
+    assert Greys.parse("auto", SAM) == Greys.parse("paper", COMPACT)
+    assert Greys.parse("auto", COMPACT) == Greys.parse("auto", MEDSAM) == Greys()
+    assert Greys.parse("1400/-500", SAM).window.level == -500
     with pytest.raises(IntensityError, match="'auto' and 'paper'"):
         Greys.parse("dark")
 
@@ -197,11 +198,11 @@ class Stopping(DarkIsLung):
         super().__init__()
         self.left, self.encoded = after, 0
 
-    def encode(self, slices):
+    def encode(self, views):
         if self.encoded >= self.left:
             raise KeyboardInterrupt
-        self.encoded += len(slices)
-        return super().encode(slices)
+        self.encoded += len(views)
+        return super().encode(views)
 
 
 def test_an_interrupted_study_goes_on_and_gives_the_same_numbers(data, tmp_path, monkeypatch):
@@ -388,6 +389,6 @@ def test_the_bundled_model_is_studied_on_real_xrays_that_it_has_not_seen(shared_
 
 
 def test_the_number_of_slices_asked_about_all_steps_is_spread_over_the_images():
-    assert zero_shot._quotas(4, 2) == [0, 1, 0, 1]
-    assert zero_shot._quotas(2, 5) == [2, 3]
-    assert zero_shot._spread(list(range(10, 20)), 3) == [10, 13, 16]
+    assert study._quotas(4, 2) == [0, 1, 0, 1]
+    assert study._quotas(2, 5) == [2, 3]
+    assert study._spread(list(range(10, 20)), 3) == [10, 13, 16]

@@ -9,8 +9,10 @@ import numpy as np
 import slicer
 import vtk
 
-from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
+from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.phantom import Phantom, chest_ct, chest_xray
+from SAMLungSegLib.structures import LUNGS
 from SAMLungSegLib.volume import Volume
 from SAMLungSegSlicer import bridge
 
@@ -113,12 +115,13 @@ class DarknessModel(PromptableModel):
     """A model at once: what is dark but not black is lung, and a point's surroundings are or are not lung."""
 
     name, device = "darkness", "cpu"
-    answers_without_prompt = tells_sides_apart = True
+    capabilities = Capabilities(needs_prompt=False, structures=LUNGS)
 
     def __init__(self) -> None:
         self.encoded = 0
 
-    def encode(self, slices):
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
         self.encoded += len(slices)
         return [Embedding((image,), image.shape) for image in slices]
 
@@ -130,4 +133,5 @@ class DarknessModel(PromptableModel):
             x, y = (round(value) for value in point.xy)
             logits[max(0, y - 5) : y + 6, max(0, x - 5) : x + 6] = 5.0 if point.positive else -5.0
         right = np.broadcast_to(np.arange(grey.shape[1]) < grey.shape[1] / 2, grey.shape)
-        return Prediction(logits, 0.9, np.stack([right, ~right]).astype(np.float32), logits)
+        sides = {"right_lung": right.astype(np.float32), "left_lung": (~right).astype(np.float32)}
+        return Prediction(logits, 0.9, logits, sides)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.dialogs import Dialogs
     from bench.faults import Faults
 
-    from SAMLungSegSlicer.worker import InferenceWorker
+    from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -26,7 +26,8 @@ for _folder in (REPOSITORY, HERE.parent, MODULE.parent):
 
 try:
     importlib.import_module("bench").start()
-    importlib.import_module("SAMLungSegSlicer.imports").keepTritonApart()  # tests load models without the module, too
+    imports = importlib.import_module("SAMLungSegSlicer.runtime.imports")
+    imports.keepTritonApart()  # tests load models without the module, too
     MISSING = ""
 except ImportError as _error:
     MISSING = f"slicer-core and PySide6 are needed ({_error})"
@@ -70,7 +71,7 @@ def faults() -> Faults:
 @pytest.fixture
 def worker() -> Iterator[InferenceWorker]:
     """An inference worker that is stopped afterwards."""
-    from SAMLungSegSlicer.worker import InferenceWorker
+    from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
     worker = InferenceWorker()
     yield worker

@@ -13,13 +13,15 @@ import torch
 import widgettools as tools
 from bench import leaks
 
-from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.models import checkpoints
-from SAMLungSegLib.models.base import Embedding
+from SAMLungSegLib.models.base import Embedding, ModelView
+from SAMLungSegLib.models.cached import CachedModel
+from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 from SAMLungSegLib.volume import axial_plane
-from SAMLungSegSlicer import ahead, bridge
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.live import prefetch
 
 ALL = list(range(8))
 PATIENCE_S = 30
@@ -36,7 +38,8 @@ class SteppedModel(chests.DarknessModel):
         self.reached = threading.Event()
         self._steps, self._isFree = threading.Semaphore(0), False
 
-    def encode(self, slices):
+    def encode(self, views):
+        slices = [ModelView.of(view).grey_hw for view in views]
         self.reached.set()
         if not self._isFree and not self._steps.acquire(timeout=PATIENCE_S):
             raise TimeoutError("nobody allowed the model a step")
@@ -60,7 +63,7 @@ class SteppedModel(chests.DarknessModel):
 def ready(monkeypatch):
     """Weights of every model are there, and a moment is short."""
     monkeypatch.setattr(checkpoints, "verify", lambda spec: "ok")
-    monkeypatch.setattr(ahead, "QUIET_MS", 20)
+    monkeypatch.setattr(prefetch, "QUIET_MS", 20)
 
 
 @pytest.fixture
@@ -169,7 +172,7 @@ def test_other_work_begins_after_one_slice_and_then_encoding_goes_on_to_the_end(
 
 
 def test_a_preview_is_answered_after_one_slice_and_its_own(window, chest, stepped):
-    from SAMLungSegSlicer.panels.promptnodes import ensurePoints
+    from SAMLungSegSlicer.promptnodes import ensurePoints
 
     window.wait_until(stepped.reached.is_set, PATIENCE_S)
     window.jump(tools.world(chest, (48, 48, 2)))

@@ -10,7 +10,7 @@ import slicer
 import widgettools as tools
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.panels.promptnodes import ensurePoints, newBox
+from SAMLungSegSlicer.promptnodes import ensurePoints, newBox
 
 SLICE = 4
 

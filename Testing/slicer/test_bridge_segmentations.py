@@ -7,7 +7,7 @@ import slicer
 import vtk
 
 from SAMLungSegLib.errors import GeometryError, PromptError, VolumeError
-from SAMLungSegLib.volume import SEGMENTS
+from SAMLungSegLib.structures import LUNGS
 from SAMLungSegSlicer import bridge
 
 SIZE_KJI = (6, 8, 10)
@@ -92,8 +92,8 @@ def test_new_lungs_have_the_standard_names_colours_and_terminology():
     node = bridge.ensureSegmentation(ct())
     ids = bridge.ensureLungSegments(node)
     assert list(ids) == [1, 2]
-    for lung in SEGMENTS:
-        segment = node.GetSegmentation().GetSegment(ids[lung.label])
+    for label, lung in LUNGS:
+        segment = node.GetSegmentation().GetSegment(ids[label])
         entry = vtk.reference("")
         segment.GetTag(TERMINOLOGY, entry)
         assert segment.GetName() == lung.name
@@ -106,7 +106,10 @@ def test_new_lungs_have_the_standard_names_colours_and_terminology():
 def test_lungs_are_found_again_by_terminology_whatever_they_are_called_and_stay_as_they_are():
     node = nodes.add_segmentation()
     segmentation = node.GetSegmentation()
-    for lung, name, segment_id in ((SEGMENTS[1], "Linke Lunge", "a"), (SEGMENTS[0], "left lung", "b")):
+    for lung, name, segment_id in (
+        (LUNGS.structure_of(2), "Linke Lunge", "a"),
+        (LUNGS.structure_of(1), "left lung", "b"),
+    ):
         segmentation.AddEmptySegment(segment_id, name, [0.1, 0.2, 0.3])
         segmentation.GetSegment(segment_id).SetTag(TERMINOLOGY, lung.terminology)
     assert bridge.ensureLungSegments(node) == {1: "b", 2: "a"}

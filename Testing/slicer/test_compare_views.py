@@ -11,9 +11,11 @@ from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
 from test_ahead import SteppedModel, numbers, wait_for
 
-from SAMLungSegLib.embedding import CachedModel, EmbeddingCache
 from SAMLungSegLib.models import checkpoints
-from SAMLungSegSlicer import ahead, bridge
+from SAMLungSegLib.models.cached import CachedModel
+from SAMLungSegLib.models.embedding_cache import EmbeddingCache
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.live import prefetch
 from SAMLungSegSlicer.panels.view import viewTitle
 from SAMLungSegSlicer.parameters import boxNodes, sliceNodeOf
 
@@ -186,7 +188,7 @@ def test_the_preview_follows_the_view_as_it_scrolls(window, chest):
 
 def test_slices_are_encoded_ahead_from_the_one_in_the_chosen_view_on(chest, module_window, monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoints, "verify", lambda spec: "ok")
-    monkeypatch.setattr(ahead, "QUIET_MS", 20)
+    monkeypatch.setattr(prefetch, "QUIET_MS", 20)
     model = SteppedModel()
     tools.answer_at_once(monkeypatch, CachedModel(model, EmbeddingCache(tmp_path)))
     window = module_window(size=(1100, 900))

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegSlicer import dependencies
+from SAMLungSegSlicer.runtime import dependencies
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FROM_SLICER = {"numpy": "2.1.3", "scipy": "1.15.0", "SimpleITK": "2.5.2", "pydicom": "2.4.3"}

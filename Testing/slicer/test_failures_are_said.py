@@ -13,7 +13,7 @@ class Failing(chests.DarknessModel):
         super().__init__()
         self.error = error
 
-    def encode(self, slices):
+    def encode(self, views):
         raise self.error
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 
-from SAMLungSegSlicer.history import MAXIMUM_STATES, SegmentationHistory, forgetHistories, historyOf
+from SAMLungSegSlicer.bridge.history import MAXIMUM_STATES, SegmentationHistory, forgetHistories, historyOf
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import slicer
 
-from SAMLungSegSlicer import bridge, history
-from SAMLungSegSlicer.history import historyOf
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.bridge import history
+from SAMLungSegSlicer.bridge.history import historyOf
 
 SIZE_KJI = (16, 64, 64)
 LAYER = 16 * 64 * 64  # bytes of one labelmap of 8 bit

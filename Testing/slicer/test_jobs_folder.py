@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import slicer
 
-from SAMLungSegLib import replay
+from SAMLungSegLib import provenance
 from SAMLungSegLib.batch import BatchError
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError, PromptError, VolumeError
@@ -26,7 +26,7 @@ def nothing_kept():
 def model(monkeypatch) -> chests.DarknessModel:
     """A model that takes no time, in the place of any other."""
     model = chests.DarknessModel()
-    monkeypatch.setattr(replay, "_loaded", lambda choice, device, stamp: model)
+    monkeypatch.setattr(provenance, "_loaded", lambda choice, device, stamp: model)
     return model
 
 

@@ -18,8 +18,7 @@ from SAMLungSegLib import load_model
 from SAMLungSegLib.errors import ModelError, VolumeError
 from SAMLungSegLib.models.registry import bundled_file
 from SAMLungSegSlicer.jobs import DownloadJob, Settings, releaseMemory
-from SAMLungSegSlicer.jobs.images import imageOf
-from SAMLungSegSlicer.jobs.models import ModelCache, models
+from SAMLungSegSlicer.jobs.caches import ModelCache, imageOf, models
 
 WEIGHTS = "lung-compact.safetensors"
 
@@ -40,7 +39,7 @@ def loaded(monkeypatch) -> list[tuple]:
         return object()
 
     monkeypatch.setattr("SAMLungSegLib.load_model", load, raising=False)
-    monkeypatch.setattr("SAMLungSegLib.embedding.cached", lambda model: model)
+    monkeypatch.setattr("SAMLungSegLib.models.cached.cached", lambda model: model)
     return calls
 
 
@@ -87,7 +86,7 @@ def test_two_threads_that_ask_at_once_get_one_model(monkeypatch):
         return object()
 
     monkeypatch.setattr("SAMLungSegLib.load_model", load, raising=False)
-    monkeypatch.setattr("SAMLungSegLib.embedding.cached", lambda model: model)
+    monkeypatch.setattr("SAMLungSegLib.models.cached.cached", lambda model: model)
     cache, got = ModelCache(), []
 
     def ask() -> None:
@@ -201,8 +200,8 @@ def test_a_model_can_be_loaded_after_a_view_was_drawn(ready):
     script = (
         "import bench; bench.start();"
         "from bench import offscreen; offscreen.render_window(9, 9).Render();"
-        "from SAMLungSegSlicer.imports import importQuietly;"
-        "from SAMLungSegSlicer.jobs.models import models;"
+        "from SAMLungSegSlicer.runtime.imports import importQuietly;"
+        "from SAMLungSegSlicer.jobs.caches import models;"
         "from SAMLungSegSlicer.jobs import Settings;"
         f"{ready}; import triton"
     )

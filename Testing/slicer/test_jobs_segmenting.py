@@ -15,10 +15,10 @@ import vtk
 from SAMLungSegLib import Options, SAMLungSegError, Volume, VolumeBox, VolumePoint, segment_volume
 from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.pipeline import CancelledError
-from SAMLungSegSlicer.history import historyOf
+from SAMLungSegSlicer.bridge.history import historyOf
 from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob, Settings, releaseMemory
-from SAMLungSegSlicer.jobs.models import models
-from SAMLungSegSlicer.worker import InferenceWorker
+from SAMLungSegSlicer.jobs.caches import models
+from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
 SEGMENTATION = "vtkMRMLSegmentationNode"
 

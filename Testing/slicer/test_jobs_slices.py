@@ -12,9 +12,9 @@ from SAMLungSegLib import VolumePoint
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.pipeline import CancelledError, segment_slice
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.history import historyOf
+from SAMLungSegSlicer.bridge.history import historyOf
 from SAMLungSegSlicer.jobs import SegmentSliceJob, Settings, releaseMemory
-from SAMLungSegSlicer.jobs.models import models
+from SAMLungSegSlicer.jobs.caches import models
 
 
 @pytest.fixture(autouse=True)

@@ -17,9 +17,9 @@ from SAMLungSegLib import Options, VolumePoint, segment, segment_volume
 from SAMLungSegLib.errors import GeometryError, ModelError, PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.pipeline import CancelledError
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.history import historyOf
+from SAMLungSegSlicer.bridge.history import historyOf
 from SAMLungSegSlicer.jobs import Settings, releaseMemory
-from SAMLungSegSlicer.jobs.models import models
+from SAMLungSegSlicer.jobs.caches import models
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "slicer-console.md"
@@ -164,8 +164,8 @@ def test_what_a_caller_did_wrong_is_told(logic):
 )
 def test_missing_packages_are_asked_for_before_anything_else(logic, monkeypatch, method, feature):
     asked = []
-    monkeypatch.setattr("SAMLungSegSlicer.dependencies.ensure", lambda feature: asked.append(feature) or False)
-    monkeypatch.setattr("SAMLungSegSlicer.dependencies.missing", lambda feature: ["torch"])
+    monkeypatch.setattr("SAMLungSegSlicer.runtime.dependencies.ensure", lambda feature: asked.append(feature) or False)
+    monkeypatch.setattr("SAMLungSegSlicer.runtime.dependencies.missing", lambda feature: ["torch"])
     with pytest.raises(SAMLungSegError, match=r"missing \(torch\)"):
         getattr(logic, method)(None, None)
     assert asked == [feature]

@@ -8,7 +8,7 @@ import pytest
 import slicer
 import widgettools as tools
 
-from SAMLungSegSlicer.panels.promptnodes import ensurePoints
+from SAMLungSegSlicer.promptnodes import ensurePoints
 
 SLICE = 4
 PAINTED = np.s_[SLICE, 20:26, 44:50]  # in the mediastinum

@@ -13,7 +13,8 @@ import widgettools as tools
 from SAMLungSegLib import Options, VolumeBox, VolumePoint
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.pipeline import segment_slice
-from SAMLungSegSlicer import bridge, dependencies
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.runtime import dependencies
 
 SLICE = 4
 
@@ -42,13 +43,13 @@ def add_point(window, ijk, positive=False):
 
 
 def points_node(window, positive=False):
-    from SAMLungSegSlicer.panels.promptnodes import ensurePoints
+    from SAMLungSegSlicer.promptnodes import ensurePoints
 
     return ensurePoints(window.widget.logic.getParameterNode(), positive)
 
 
 def add_box(window, first_ijk, last_ijk):
-    from SAMLungSegSlicer.panels.promptnodes import newBox
+    from SAMLungSegSlicer.promptnodes import newBox
 
     volume = window.ui.inputSelector.currentNode()
     corners = np.array([tools.world(volume, first_ijk), tools.world(volume, last_ijk)])
@@ -166,7 +167,7 @@ def test_prompts_that_change_while_packages_are_imported_are_answered(chest, mod
         reached.set()
         go.wait(30)
 
-    monkeypatch.setattr("SAMLungSegSlicer.panels.context.importQuietly", slow_import)
+    monkeypatch.setattr("SAMLungSegSlicer.context.importQuietly", slow_import)
     window = module_window(size=(900, 600))
     window.jump(tools.world(chest, (48, 48, SLICE)))
     for i in (30, 40, 50, 60):
@@ -226,7 +227,7 @@ def test_missing_packages_keep_the_preview_quiet_until_the_user_has_agreed(chest
 
 
 def test_an_error_of_the_preview_is_one_line_and_the_next_prompt_is_answered(window, chest, monkeypatch, dialogs):
-    from SAMLungSegSlicer.jobs.models import models
+    from SAMLungSegSlicer.jobs.caches import models
 
     good, bad = models.get, ModelError("The weights are damaged.")
 

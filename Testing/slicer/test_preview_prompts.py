@@ -7,7 +7,7 @@ import pytest
 
 from SAMLungSegLib import VolumeBox, VolumePoint
 from SAMLungSegLib.volume.cut import cut_volume
-from SAMLungSegSlicer.sliceprompts import SlicePrompts
+from SAMLungSegSlicer.live.prompts import SlicePrompts
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import widgettools as tools
 from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
 
-from SAMLungSegSlicer.panels.promptnodes import ensurePoints
+from SAMLungSegSlicer.promptnodes import ensurePoints
 
 IJK = (70, 60, 4)
 

@@ -12,8 +12,8 @@ from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.panels.promptnodes import ensurePoints
 from SAMLungSegSlicer.parameters import addBoxNode
+from SAMLungSegSlicer.promptnodes import ensurePoints
 
 SLICE = 4
 INSIDE, OUTSIDE = (30, 50, SLICE), (30, 97, SLICE)  # the chest has 96 x 96 x 8 voxels

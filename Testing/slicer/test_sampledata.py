@@ -13,7 +13,8 @@ from bench import sampledata as sample_data
 
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.phantom import chest_ct, chest_xray
-from SAMLungSegSlicer import bridge, dependencies, sampledata
+from SAMLungSegSlicer import bridge, sampledata
+from SAMLungSegSlicer.runtime import dependencies
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import slicer
 from bench import sampledata as sample_data
 
 from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegSlicer import bridge, dependencies, sampledata
+from SAMLungSegSlicer import bridge, sampledata
+from SAMLungSegSlicer.runtime import dependencies
 
 OBLIQUE = np.array([[0.0, 0, 3, 5], [-2, 0, 0, 6], [0, -1, 0, 7], [0, 0, 0, 1]])
 CT, XRAY = "SAMLungSegPhantomCT", "SAMLungSegPhantomXray"

@@ -11,7 +11,8 @@ import slicer
 from bench.window import ModuleWindow
 
 import SAMLungSeg
-from SAMLungSegSlicer import dependencies, selftest
+from SAMLungSegSlicer import selftest
+from SAMLungSegSlicer.runtime import dependencies
 
 JOBS = [name for name in dir(SAMLungSeg.SAMLungSegTest) if name.startswith("test_")]
 

@@ -10,7 +10,7 @@ import pytest
 import slicer
 
 import SAMLungSeg
-from SAMLungSegSlicer import dependencies
+from SAMLungSegSlicer.runtime import dependencies
 
 FIRST, SECOND, *_OTHERS = JOBS = [name for name in dir(SAMLungSeg.SAMLungSegTest) if name.startswith("test_")]
 

@@ -15,7 +15,7 @@ import widgettools as tools
 from takes import takes
 
 from SAMLungSegLib.phantom import chest_ct
-from SAMLungSegLib.volume import SEGMENTS
+from SAMLungSegLib.structures import LUNGS
 
 PICTURES = "SAMLUNGSEG_SCREENSHOTS"
 MAX_LATENCY_MS = 100
@@ -80,13 +80,13 @@ def segment(window, volume, truth):
     segmentation = ui.outputSelector.currentNode()
     assert segmentation.GetName() == "Phantom CT lungs"
     assert "Right lung" in ui.statusLabel.text
-    for lung in SEGMENTS:
+    for label, lung in LUNGS:
         found = segmentation.GetSegmentation().GetSegment(
             segmentation.GetSegmentation().GetSegmentIdBySegmentName(lung.name)
         )
         np.testing.assert_allclose(np.array(found.GetColor()) * 255, lung.colour, atol=0.5)
         assert terminology(found) == lung.terminology
-        mask, true = (labels == lung.label for labels in (chests.lungsOf(segmentation, volume), truth))
+        mask, true = (labels == label for labels in (chests.lungsOf(segmentation, volume), truth))
         assert 2 * np.sum(mask & true) / (np.sum(mask) + np.sum(true)) > 0.93
     return segmentation
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from takes import takes
 
-from SAMLungSegSlicer import imports
+from SAMLungSegSlicer.runtime import imports
 
 MAX_GAP_MS = 100
 

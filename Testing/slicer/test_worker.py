@@ -14,7 +14,7 @@ import qt
 import slicer
 from workertools import PATIENCE_S, Gate, Told, callbacksOf, inferenceThreads, processEventsUntil
 
-from SAMLungSegSlicer.worker import DELIVERY_INTERVAL_MS, SWITCH_INTERVAL_S, THREAD_SHARE_S
+from SAMLungSegSlicer.runtime.worker import DELIVERY_INTERVAL_MS, SWITCH_INTERVAL_S, THREAD_SHARE_S
 
 # ---- results
 
@@ -167,7 +167,7 @@ def test_a_callback_may_stop_the_worker_as_closing_the_scene_does(worker):
 
 
 def test_an_idle_worker_has_neither_timer_nor_thread(worker, monkeypatch):
-    monkeypatch.setattr("SAMLungSegSlicer.worker.IDLE_S", 0.05)
+    monkeypatch.setattr("SAMLungSegSlicer.runtime.worker.IDLE_S", 0.05)
     assert not inferenceThreads()
     told = Told()
     for number in range(3):

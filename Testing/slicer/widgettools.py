@@ -16,7 +16,7 @@ from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.jobs.models import models
+from SAMLungSegSlicer.jobs.caches import models
 
 
 def show(volume_node, width=1500, level=-500):
@@ -120,11 +120,11 @@ class HeldModel(chests.DarknessModel):
         super().__init__()
         self.reached, self._go = threading.Event(), threading.Event()
 
-    def encode(self, slices):
+    def encode(self, views):
         self.reached.set()
         if not self._go.wait(30):
             raise TimeoutError("nobody released the model")
-        return super().encode(slices)
+        return super().encode(views)
 
     def release(self) -> None:
         self._go.set()

@@ -82,15 +82,15 @@ def ensureLungSegments(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict
     Raises:
         VolumeError: the segmentation is kept as surfaces or contours.
     """
-    from SAMLungSegLib.volume import SEGMENTS
+    from SAMLungSegLib.structures import LUNGS
 
     segmentation = checkedSegmentation(segmentationNode)
     ids = findLungSegments(segmentationNode)
-    for lung in SEGMENTS:
-        if lung.label not in ids:
+    for label, lung in LUNGS:
+        if label not in ids:
             colour = [value / 255 for value in lung.colour]
-            ids[lung.label] = segmentation.AddEmptySegment(lung.name.replace(" ", "_"), lung.name, colour)
-            segment = segmentation.GetSegment(ids[lung.label])
+            ids[label] = segmentation.AddEmptySegment(lung.key, lung.name, colour)
+            segment = segmentation.GetSegment(ids[label])
             segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), lung.terminology)
     return {label: ids[label] for label in sorted(ids)}
 

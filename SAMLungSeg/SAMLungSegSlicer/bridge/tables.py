@@ -110,9 +110,9 @@ def _setSeries(
 
 
 def _setColour(series: slicer.vtkMRMLPlotSeriesNode, column: str, isNew: bool) -> None:
-    from SAMLungSegLib.volume import SEGMENTS
+    from SAMLungSegLib.structures import LUNGS
 
-    colour = next((lung.colour for lung in SEGMENTS if lung.name == column), None)
+    colour = next((lung.colour for _label, lung in LUNGS if lung.name == column), None)
     if colour is not None:
         series.SetColor(*(value / 255 for value in colour))
     elif isNew:

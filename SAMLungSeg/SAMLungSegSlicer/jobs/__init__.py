@@ -4,11 +4,11 @@ The constructor reads the scene, `run` computes on plain data on any thread, `fi
 and `finish` belong to the main thread. A job that is cancelled or fails has changed nothing.
 """
 
-from SAMLungSegSlicer.jobs.ahead import EncodeAheadJob
+from SAMLungSegSlicer.jobs.caches import releaseMemory
 from SAMLungSegSlicer.jobs.cohorts import FolderJob
 from SAMLungSegSlicer.jobs.downloading import DownloadJob
 from SAMLungSegSlicer.jobs.evaluating import EvaluateJob, EvaluationNodes, WorstSlice
-from SAMLungSegSlicer.jobs.memory import releaseMemory
+from SAMLungSegSlicer.jobs.prefetching import EncodeAheadJob
 from SAMLungSegSlicer.jobs.segmenting import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.jobs.settings import Settings
 

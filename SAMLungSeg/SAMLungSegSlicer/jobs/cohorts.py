@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import slicer
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.imports import keepTritonApart
 from SAMLungSegSlicer.jobs.settings import Settings
+from SAMLungSegSlicer.runtime.imports import keepTritonApart
 
 if TYPE_CHECKING:
     from SAMLungSegLib.batch import BatchResult
@@ -41,7 +41,7 @@ class FolderJob:
         """
         keepTritonApart()
         from SAMLungSegLib.batch import Settings as BatchSettings
-        from SAMLungSegLib.replay import ModelChoice
+        from SAMLungSegLib.provenance import ModelChoice
 
         self._input, self._output = Path(inputFolder), Path(outputFolder)
         self._retryFailed = retryFailed

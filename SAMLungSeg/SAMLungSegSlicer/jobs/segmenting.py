@@ -10,9 +10,7 @@ import slicer
 
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.edits import Edits, firstRecord, gridKey, noteWritten, remember
-from SAMLungSegSlicer.jobs.images import imageOf
-from SAMLungSegSlicer.jobs.models import models
-from SAMLungSegSlicer.jobs.segmenters import segmenters
+from SAMLungSegSlicer.jobs.caches import imageOf, models, segmenters
 from SAMLungSegSlicer.jobs.settings import Settings
 from SAMLungSegSlicer.jobs.sliceboxes import SortedBoxes, withFlatBoxes
 from SAMLungSegSlicer.jobs.targets import Target

@@ -10,7 +10,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.history import historyOf
+from SAMLungSegSlicer.bridge.history import historyOf
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
-from SAMLungSegSlicer.panels.context import Context, entitle
+from SAMLungSegSlicer.context import Context, entitle
 from SAMLungSegSlicer.parameters import DEVICES, LUNGS, MODALITIES, WINDOWS
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
+from SAMLungSegSlicer.bridge.history import SegmentationHistory, historyOf
+from SAMLungSegSlicer.context import Context, able
 from SAMLungSegSlicer.edits import forgetWritten
-from SAMLungSegSlicer.history import SegmentationHistory, historyOf
-from SAMLungSegSlicer.panels.context import Context, able
-from SAMLungSegSlicer.preview import PreviewController
+from SAMLungSegSlicer.live.preview import PreviewController
 
 
 class CorrectPanel:

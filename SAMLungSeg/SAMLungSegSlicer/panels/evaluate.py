@@ -10,9 +10,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SAMLungSegSlicer import bridge, dependencies
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.context import EVALUATING, Context, able
 from SAMLungSegSlicer.jobs import EvaluateJob, EvaluationNodes
-from SAMLungSegSlicer.panels.context import EVALUATING, Context, able
+from SAMLungSegSlicer.runtime import dependencies
 
 if TYPE_CHECKING:
     from SAMLungSegLib.evaluation import Evaluation

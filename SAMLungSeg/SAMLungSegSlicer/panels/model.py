@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 from SAMLungSegLib.models.registry import MODELS, ModelSpec
-from SAMLungSegSlicer import dependencies
+from SAMLungSegSlicer.context import Context, able, entitle
 from SAMLungSegSlicer.jobs import DownloadJob
-from SAMLungSegSlicer.panels.context import Context, able, entitle
+from SAMLungSegSlicer.runtime import dependencies
 
 if TYPE_CHECKING:
     from SAMLungSegLib.models.checkpoints import Status

@@ -5,8 +5,8 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.panels.promptnodes import isPlaced
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes
+from SAMLungSegSlicer.promptnodes import isPlaced
 
 
 def promptRemarks(parameters: SAMLungSegParameterNode) -> list[str]:

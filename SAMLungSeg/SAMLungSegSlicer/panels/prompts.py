@@ -12,9 +12,11 @@ from slicer.util import VTKObservationMixin
 
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.registry import MODELS
-from SAMLungSegSlicer.panels.context import Context, able
+from SAMLungSegSlicer.context import Context, able
 from SAMLungSegSlicer.panels.escape import EscapeKey
-from SAMLungSegSlicer.panels.promptnodes import (
+from SAMLungSegSlicer.panels.promptremarks import promptRemarks
+from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, viewNames
+from SAMLungSegSlicer.promptnodes import (
     PROMPT_EVENTS,
     VOLUME_EVENTS,
     clearPrompts,
@@ -28,8 +30,6 @@ from SAMLungSegSlicer.panels.promptnodes import (
     thinToSlice,
     viewOf,
 )
-from SAMLungSegSlicer.panels.promptremarks import promptRemarks
-from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, viewNames
 
 
 class PromptsPanel(VTKObservationMixin):
@@ -80,7 +80,7 @@ class PromptsPanel(VTKObservationMixin):
         self._count()
         noBox = "" if parameters.inputVolume else _("Choose a volume first.")
         noPoint = noBox
-        if MODELS[parameters.model].family == "medsam":
+        if not MODELS[parameters.model].capabilities.accepts("points"):
             noPoint = noBox or _("This model answers boxes only; choose another one to place points.")
         able(ui.positiveButton, noPoint, _("Click on lung that is missing; Esc or this button ends it."))
         able(ui.negativeButton, noPoint, _("Click on what is wrongly taken for lung; Esc or this button ends it."))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
-from SAMLungSegSlicer import dependencies
 from SAMLungSegSlicer.belongings import keepOutput
+from SAMLungSegSlicer.context import SEGMENT, SEGMENTING, Context, able
 from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob
-from SAMLungSegSlicer.panels.context import SEGMENT, SEGMENTING, Context, able
+from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.panels.model import DOWNLOAD, ModelPanel
-from SAMLungSegSlicer.panels.promptnodes import promptsIn
 from SAMLungSegSlicer.parameters import settingsOf, sliceNodeOf
-from SAMLungSegSlicer.preview import PreviewController
+from SAMLungSegSlicer.promptnodes import promptsIn
+from SAMLungSegSlicer.runtime import dependencies
 
 if TYPE_CHECKING:
     from SAMLungSegLib.pipeline import Segmentation

@@ -6,7 +6,7 @@ import re
 
 from slicer.i18n import tr as _
 
-from SAMLungSegSlicer.panels.context import Context
+from SAMLungSegSlicer.context import Context
 from SAMLungSegSlicer.parameters import viewNames
 
 

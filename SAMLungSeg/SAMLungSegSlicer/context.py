@@ -1,0 +1,117 @@
+"""What the panels share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
+from SAMLungSegSlicer.logic import SAMLungSegLogic
+from SAMLungSegSlicer.parameters import SAMLungSegParameterNode
+from SAMLungSegSlicer.runtime.imports import importQuietly
+from SAMLungSegSlicer.runtime.worker import InferenceWorker
+
+SEGMENT = "segment"
+SEGMENTING = ("SAMLungSegLib.models.loading", "SAMLungSegLib.pipeline")
+EVALUATING = ("SAMLungSegLib.evaluation",)
+
+logger = logging.getLogger(__name__)
+
+
+class Context:
+    """The module as its panels see it.
+
+    Attributes:
+        ui: the widgets of the .ui file by name.
+        parameters: the user's choices; None while there is no scene to keep them in.
+        changed: to be called when something has changed that decides which buttons can work.
+    """
+
+    def __init__(self, ui: Any, logic: SAMLungSegLogic, worker: InferenceWorker, changed: Callable[[], None]) -> None:
+        self.ui = ui
+        self.logic = logic
+        self.worker = worker
+        self.changed = changed
+        self.parameters: SAMLungSegParameterNode | None = None
+        self._imported: set[str] = set()
+
+    def say(self, text: str = "") -> None:
+        """Tell the user `text` in the status line."""
+        self.ui.statusLabel.text = text
+        self.ui.statusLabel.visible = bool(text)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Errors that a user can act on go to the status line; any other also is shown with its details and raised."""
+        with slicer.util.tryWithErrorDisplay(_("The lung segmentation module failed.")):
+            try:
+                yield
+            except SAMLungSegError as error:
+                logger.info("%s", error)
+                self.say("⚠ " + str(error))
+            except Exception as error:
+                if is_out_of_memory(error):
+                    logger.info("%s", error)
+                    self.say("⚠ " + memory_advice(error))
+                    return
+                self.say("⚠ " + _("That failed: {error}").format(error=error))
+                raise
+
+    def show(self, error: BaseException) -> None:
+        """Show an error that happened on the worker's thread."""
+        self.changed()
+        with self.guarded():
+            raise error
+
+    def afterImport(
+        self,
+        names: tuple[str, ...],
+        channel: str,
+        action: Callable[[], None],
+        *,
+        failed: Callable[[BaseException], None] | None = None,
+        cancelled: Callable[[], None] | None = None,
+    ) -> None:
+        """Do `action` once modules are imported: at once, or after some seconds, in which the worker's thread does it.
+
+        Args:
+            names: full names of modules.
+            channel: of the worker.
+            action: its errors are shown.
+            failed: gets the error of an import, which is shown where this is not given.
+            cancelled: called instead when the channel was cancelled.
+        """
+
+        def onImported(_result: object) -> None:
+            self._imported.update(names)
+            with self.guarded():
+                action()
+            self.changed()
+
+        if self._imported.issuperset(names):
+            action()
+            return
+        self.worker.submit(
+            lambda _progress, isCancelled: importQuietly(names, isCancelled),
+            channel=channel,
+            done=onImported,
+            failed=failed or self.show,
+            cancelled=cancelled or self.changed,
+        )
+
+
+def able(button: Any, reason: str, tip: str) -> None:
+    """Enable a button if there is no reason against it; its tooltip says what it does or why it cannot."""
+    button.enabled = not reason
+    button.toolTip = reason or tip
+
+
+def entitle(combo: Any, choices: tuple[str, ...], titles: dict[str, str]) -> None:
+    """Show words in place of the parameter's values; the items stay in the order of `choices`."""
+    for index, choice in enumerate(choices):
+        combo.setItemText(index, titles.get(choice, choice))

@@ -1,0 +1,279 @@
+"""One case from its files to its row of the table, in three steps that may run side by side for different cases.
+
+`load` reads, `segment` asks the model, `store` measures and writes. What cannot be used ends as a failed `Entry`, which
+the later steps hand on; what stops the whole run is raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import get_ident
+from typing import Any, TypeVar
+
+from SAMLungSegLib.batch.cases import Case
+from SAMLungSegLib.batch.journal import DONE, FAILED, Entry
+from SAMLungSegLib.batch.outputs import write_outputs
+from SAMLungSegLib.batch.settings import BatchError, Settings
+from SAMLungSegLib.batch.table import agreement_of, measures_of, place_of, plain
+from SAMLungSegLib.errors import ModelError, SAMLungSegError, VolumeError, is_out_of_memory
+from SAMLungSegLib.pipeline import CancelledError, Options, Segmentation, segment_volume
+from SAMLungSegLib.provenance import ModelChoice, Recipe, is_same_place, recipe_of, voxels_sha256
+from SAMLungSegLib.results import check_format, default_format
+from SAMLungSegLib.volume import Volume, read_volume
+from SAMLungSegLib.volume.guarded import read_series
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A case and all that decides its result.
+
+    Attributes:
+        case: what to segment.
+        settings: how.
+        weights_sha256: of the model.
+        fingerprint: of all that, see `Settings.fingerprint`.
+        output: folder of the run.
+        known: how the case ended before, where only the stamp of its files has changed since.
+        alone: whether an earlier run ended while it was at the case, so that nothing is to run beside it.
+    """
+
+    case: Case
+    settings: Settings
+    weights_sha256: Mapping[str, str]
+    fingerprint: str
+    output: Path
+    known: Entry | None = None
+    alone: bool = False
+
+    @property
+    def format(self) -> str:
+        """Extension of the labelmap."""
+        return self.settings.format or default_format(self.case.path)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A case that was read.
+
+    Attributes:
+        volume: the image.
+        reference: labelmap to measure the result by.
+        image: SHA-256 and matrix of the image.
+        notes: warnings on the way.
+        seconds: it took.
+    """
+
+    volume: Volume
+    reference: Volume | None
+    image: dict[str, Any]
+    notes: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """A case that was answered.
+
+    Attributes:
+        loaded: the case.
+        segmentation: the answer.
+        device: that gave it.
+        notes: warnings on the way.
+        seconds: it took.
+    """
+
+    loaded: Loaded
+    segmentation: Segmentation
+    device: str
+    notes: list[str]
+    seconds: float
+
+
+def load(task: Task) -> Loaded | Entry:
+    """Read the image and its reference; the known entry where the image is the known one after all."""
+    return _attempted(task, lambda notes: _load(task, notes))
+
+
+def segment(task: Task, loaded: Loaded | Entry, cancelled: Callable[[], bool] = lambda: False) -> Segmented | Entry:
+    """Ask the model.
+
+    Raises:
+        ModelError: it cannot be loaded.
+        CancelledError: `cancelled` said so.
+    """
+    if isinstance(loaded, Entry):
+        return loaded
+    return _attempted(task, lambda notes: _segment(task, loaded, cancelled, notes))
+
+
+def store(task: Task, segmented: Segmented | Entry) -> Entry:
+    """Measure and write.
+
+    Raises:
+        BatchError: the output folder takes no more.
+    """
+    if isinstance(segmented, Entry):
+        return segmented
+    return _attempted(task, lambda notes: _store(task, segmented, notes))
+
+
+def _attempted(task: Task, step: Callable[[list[str]], Result]) -> Result | Entry:
+    """What a step returns, or a failed entry with the reason."""
+    try:
+        with collected_warnings() as notes:
+            return step(notes)
+    except (BatchError, ModelError, CancelledError):
+        raise
+    except (SAMLungSegError, OSError) as error:
+        return failed(task, str(error))
+    except MemoryError:
+        return failed(task, f"{task.case.path} needs more memory than there is; give a smaller part of it.")
+    except Exception as error:  # a defect of ours must not cost the other cases of a night
+        logger.exception("%s failed", task.case.id)
+        return failed(task, f"unexpected {type(error).__name__}: {error}")
+
+
+def failed(task: Task, reason: str) -> Entry:
+    """The entry of a case that cannot be used."""
+    row = {**place_of(task.case), "state": FAILED, "reason": reason}
+    return Entry(FAILED, task.fingerprint, task.case.stamp, None, {}, plain(row))
+
+
+def _load(task: Task, notes: list[str]) -> Loaded | Entry:
+    start, case = time.perf_counter(), task.case
+    if case.problem:
+        raise VolumeError(case.problem)
+    if case.parts:
+        volume = read_series(case.parts, case.path, allow_gaps=False)
+    else:
+        volume = read_volume(case.path, series=case.series, allow_gaps=False)
+    check_format(volume, task.format)
+    image = {"sha256": voxels_sha256(volume), "ijk_to_ras": volume.ijk_to_ras.tolist()}
+    if task.known is not None and _is_same_image(task.known.image, image):
+        return replace(task.known, stamp=case.stamp)
+    return Loaded(volume, _reference(case), image, notes, time.perf_counter() - start)
+
+
+def _is_same_image(known: Mapping[str, Any] | None, image: Mapping[str, Any]) -> bool:
+    if known is None or known["sha256"] != image["sha256"]:
+        return False
+    return is_same_place(known["ijk_to_ras"], image["ijk_to_ras"])
+
+
+def _reference(case: Case) -> Volume | None:
+    """The reference; a broken one costs the metrics, not the segmentation."""
+    if case.reference is None:
+        return None
+    try:
+        return read_volume(case.reference)
+    except SAMLungSegError as error:
+        logger.warning("No metrics: %s", error)
+        return None
+
+
+def _segment(task: Task, loaded: Loaded, cancelled: Callable[[], bool], notes: list[str]) -> Segmented:
+    start, settings = time.perf_counter(), task.settings
+    options = settings.options_of(task.case)
+    segmentation, device = segment_within_memory(loaded.volume, settings.model, settings.device, options, cancelled)
+    return Segmented(loaded, segmentation, device, notes, time.perf_counter() - start)
+
+
+def _store(task: Task, segmented: Segmented, notes: list[str]) -> Entry:
+    start, loaded, segmentation = time.perf_counter(), segmented.loaded, segmented.segmentation
+    settings, metrics, metric_notes = task.settings, {}, []
+    if loaded.reference is not None:
+        metrics, metric_notes = agreement_of(segmentation, loaded.reference, settings.tolerance_mm)
+    files = write_outputs(
+        segmentation, _recipe(task, segmented), task.output, task.case.id, task.format, settings.overlay
+    )
+    row = {
+        **place_of(task.case),
+        "state": DONE,
+        **measures_of(segmentation, settings.options.lungs),
+        **metrics,
+        "notes": " ".join([*loaded.notes, *segmented.notes, *notes, *metric_notes]),
+        **files,
+        "device": segmented.device,
+        "seconds_reading": loaded.seconds,
+        "seconds": segmented.seconds,
+        "seconds_writing": time.perf_counter() - start,
+    }
+    return Entry(DONE, task.fingerprint, task.case.stamp, loaded.image, files, plain(row))
+
+
+def _recipe(task: Task, segmented: Segmented) -> Recipe:
+    case, settings = task.case, task.settings
+    return recipe_of(
+        segmented.segmentation,
+        settings.options_of(case),
+        settings.model,
+        segmented.device,
+        image=case.path,
+        series=case.series,
+        image_sha256=segmented.loaded.image["sha256"],
+        weights_sha256=task.weights_sha256,
+    )
+
+
+_LIBRARY = logging.getLogger("SAMLungSegLib")
+
+
+class _Collector(logging.Handler):
+    """Keeps the warnings of one thread."""
+
+    def __init__(self, notes: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._notes, self._thread = notes, get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread and record.getMessage() not in self._notes:
+            self._notes.append(record.getMessage())
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """The library's warnings of this thread, until the block ends."""
+    notes: list[str] = []
+    collector = _Collector(notes)
+    _LIBRARY.addHandler(collector)
+    try:
+        yield notes
+    finally:
+        _LIBRARY.removeHandler(collector)
+
+
+def segment_within_memory(
+    volume: Volume, choice: ModelChoice, device: str, options: Options, cancelled: Callable[[], bool]
+) -> tuple[Segmentation, str]:
+    """The segmentation and the device that made it; what had to be done for it is logged as a warning.
+
+    Raises:
+        SAMLungSegError: as `segment_volume`.
+        RuntimeError: anything else that torch refuses.
+    """
+    model = choice.load(device)
+    for what_next in ("again with its memory released", "on the CPU"):
+        try:
+            return segment_volume(volume, model, options, cancelled=cancelled), str(model.device)
+        except RuntimeError as error:
+            if model.device.type == "cpu" or not is_out_of_memory(error):
+                raise
+        _release_memory()  # after the exception, which holds what filled it
+        logger.warning("The memory of %s does not suffice for %s: tried %s.", model.device, volume.name, what_next)
+    return segment_volume(volume, choice.load("cpu"), options, cancelled=cancelled), "cpu"
+
+
+def _release_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""lung-compact: network and model."""

@@ -1,0 +1,173 @@
+"""lung-compact: a small promptable network that knows lungs, behind the interface of all models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint, scaled_size
+from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
+from SAMLungSegLib.models.compact.network import CompactNet, fused, to_input
+from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.prompts import PointPrompt, PromptSet
+from SAMLungSegLib.structures import LUNGS
+
+MAX_THREADS = 8
+POINTS_IN_CACHE = 4  # decoded together on a CPU: 64 take longer by two thirds each
+PROMPTED, RIGHT, LEFT, BOTH = range(4)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let the calling thread compute on one core.
+
+    The network's operations are so small that the threads of one operation wait for each other longer than they
+    compute as soon as the machine has anything else to do: forty times longer on two busy cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class CompactModel(TrainableModel):
+    """lung-compact behind the interface of all models.
+
+    Without a prompt it predicts both lungs. With positive points, a box or a mask it predicts the object that they
+    show. Which lung a pixel belongs to comes from the right and left mask tokens in either case.
+    """
+
+    network: CompactNet
+
+    def __init__(
+        self,
+        net: CompactNet,
+        *,
+        name: str = "lung-compact",
+        device: torch.device | str = "cpu",
+        capabilities: Capabilities = COMPACT,
+    ) -> None:
+        self.name = name
+        self.device = torch.device(device)
+        self.capabilities = capabilities
+        self._frame_size = int(net.input_size)
+        self.network = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self._encoder = fused(self.network.image_encoder)
+        self.max_threads = min(usable_cores(), MAX_THREADS) if self.device.type == "cpu" else 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the encoder's weights."""
+        return encoder_fingerprint(self.network.image_encoder, f"compact {self._frame_size}")
+
+    @one_thread()
+    @torch.inference_mode()
+    def encode(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
+        """Encode slices in one batch. Raises IntensityError for what is not uint8 (H, W)."""
+        slices = [ModelView.of(one).grey_hw for one in views]
+        greys = [torch.from_numpy(np.ascontiguousarray(array)).float()[None, None] for array in slices]
+        frames = torch.cat([to_input(grey, self._frame_size) for grey in greys])
+        features = self._encoder(frames.to(self.device).contiguous(memory_format=torch.channels_last))
+        return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
+
+    @one_thread()
+    @torch.inference_mode()
+    def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
+        self.check_prompts(prompts, embedding.size_hw)
+        features = tuple(level[None] for level in embedding.features)
+        low_res, iou = self.network.decode(features, *self._prompt_tensors(prompts, embedding.size_hw))
+        logits = from_frame(low_res[:, [PROMPTED, RIGHT, LEFT]], embedding.size_hw)[0].cpu().numpy()
+        return Prediction(
+            logits=logits[0],
+            score=float(iou[0, PROMPTED].clamp(0, 1)),
+            low_res_logits=low_res[0, PROMPTED].cpu().numpy(),
+            structure_logits=dict(zip(LUNGS.keys, logits[1:], strict=True)),
+        )
+
+    def threads(self) -> AbstractContextManager:
+        """One, see `one_thread`."""
+        return one_thread()
+
+    def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:
+        every = [embedding.features for embedding in embeddings]
+        features = tuple(torch.stack(level).to(self.device) for level in zip(*every, strict=True))
+        parts = [self._prompt_tensors(one, e.size_hw) for one, e in zip(prompts, embeddings, strict=True)]
+        points, boxes, masks = zip(*parts, strict=True)
+        together = tuple(torch.cat(part) for part in zip(*points, strict=True)) if points[0] is not None else None
+        boxes, masks = (torch.cat(part) if part[0] is not None else None for part in (boxes, masks))
+        return self.network.decode(features, together, boxes, masks)
+
+    @one_thread()
+    @torch.inference_mode()
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Two masks for each point: the object that it shows, and both lungs."""
+        prompts = PromptSet(tuple(PointPrompt(tuple(xy)) for xy in points_xy.tolist()))
+        self.check_prompts(prompts, embedding.size_hw)
+        (coordinates, labels), _, _ = self._prompt_tensors(prompts, embedding.size_hw)
+        at_once = POINTS_IN_CACHE if self.device.type == "cpu" else len(points_xy)
+        answers = []
+        for points in zip(coordinates[0, :, None].split(at_once), labels[0, :, None].split(at_once), strict=True):
+            features = tuple(level.expand(len(points[0]), *level.shape) for level in embedding.features)
+            answers.append(self.network.decode(features, points))
+        low_res, iou = (torch.cat(parts)[:, [PROMPTED, BOTH]] for parts in zip(*answers, strict=True))
+        return low_res.cpu().numpy(), iou.clamp(0, 1).cpu().numpy()
+
+    @one_thread()
+    @torch.inference_mode()
+    def to_slice(self, low_res: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+        return from_frame(torch.from_numpy(low_res).to(self.device), size_hw).cpu().numpy()
+
+    def _prompt_tensors(self, prompts: PromptSet, size_hw: tuple[int, int]) -> tuple:
+        """Points, boxes and masks in the network's frame, None where not given."""
+        height, width = scaled_size(size_hw, self._frame_size)
+        scale_xy = np.array([width / size_hw[1], height / size_hw[0]], np.float32)
+        points = boxes = masks = None
+        if prompts.points:
+            points_xy = (prompts.points_xy() + 0.5) * scale_xy - 0.5
+            points = (self._on_device(points_xy), self._on_device(prompts.point_labels()))
+        if prompts.box is not None:
+            corners = np.array(prompts.box.xyxy, np.float32).reshape(2, 2)
+            boxes = self._on_device(((corners + 0.5) * scale_xy - 0.5).ravel())
+        if prompts.mask is not None:
+            masks = mask_to_frame(torch.from_numpy(prompts.mask.logits())[None, None], self._frame_size).to(self.device)
+        return points, boxes, masks
+
+    def _on_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array)[None].to(self.device)
+
+
+def mask_to_frame(logits: Tensor, input_size: int) -> Tensor:
+    """Logits (B, 1, H, W) of a slice to the decoder's grid (B, 1, S/2, S/2), S the `input_size`."""
+    height, width = scaled_size(tuple(logits.shape[-2:]), input_size)
+    small = F.interpolate(logits, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    lowest = float(logits.min())
+    framed = F.pad(small, (0, input_size - width, 0, input_size - height), value=min(lowest, -10.0))
+    return F.avg_pool2d(framed, 2)
+
+
+def from_frame(low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
+    """Logits (B, C, S/2, S/2) to the slice's own pixels (B, C, H, W), bilinear in one step where the grids allow."""
+    input_size = 2 * low_res.shape[-1]
+    height, width = scaled_size(size_hw, input_size)
+    rows, columns = (max(1, round(side / 2)) for side in (height, width))
+    planes = low_res.flatten(0, 1)[:, None]  # torch takes thrice as long for three channels as for three images
+    if (rows * 2, columns * 2) == (height, width):
+        planes = F.interpolate(planes[..., :rows, :columns], size_hw, mode="bilinear", align_corners=False)
+    else:
+        planes = F.interpolate(planes, (input_size, input_size), mode="bilinear", align_corners=False)
+        planes = F.interpolate(planes[..., :height, :width], size_hw, mode="bilinear", align_corners=False)
+    return planes[:, 0].unflatten(0, low_res.shape[:2])

@@ -1,0 +1,234 @@
+"""lung-compact's network: SAM's own prompt encoder and mask decoder around a convolutional pyramid encoder.
+
+High-resolution skips of the encoder join the decoder's upscaling, so the masks come out at half the input resolution
+instead of a quarter. How large slices are drawn for the network, its frame, is kept with its weights.
+The four mask tokens have fixed meanings: what was prompted (both lungs if nothing was), right lung, left lung, both.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from segment_anything.modeling.transformer import Attention
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from SAMLungSegLib.models.base import scaled_size
+
+INPUT_SIZE = 320  # of networks trained from now on
+PROMPT_WIDTH = 128
+STAGE_WIDTHS = (24, 48, 80, 144, 224)
+STAGE_DEPTHS = (1, 2, 3, 4, 3)
+HEADS = 8
+IOU_SMOOTHING_PX = 16.0
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, then batch normalisation: one convolution where the statistics are fixed."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm = self
+        if norm.training:
+            return super().forward(x)
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+
+
+class MixBlock(nn.Module):
+    """Residual 5x5 depthwise mixing in space, then mixing of channels at `expansion` times the width."""
+
+    def __init__(self, width: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.space = ConvNorm(width, width, 5, groups=width)
+        self.expand = ConvNorm(width, width * expansion, 1)
+        self.project = ConvNorm(width * expansion, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(F.relu(self.expand(self.space(x)), inplace=True)).add_(x)
+
+
+class PyramidEncoder(nn.Module):
+    """Five strided stages and a top-down sum.
+
+    Input (B, 1, S, S) in [-1, 1], S a multiple of 32; output the embedding (B, 128, S/8, S/8) and the skips
+    (B, 32, S/4, S/4) and (B, 16, S/2, S/2).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages, inputs = [], 1
+        for width, depth in zip(STAGE_WIDTHS, STAGE_DEPTHS, strict=True):
+            blocks = [MixBlock(width) for _ in range(depth)]
+            stages.append(nn.Sequential(ConvNorm(inputs, width, 3, stride=2), nn.ReLU(inplace=True), *blocks))
+            inputs = width
+        self.stages = nn.ModuleList(stages)
+        self.laterals = nn.ModuleList(ConvNorm(width, PROMPT_WIDTH, 1) for width in STAGE_WIDTHS[2:])
+        self.neck = nn.Sequential(MixBlock(PROMPT_WIDTH), ConvNorm(PROMPT_WIDTH, PROMPT_WIDTH, 1))
+        self.skip_quarter = ConvNorm(STAGE_WIDTHS[1], PROMPT_WIDTH // 4, 1)
+        self.skip_half = ConvNorm(STAGE_WIDTHS[0], PROMPT_WIDTH // 8, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        half, quarter, *deep = maps
+        laterals = [lateral(level) for lateral, level in zip(self.laterals, deep, strict=True)]
+        top = laterals[-1]
+        for lateral in reversed(laterals[:-1]):
+            top = lateral + F.interpolate(top, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return self.neck(top), self.skip_quarter(quarter), self.skip_half(half)
+
+
+def fused(encoder: nn.Module) -> nn.Module:
+    """A copy for inference in which each `ConvNorm` is a convolution, so that none is folded anew for every slice."""
+    faster = copy.deepcopy(encoder)
+    for parent in list(faster.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, ConvNorm):
+                setattr(parent, name, fuse_conv_bn_eval(*child))
+    return faster
+
+
+class FusedAttention(Attention):
+    """SAM's attention by torch's fused kernel."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        projected = (self.q_proj(q), self.k_proj(k), self.v_proj(v))
+        heads = (self._separate_heads(tokens, self.num_heads) for tokens in projected)
+        return self.out_proj(self._recombine_heads(F.scaled_dot_product_attention(*heads)))
+
+
+class FusedTransformer(TwoWayTransformer):
+    """SAM's transformer of mask tokens and image, with the fused kernel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(depth=2, embedding_dim=width, num_heads=HEADS, mlp_dim=4 * width)
+        for block in self.layers:
+            block.self_attn = FusedAttention(width, HEADS)
+            block.cross_attn_token_to_image = FusedAttention(width, HEADS, downsample_rate=2)
+            block.cross_attn_image_to_token = FusedAttention(width, HEADS, downsample_rate=2)
+        self.final_attn_token_to_image = FusedAttention(width, HEADS, downsample_rate=2)
+
+
+class SkipMaskDecoder(MaskDecoder):
+    """SAM's mask decoder whose upscaling takes two skips from the encoder and mixes in space after each."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(
+            transformer_dim=width,
+            transformer=FusedTransformer(width),
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=width,
+        )
+        self.mix_quarter = MixBlock(width // 4)
+        self.mix_half = MixBlock(width // 8)
+
+    def predict_all(
+        self, embedding: Tensor, skips: tuple[Tensor, Tensor], position: Tensor, sparse: Tensor, dense: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, 4, S/2, S/2) and predicted IoU (B, 4) of all mask tokens.
+
+        The predicted IoU is the expected one of the mask's probabilities, corrected by SAM's head for it.
+
+        Args:
+            embedding: (B, C, S/8, S/8); skips: (B, C/4, S/4, S/4) and (B, C/8, S/2, S/2).
+            position: (1, C, S/8, S/8) positional encoding of the grid.
+            sparse: (B, N, C) point and box tokens; dense: (B, C, S/8, S/8) mask prompt.
+        """
+        batch = embedding.shape[0]
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([output_tokens.expand(batch, -1, -1), sparse], dim=1)
+        tokens, image = self.transformer(embedding + dense, position.expand(batch, -1, -1, -1), tokens)
+        image = image.transpose(1, 2).reshape(embedding.shape)
+
+        up_quarter, norm, activation, up_half, last_activation = self.output_upscaling
+        quarter = self.mix_quarter(activation(norm(up_quarter(image) + skips[0])))
+        half = self.mix_half(last_activation(up_half(quarter) + skips[1]))
+
+        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
+        weights = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
+        logits = (weights @ half.flatten(2)).unflatten(2, half.shape[2:])
+        expected = torch.logit(expected_iou(logits.detach()), eps=1e-3)
+        return logits, torch.sigmoid(expected + self.iou_prediction_head(tokens[:, 0]))
+
+
+def expected_iou(logits: Tensor) -> Tensor:
+    """Intersection over union to be expected if each pixel is as likely lung as its probability says.
+
+    Args:
+        logits: (B, C, H, W).
+    Returns:
+        (B, C), of the answer `logits > 0`: near 1 where every pixel is certain, or where no pixel may be lung.
+    """
+    inside, probability = logits > 0, logits.float().sigmoid()
+    hit = (probability * inside).sum((2, 3))
+    union = inside.sum((2, 3)) + (probability * ~inside).sum((2, 3))
+    return (hit + IOU_SMOOTHING_PX) / (union + IOU_SMOOTHING_PX)
+
+
+class CompactNet(nn.Module):
+    """The network: `image_encoder`, `prompt_encoder`, `mask_decoder`, as in SAM; any frame that 32 divides.
+
+    `input_size`, the side of the frame that it learned from, is one of its weights.
+    """
+
+    input_size: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("input_size", torch.tensor(INPUT_SIZE))
+        self.image_encoder = PyramidEncoder()
+        self.prompt_encoder = PromptEncoder(
+            embed_dim=PROMPT_WIDTH,
+            image_embedding_size=(INPUT_SIZE // 8, INPUT_SIZE // 8),
+            input_image_size=(INPUT_SIZE, INPUT_SIZE),
+            mask_in_chans=16,
+        )
+        self.mask_decoder = SkipMaskDecoder(PROMPT_WIDTH)
+
+    def decode(
+        self,
+        features: tuple[Tensor, Tensor, Tensor],
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, 4, S/2, S/2) and IoU (B, 4) for one prompt set per image of the batch.
+
+        Args:
+            features: what `image_encoder` returned.
+            points: XY (B, N, 2) in pixels of the frame and labels (B, N), 1, 0 or -1 for padding.
+            boxes: (B, 4) XYXY in pixels of the frame.
+            masks: (B, 1, S/2, S/2) logits.
+        """
+        embedding, *skips = features
+        grid = embedding.shape[-1]
+        self.prompt_encoder.image_embedding_size = (grid, grid)
+        self.prompt_encoder.input_image_size = (8 * grid, 8 * grid)
+        sparse, dense = self.prompt_encoder(points, boxes, masks)
+        sparse = sparse.expand(embedding.shape[0], -1, -1)
+        dense = dense.expand(embedding.shape[0], -1, -1, -1)
+        position = self.prompt_encoder.get_dense_pe()
+        return self.mask_decoder.predict_all(embedding, tuple(skips), position, sparse, dense)
+
+
+def to_input(grey: Tensor, input_size: int) -> Tensor:
+    """Grey slices (B, 1, H, W) in 0..255 to the network's frame (B, 1, S, S) in [-1, 1], S the `input_size`.
+
+    The longest side becomes S (antialiased bilinear), the rest is padded with black at the bottom and right.
+    """
+    height, width = scaled_size(tuple(grey.shape[-2:]), input_size)
+    small = F.interpolate(grey, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return F.pad(small, (0, input_size - width, 0, input_size - height)) / 127.5 - 1

@@ -1,0 +1,1 @@
+"""SAM and MedSAM: Vision Transformers of segment_anything's architecture, encoded fast."""

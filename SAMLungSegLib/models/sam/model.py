@@ -1,0 +1,282 @@
+"""SAM: Meta's Segment Anything Model (Kirillov et al. 2023, arXiv:2304.02643) with ViT-B, ViT-L or ViT-H."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from segment_anything import sam_model_registry
+from segment_anything.modeling import ImageEncoderViT, Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
+
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint
+from SAMLungSegLib.models.capabilities import SAM, Capabilities
+from SAMLungSegLib.models.checkpoints import apply_weights
+from SAMLungSegLib.models.sam.encoder import TOKENS_AT_ONCE, FastEncoder
+from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.prompts import PointPrompt, PromptSet
+
+ARCHITECTURES = ("vit_b", "vit_l", "vit_h")
+BACKGROUND_LOGIT = -10.0
+PATCH_SIZE = 16
+CELLS_PER_PATCH = 4  # of the decoder's logits along one axis
+LARGEST_BATCH = 8
+
+PromptTensors = tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]
+
+
+class SamModel(TrainableModel):
+    """Predicts from points, boxes and masks with the numbers of segment_anything's `SamPredictor`.
+
+    The sizes below are those of the official networks: a frame of 1024 x 1024 pixels, an embedding of 256 x 64 x 64
+    and logits of 256 x 256. A smaller `input_size` shrinks all three alike, see `set_input_size`.
+    """
+
+    network: Sam
+    capabilities = SAM
+
+    def __init__(
+        self,
+        sam: Sam,
+        *,
+        name: str,
+        device: str | torch.device = "cpu",
+        input_size: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        capabilities: Capabilities | None = None,
+    ) -> None:
+        """Wrap a network that is already built.
+
+        Args:
+            sam: the network, from now on the model's own: moved to `device`, set to evaluation and to `input_size`.
+            name: what messages call the model.
+            device: 'cpu', 'cuda' or 'mps'.
+            input_size: side of the frame that slices are scaled to; the network's own if None.
+            dtype: precision of the image encoder. torch.bfloat16 and torch.float16 are meant for graphics cards and
+                change embeddings by about 0.7 and 0.1 %; the rest of the network stays in float32.
+            capabilities: the family's if None.
+        Raises:
+            ModelError: the device is not available, or the input size does not suit the network.
+        """
+        self.name = name
+        self.device = available_device(device)
+        self.dtype = dtype
+        self.capabilities = capabilities or self.capabilities
+        if input_size is not None:
+            set_input_size(sam, input_size)
+        self.network = sam.to(self.device).eval().requires_grad_(False)
+        self.input_size = self.frame_size = int(sam.image_encoder.img_size)
+        self._resize = ResizeLongestSide(self.frame_size)
+        encoder = sam.image_encoder.to(dtype)
+        self._encode_frames = FastEncoder(encoder) if isinstance(encoder, ImageEncoderViT) else encoder
+
+    @classmethod
+    def build(
+        cls,
+        architecture: str,
+        state: Mapping[str, Tensor],
+        *,
+        name: str,
+        device: str | torch.device = "cpu",
+        input_size: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> SamModel:
+        """Build the network `architecture` ('vit_b', 'vit_l', 'vit_h') with the weights `state`.
+
+        Raises:
+            ModelError: unknown architecture, weights that do not fit, weights of the mask decoder alone, or as in the
+                constructor.
+        """
+        if architecture not in ARCHITECTURES:
+            raise ModelError(f"There is no architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}.")
+        sam = sam_model_registry[architecture](checkpoint=None)
+        if apply_weights(sam, state, what=name) != "full":
+            raise ModelError(
+                f"The weights {name} are of a mask decoder alone; load a full {architecture} model first, then these."
+            )
+        return cls(sam, name=name, device=device, input_size=input_size, dtype=dtype)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the encoder's weights, its precision, the family's preprocessing and the input size."""
+        return encoder_fingerprint(self.network.image_encoder, f"{type(self).__name__} {self.frame_size} {self.dtype}")
+
+    def encode(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
+        """Encode slices, whose sizes may differ.
+
+        Returns:
+            For each slice its embedding, one tensor float32 (256, 64, 64) on the model's device.
+        Raises:
+            IntensityError: a slice is not uint8 (H, W).
+        """
+        slices = [ModelView.of(one).grey_hw for one in views]
+        size = self._batch_size()
+        embeddings: list[Embedding] = []
+        for start in range(0, len(slices), size):
+            batch = slices[start : start + size]
+            with torch.inference_mode():
+                features = self._encode_frames(torch.stack([self._to_frame(array) for array in batch]))
+            # copied outside inference mode: training on embeddings needs tensors that autograd can save
+            copies = [one.to(torch.float32, copy=True) for one in features]
+            embeddings += [Embedding((one,), array.shape) for one, array in zip(copies, batch, strict=True)]
+        return embeddings
+
+    @torch.inference_mode()
+    def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
+        """Predict the mask of one prompt set.
+
+        Raises:
+            PromptError: a prompt that this model does not accept, or outside the slice.
+        """
+        self.check_prompts(prompts, embedding.size_hw)
+        points, boxes, masks = self._to_prompt_tensors(prompts, embedding.size_hw)
+        low_res, score = self._low_res(embedding, points, boxes, masks)
+        return Prediction(
+            logits=self._on_slice(low_res, embedding.size_hw)[0, 0].cpu().numpy(),
+            score=float(score[0, 0]),
+            low_res_logits=low_res[0, 0].cpu().numpy(),
+        )
+
+    def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:
+        answers = [
+            self._low_res(embedding, *self._to_prompt_tensors(one, embedding.size_hw))
+            for embedding, one in zip(embeddings, prompts, strict=True)
+        ]
+        return tuple(torch.cat(part) for part in zip(*answers, strict=True))
+
+    @torch.inference_mode()
+    def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Three masks for each point: usually a whole, a part and a part of that."""
+        self.check_prompts(PromptSet(tuple(PointPrompt(tuple(xy)) for xy in points_xy.tolist())), embedding.size_hw)
+        coordinates = self._tensor(self._resize.apply_coords(points_xy, embedding.size_hw))[:, None]
+        labels = torch.ones(len(points_xy), 1, dtype=torch.int, device=self.device)
+        low_res, iou = self._low_res(embedding, (coordinates, labels), multimask_output=True)
+        return low_res.cpu().numpy(), iou.cpu().numpy()
+
+    @torch.inference_mode()
+    def to_slice(self, low_res: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+        return self._on_slice(torch.from_numpy(low_res).to(self.device), size_hw).cpu().numpy()
+
+    def _on_slice(self, low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        """Logits (N, M, 256, 256) to (N, M, H, W), bilinear by way of the frame."""
+        height, width = size_hw
+        longest = max(size_hw)
+        if self.frame_size in (longest, 2 * longest):  # half of the frame falls on the same straight lines
+            square = F.interpolate(low_res, (longest, longest), mode="bilinear", align_corners=False)
+            return square[..., :height, :width]
+        return self.network.postprocess_masks(low_res, self._frame_hw(size_hw), size_hw)
+
+    def _low_res(
+        self,
+        embedding: Embedding,
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+        *,
+        multimask_output: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, M, 256, 256) and predicted IoU (N, M) for N prompts in the network's frame; M is 1 or 3."""
+        sparse, dense = self.network.prompt_encoder(points=points, boxes=boxes, masks=masks)
+        return self.network.mask_decoder(
+            image_embeddings=embedding.features[0].to(self.device, torch.float32)[None],
+            image_pe=self.network.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask_output,
+        )
+
+    def _batch_size(self) -> int:
+        """Slices to encode at once: what fits a graphics card; elsewhere more than one only where frames are small."""
+        if self.device.type != "cuda":
+            return max(1, TOKENS_AT_ONCE // (self.frame_size // PATCH_SIZE) ** 2)
+        free_bytes, _ = torch.cuda.mem_get_info(self.device)
+        return min(LARGEST_BATCH, max(1, free_bytes // self.capabilities.encoder_bytes))
+
+    def _to_frame(self, array: np.ndarray) -> Tensor:
+        """Slice (H, W) to the network's input (3, 1024, 1024): longest side scaled, normalised, padded with 0.
+
+        The one channel is scaled and then spread over the three that `pixel_mean` and `pixel_std` have, which gives
+        the same numbers as scaling three equal ones.
+        """
+        grey = torch.from_numpy(self._resize.apply_image(np.ascontiguousarray(array))).to(self.device)
+        frame = torch.zeros(3, self.frame_size, self.frame_size, device=self.device)
+        height, width = grey.shape
+        frame[:, :height, :width] = grey
+        frame[:, :height, :width].sub_(self.network.pixel_mean).div_(self.network.pixel_std)
+        return frame
+
+    def _to_prompt_tensors(self, prompts: PromptSet, size_hw: tuple[int, int]) -> PromptTensors:
+        """Points (1, N, 2) with labels (1, N), box (1, 4) and mask (1, 1, 256, 256), in the network's frame."""
+        points = boxes = masks = None
+        if prompts.points:
+            coordinates = self._resize.apply_coords(prompts.points_xy(), size_hw)
+            points = (self._tensor(coordinates)[None], self._tensor(prompts.point_labels(), torch.int)[None])
+        if prompts.box is not None:
+            boxes = self._tensor(self._resize.apply_boxes(np.array(prompts.box.xyxy), size_hw))
+        if prompts.mask is not None:
+            masks = self._to_mask_input(prompts.mask.logits())
+        return points, boxes, masks
+
+    def _to_mask_input(self, logits: np.ndarray) -> Tensor:
+        """Logits (H, W) of a slice to the mask prompt (1, 1, 256, 256), by way of the padded frame.
+
+        Going through the frame keeps mask and image aligned when the short side is not a multiple of four there.
+        """
+        height, width = self._frame_hw(logits.shape)
+        grid = self.network.prompt_encoder.mask_input_size[0]
+        scaled = F.interpolate(
+            torch.from_numpy(logits)[None, None], (height, width), mode="bilinear", align_corners=False, antialias=True
+        )
+        padding = (0, self.frame_size - width, 0, self.frame_size - height)
+        frame = F.pad(scaled, padding, value=BACKGROUND_LOGIT)
+        return F.avg_pool2d(frame, self.frame_size // grid).to(self.device)
+
+    def _frame_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Size within the frame, padding excluded, of a slice of `size_hw` pixels."""
+        return self._resize.get_preprocess_shape(*size_hw, self.frame_size)
+
+    def _tensor(self, array: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
+        # cast before the move: MPS has no float64
+        return torch.as_tensor(array, dtype=dtype).to(self.device)
+
+
+def set_input_size(sam: Sam, size: int) -> None:
+    """Let `sam` take frames of size x size pixels instead of those that it was trained with, usually 1024.
+
+    Time falls faster than the number of pixels (ViT-B on a CPU: 512 takes a fifth of 1024, 256 an eighteenth), and so
+    does detail: the decoder's logits have a quarter of `size` along each axis, 4 pixels of the frame a cell. The image
+    encoder interpolates what it has learnt about positions, but not about the size that things have in patches, so
+    that masks differ from those at full size; how much depends on weights and images and must be measured on them.
+
+    Raises:
+        ModelError: not a multiple of the patch size, or larger than the network's own.
+    """
+    own = sam.image_encoder.img_size
+    if size % PATCH_SIZE or not PATCH_SIZE <= size <= own:
+        raise ModelError(
+            f"The input size {size} does not suit the network; give a multiple of {PATCH_SIZE} up to {own}, such as "
+            f"{own // 2}."
+        )
+    grid = size // PATCH_SIZE
+    sam.image_encoder.img_size = size
+    sam.prompt_encoder.input_image_size = (size, size)
+    sam.prompt_encoder.image_embedding_size = (grid, grid)
+    sam.prompt_encoder.mask_input_size = (CELLS_PER_PATCH * grid, CELLS_PER_PATCH * grid)
+
+
+def available_device(device: str | torch.device) -> torch.device:
+    """The torch device called `device`.
+
+    Raises:
+        ModelError: torch does not know it or this machine does not have it.
+    """
+    try:
+        torch.empty(1, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"The device {str(device)!r} is not available on this machine; use 'cpu'.") from error

@@ -1,0 +1,68 @@
+"""What a model of torch offers to training: its network, its parts, and predictions with gradients."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models.base import Embedding, PromptableModel, scaled_size
+from SAMLungSegLib.prompts import PromptSet
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class TrainableModel(PromptableModel):
+    """A promptable model whose weights can be trained.
+
+    Attributes:
+        network: with the parts `image_encoder`, `prompt_encoder` and `mask_decoder`.
+        input_size: side of the frame that slices are scaled to; None where the weights decide it.
+    """
+
+    network: nn.Module
+    input_size: int | None = None
+
+    def part(self, name: str) -> nn.Module:
+        """A part of the network that training can change.
+
+        Raises:
+            ModelError: the model has none of that name.
+        """
+        if name not in self.capabilities.trainable:
+            possible = ", ".join(self.capabilities.trainable)
+            raise ModelError(f"Model {self.name} has no part '{name}' to train; choose of {possible}.")
+        return getattr(self.network, name)
+
+    @abstractmethod
+    def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:
+        """Predict one prompt set for each of several slices, with gradients of the mask decoder where these are on.
+
+        Prompts are not checked: all sets are of the same kind and number, and empty ones are possible.
+
+        Returns:
+            Logits (B, T, h, w) on the decoder's own grid and predicted IoU (B, T) of its T mask tokens, the prompted
+            one first.
+        """
+
+    def size_in_frame(self, size_hw: tuple[int, int], side: int) -> tuple[int, int]:
+        """Rows and columns that a slice takes, at the top left, of the network's frame drawn as `side` x `side`."""
+        return scaled_size(size_hw, side)
+
+    def threads(self) -> AbstractContextManager:
+        """A block in which torch uses as many threads as suit the network: all there are, unless a family says else."""
+        return nullcontext()
+
+
+def trainable(model: PromptableModel) -> TrainableModel:
+    """The model, if it can be trained.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    if not isinstance(model, TrainableModel):
+        raise ModelError(f"Model {model.name} cannot be trained here; choose another, or train it where it was made.")
+    return model

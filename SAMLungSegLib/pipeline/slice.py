@@ -1,0 +1,208 @@
+"""One slice along any plane in, right and left lung of that slice out: previews that follow the prompts.
+
+The lungs are those that `segment_volume` finds in the slice, but for what only the neighbouring slices tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from scipy import ndimage
+
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.intensity import Modality, stored_levels
+from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, slice_with_one_side
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.pipeline.options import LUNG_CHOICES, CancelledError, Options
+from SAMLungSegLib.pipeline.predict import ObjectPrompt, object_prompts, predict_slice
+from SAMLungSegLib.pipeline.view import CutView, CutViews
+from SAMLungSegLib.postprocess import SMALLEST_ISLAND, clean_lungs, without_airway
+from SAMLungSegLib.prompts import PointPrompt
+from SAMLungSegLib.prompts.automatic import rough_lungs_ct_slice
+from SAMLungSegLib.prompts.volume import PlacedPrompts
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.volume import SliceCut, Volume
+
+SMALLEST_SPECK = 0.001  # of the largest part; what is larger may be the tip of a lung, which one slice cannot tell
+
+
+@dataclass(frozen=True, eq=False)
+class SliceSegmentation:
+    """Lungs on one cut through a volume.
+
+    Attributes:
+        cut: where.
+        modality: 'CT' or 'XRAY'.
+        labels_hw: uint8 (H, W), 1 = patient's right lung, 2 = left lung; `cut.put` writes them into a labelmap.
+        grey_hw: uint8 (H, W), the slice in the window.
+        score: predicted IoU; NaN where nothing was asked.
+        embedding: of the slice, to be given back for the same cut, modality and window; None where nothing was asked.
+        notes: where the side of a lung was told by the body around it, or is uncertain, a sentence each.
+    """
+
+    cut: SliceCut
+    modality: Modality
+    labels_hw: np.ndarray
+    grey_hw: np.ndarray
+    score: float
+    embedding: Embedding | None
+    notes: tuple[str, ...] = ()
+
+
+def segment_slice(
+    volume: Volume,
+    cut: SliceCut,
+    model: PromptableModel,
+    options: Options | None = None,
+    *,
+    embedding: Embedding | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> SliceSegmentation:
+    """Right and left lung on one cut through a CT or X-ray; for more than one cut or prompt use `SliceSegmenter`.
+
+    Args:
+        volume: the image.
+        cut: from `volume.cut_volume`, on the grid of `volume`.
+        model: any model of the registry.
+        options: as for `segment_volume`; only prompts on the cut count.
+        embedding: of an earlier answer for the same cut, modality and window: the slice is not encoded again.
+        cancelled: polled before the slice is encoded and before it is asked about.
+    Raises:
+        GeometryError: the cut is of another volume, or a mere line.
+        ModelError: the embedding is of another slice.
+        PromptError: a prompt is outside the volume or not one that the model accepts.
+        CancelledError: `cancelled` returned true.
+    """
+    return SliceSegmenter(volume, model).segment(cut, options, embedding=embedding, cancelled=cancelled)
+
+
+class SliceSegmenter:
+    """Answers prompts on many cuts through one volume.
+
+    What the whole volume decides about grey values is found once, and the latest cuts stay encoded, so that a moved
+    prompt costs no more than its answer. Meant for one thread at a time.
+
+    Example:
+        >>> segmenter = SliceSegmenter(volume, model)
+        >>> cut = cut_volume(volume.size_kji, volume.ijk_to_ras, normal_ras=(0, 1, 0), point_ras=(0, -20, 0))
+        >>> segmenter.segment(cut, Options(points=(VolumePoint((140, 210, 55)),))).labels_hw
+    """
+
+    def __init__(self, volume: Volume, model: PromptableModel) -> None:
+        """Prepare nothing yet: the first prediction takes longer."""
+        self.volume = volume
+        self.model = model
+        self._views = CutViews(volume)
+
+    def segment(
+        self,
+        cut: SliceCut,
+        options: Options | None = None,
+        *,
+        embedding: Embedding | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> SliceSegmentation:
+        """Right and left lung on one cut; arguments and errors as of `segment_slice`.
+
+        On axial and coronal cuts the sides are told as in `segment_volume`; without prompts, a lung that is alone on
+        an axial cut of a CT and has two labels gets one side, told by the body around it. On a sagittal cut everything
+        is one lung: the one on whose side of the volume's middle it lies.
+        """
+        options = options or Options()
+        view = self._views.of(cut, options.modality, options.window)
+        placed = options.prompts.on(cut, self.volume)
+        is_outside_every_box = bool(options.boxes) and not placed
+        objects = [] if is_outside_every_box else self._objects(cut, view, placed)
+        labels_hw, score, note = np.zeros(cut.size_hw, np.uint8), float("nan"), ""
+        if objects:
+            embedding = self._encoded(view, embedding, cancelled)
+            objects = view.resampling.apply_to_prompts(objects)
+            predicted = predict_slice(self.model, embedding, objects, options.threshold)
+            raw, score = view.resampling.restore(predicted.labels_hw), predicted.score
+            labels_hw = _finished(raw, cut, view, placed.points)
+            if not placed and view.modality == "CT" and cut.orientation == "axial":
+                labels_hw, note = slice_with_one_side(labels_hw, cut.spacing_hw_mm, partial(self._tissue, cut))
+        labels_hw[~np.isin(labels_hw, LUNG_CHOICES[options.lungs])] = 0
+        notes = (note,) if note else ()
+        return SliceSegmentation(cut, view.modality, labels_hw, view.grey_hw, score, view.embedding, notes)
+
+    def _tissue(self, cut: SliceCut) -> Tissue:
+        values = cut.sample(self.volume.array_kji)[np.newaxis]
+        return Tissue(*(values > level for level in self._body_and_bone))
+
+    @cached_property
+    def _body_and_bone(self) -> list[float]:
+        return stored_levels(self.volume, (BODY_HU, BONE_HU))
+
+    @cached_property
+    def _guide(self) -> SliceSegmenter:
+        """Shows models that need prompts where the lungs are."""
+        return SliceSegmenter(self.volume, load_model())
+
+    def _objects(self, cut: SliceCut, view: CutView, placed: PlacedPrompts) -> list[ObjectPrompt]:
+        coarse = partial(self._coarse_lungs, cut, view)
+        objects = object_prompts(self.model, placed.points, placed.boxes, coarse)
+        for one in objects:
+            self.model.check_prompts(one.prompts, cut.size_hw)
+        return objects
+
+    def _coarse_lungs(self, cut: SliceCut, view: CutView) -> np.ndarray:
+        """Where automatic prompts point: found by thresholds, or by lung-compact where these do not serve."""
+        if view.hu_hw is None:
+            return self._guide.segment(cut, Options(modality="XRAY")).labels_hw
+        resampling, is_axial = view.resampling, cut.orientation == "axial"
+        spacing_mm = np.divide(cut.spacing_hw_mm, resampling.times_hw).tolist()
+        found = rough_lungs_ct_slice(resampling.apply(view.hu_hw), spacing_mm, ends_in_body=not is_axial)
+        if not (is_axial or found.any()):
+            return self._guide.segment(cut, Options(modality="CT")).labels_hw
+        return _as_one_lung_if_sagittal(resampling.restore(found), cut)
+
+    def _encoded(self, view: CutView, given: Embedding | None, cancelled: Callable[[], bool]) -> Embedding:
+        expected = view.resampling.resampled_hw
+        if given is not None and tuple(given.size_hw) != expected:
+            raise ModelError(f"The embedding is of a slice of {given.size_hw} pixels; expected {expected}.")
+        view.embedding = given or view.embedding
+        if view.embedding is None:
+            self._stop_if(cancelled)
+            view.embedding = self.model.encode([view.slice])[0]
+        self._stop_if(cancelled)
+        return view.embedding
+
+    def _stop_if(self, cancelled: Callable[[], bool]) -> None:
+        if cancelled():
+            raise CancelledError(f"Stopped before the slice of {self.volume.name} was segmented; nothing was written.")
+
+
+def _finished(raw: np.ndarray, cut: SliceCut, view: CutView, points: Sequence[PointPrompt]) -> np.ndarray:
+    """The model's labels (H, W) without airway, specks and holes, except where the user clicked."""
+    labels = raw
+    is_whole_volume = cut.plane.size_nhw[0] == 1
+    if view.hu_hw is not None and (cut.orientation == "axial" or is_whole_volume):
+        labels = without_airway(labels[None], view.hu_hw[None], (1.0, *cut.spacing_hw_mm))[0]
+    labels = clean_lungs(labels[None], SMALLEST_ISLAND if is_whole_volume else SMALLEST_SPECK)[0]
+    labels = _as_clicked(raw, labels, points)
+    labels[~cut.inside_hw] = 0
+    return _as_one_lung_if_sagittal(labels, cut)
+
+
+def _as_clicked(raw: np.ndarray, cleaned: np.ndarray, points: Sequence[PointPrompt]) -> np.ndarray:
+    """Where a click lies in what cleaning took away or filled, the model's answer stands."""
+    regions, _ = ndimage.label(raw != cleaned, np.ones((3, 3)))
+    last = np.array(raw.shape[::-1]) - 1
+    clicked = [regions[y, x] for x, y in (np.clip(np.rint(point.xy), 0, last).astype(int) for point in points)]
+    return np.where(np.isin(regions, [number for number in clicked if number]), raw, cleaned)
+
+
+def _as_one_lung_if_sagittal(labels_hw: np.ndarray, cut: SliceCut) -> np.ndarray:
+    """All lung of a sagittal slice of several is of one side: that of its centre, seen from the volume's middle."""
+    lung = labels_hw > 0
+    size_kji = np.array(cut.plane.size_kji)
+    if cut.orientation != "sagittal" or cut.plane.size_nhw[0] == 1 or not lung.any():
+        return labels_hw
+    centre_ijk = cut.xy_to_ijk(np.argwhere(lung)[:, ::-1]).mean(axis=0)
+    to_right = cut.plane.ijk_to_ras[0, :3] @ (centre_ijk - (size_kji[::-1] - 1) / 2)
+    return np.where(lung, RIGHT_LUNG if to_right > 0 else LEFT_LUNG, 0).astype(np.uint8)

@@ -1,0 +1,148 @@
+"""What a model sees of an image, decided here and nowhere else.
+
+Whatever is prefetched, previewed or segmented takes its slices from here, so that embeddings always fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+
+import numpy as np
+
+from SAMLungSegLib.errors import GeometryError
+from SAMLungSegLib.intensity import (
+    WINDOW_PRESETS,
+    GreyMapping,
+    Modality,
+    Window,
+    grey_mapping,
+    guess_modality,
+    lung_window_hu,
+)
+from SAMLungSegLib.models.base import Embedding, ModelView
+from SAMLungSegLib.pipeline.options import Options
+from SAMLungSegLib.pipeline.resample import IsotropicResampling
+from SAMLungSegLib.volume import SliceCut, SlicePlane, Volume, axial_plane
+
+KEPT_VIEWS = 16
+_KEPT_MAPPINGS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeView:
+    """The axial slices of a volume.
+
+    Attributes:
+        volume: the image.
+        modality: given or guessed.
+        plane: how its slices are displayed.
+        mapping: of stored values to grey.
+        resampling: of a slice to square pixels.
+    """
+
+    volume: Volume
+    modality: Modality
+    plane: SlicePlane
+    mapping: GreyMapping
+    resampling: IsotropicResampling
+
+    @classmethod
+    def of(cls, volume: Volume, options: Options) -> VolumeView:
+        """With the options' modality and window; the rest plays no part."""
+        modality = options.modality or guess_modality(volume)
+        plane = axial_plane(volume)
+        resampling = IsotropicResampling.of(plane.size_nhw[1:], plane.spacing_hw_mm)
+        return cls(volume, modality, plane, grey_mapping(volume, modality, options.window), resampling)
+
+    def __len__(self) -> int:
+        return self.plane.size_nhw[0]
+
+    @cached_property
+    def grey_nhw(self) -> np.ndarray:
+        """All slices in the window, uint8 (N, H, W)."""
+        return self.plane.to_display(self.mapping.apply(self.volume.array_kji))
+
+    def grey(self, index: int) -> np.ndarray:
+        """One slice in the window, uint8 (H, W); the others are not computed for it."""
+        if "grey_nhw" in self.__dict__:
+            return self.grey_nhw[index]
+        return self.mapping.apply(self._shown_nhw[index])
+
+    def slice(self, index: int) -> ModelView:
+        """One slice as models see it, with its neighbours."""
+
+        def neighbour(offset: int) -> np.ndarray | None:
+            place = index + offset
+            return self.resampling.apply(self.grey(place)) if 0 <= place < len(self) else None
+
+        return ModelView(self.resampling.apply(self.grey(index)), neighbour)
+
+    @cached_property
+    def _shown_nhw(self) -> np.ndarray:
+        return self.plane.to_display(self.volume.array_kji)
+
+
+@dataclass(eq=False)
+class CutView:
+    """One cut through a volume, as people and models see it.
+
+    Attributes:
+        modality: of the volume.
+        grey_hw: uint8 (H, W).
+        hu_hw: int16 (H, W), Hounsfield units within the lung window; None of an X-ray.
+        resampling: to square pixels.
+        embedding: once it has been encoded.
+    """
+
+    modality: Modality
+    grey_hw: np.ndarray
+    hu_hw: np.ndarray | None
+    resampling: IsotropicResampling
+    embedding: Embedding | None = None
+
+    @property
+    def slice(self) -> ModelView:
+        """As models see it; without neighbours."""
+        return ModelView(self.resampling.apply(self.grey_hw))
+
+
+class CutViews:
+    """Cuts through one volume; the latest are kept, and what the whole volume decides about grey is found once."""
+
+    def __init__(self, volume: Volume) -> None:
+        self.volume = volume
+        self._mapping = lru_cache(_KEPT_MAPPINGS)(partial(grey_mapping, volume))
+        self._views: dict[tuple, CutView] = {}
+
+    def of(self, cut: SliceCut, modality: Modality | None, window: Window) -> CutView:
+        """A cut in a window; the modality is guessed where it is None.
+
+        Raises:
+            GeometryError: the cut is a mere line.
+        """
+        if min(cut.size_hw) == 1:
+            height, width = cut.size_hw
+            raise GeometryError(
+                f"The slice view meets {self.volume.name} in a line of {width} x {height} pixels; move or turn it, so "
+                "that it shows a slice of the image."
+            )
+        modality = modality or self._guessed_modality
+        mapping = self._mapping(modality, window)
+        key = (cut.key, modality, mapping)
+        view = self._views.pop(key, None) or self._new(cut, modality, mapping)
+        self._views[key] = view  # the latest at the end
+        if len(self._views) > KEPT_VIEWS:
+            del self._views[next(iter(self._views))]
+        return view
+
+    @cached_property
+    def _guessed_modality(self) -> Modality:
+        return guess_modality(self.volume)
+
+    def _new(self, cut: SliceCut, modality: Modality, mapping: GreyMapping) -> CutView:
+        values = cut.sample(self.volume.array_kji, outside=mapping.lowest)
+        hu_hw = None
+        if modality == "CT":
+            hu_hw = lung_window_hu(self._mapping(modality, WINDOW_PRESETS["lung"]).apply(values))
+        return CutView(modality, mapping.apply(values), hu_hw, IsotropicResampling.of(cut.size_hw, cut.spacing_hw_mm))

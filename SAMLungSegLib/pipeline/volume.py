@@ -1,0 +1,261 @@
+"""A volume in, right and left lung out.
+
+Slices are taken in radiological display orientation, so that every storage order gives the same lungs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from SAMLungSegLib.intensity import Modality, grey_mapping, lung_window_hu, stored_levels
+from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, with_one_side_each, xray_with_one_side
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.pipeline.notes import is_lateral_xray, notes_on_image, notes_without_lung
+from SAMLungSegLib.pipeline.options import LUNG_CHOICES, CancelledError, Options, Progress
+from SAMLungSegLib.pipeline.predict import ObjectPrompt, SlicePrediction, object_prompts, predict_slice
+from SAMLungSegLib.pipeline.view import VolumeView
+from SAMLungSegLib.postprocess import box_around, clean_lungs, fill_between, steady_across_slices, without_airway
+from SAMLungSegLib.prompts.automatic import rough_lungs_ct
+from SAMLungSegLib.prompts.volume import PlacedPrompts
+from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
+from SAMLungSegLib.volume.itk import image_of
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Lungs of one volume.
+
+    Attributes:
+        volume: the input.
+        labelmap_kji: uint8 on the input's grid, 1 = patient's right lung, 2 = left lung.
+        grey_nhw: uint8 (N, H, W), what the model saw, in display orientation.
+        scores: float32 (N,), predicted IoU per displayed slice; NaN where the model was not used.
+        notes: what was assumed about the image, and what is uncertain about the lungs, a sentence each.
+    """
+
+    volume: Volume
+    modality: Modality
+    plane: SlicePlane
+    labelmap_kji: np.ndarray
+    grey_nhw: np.ndarray
+    scores: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labelmap_nhw(self) -> np.ndarray:
+        """The labelmap in display orientation."""
+        return self.plane.to_display(self.labelmap_kji)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the labelmap; the format follows the extension (see `volume.write_labelmap`)."""
+        write_labelmap(self.labelmap_kji, self.volume, Path(path))
+        return Path(path)
+
+    def to_sitk(self) -> sitk.Image:
+        """The labelmap as a SimpleITK image, uint8 in 3D on the input's grid."""
+        return image_of(self.labelmap_kji, self.volume.ijk_to_ras)
+
+
+def segment_volume(
+    volume: Volume,
+    model: PromptableModel,
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Segmentation:
+    """Right and left lung of a CT or X-ray.
+
+    Args:
+        volume: the image.
+        model: any model of the registry.
+        options: modality, window, prompts, threshold.
+        progress: called with (slices done, slices in all).
+        cancelled: polled between slices.
+    Raises:
+        PromptError: a prompt is outside the volume or not one that the model accepts.
+        CancelledError: `cancelled` returned true.
+    """
+    start, options = time.perf_counter(), options or Options()
+    view = VolumeView.of(volume, options)
+    plane, modality, grey = view.plane, view.modality, view.grey_nhw
+    prompts = _PromptPlan(view, model, options)
+    labelmap = np.zeros(grey.shape, np.uint8)
+    scores = np.full(len(grey), np.nan, np.float32)
+    seen = prompts.slices_to_see(options.every)
+
+    def predict(index: int) -> SlicePrediction | None:
+        objects = prompts.of_slice(index)
+        if not objects:
+            return None
+        embedding = model.encode([view.slice(index)])[0]
+        return predict_slice(model, embedding, view.resampling.apply_to_prompts(objects), options.threshold)
+
+    for done, (index, one) in enumerate(zip(seen, _in_order(predict, seen, model.max_threads), strict=True)):
+        if cancelled():
+            raise CancelledError(f"Stopped after {done} of {len(seen)} slices of {volume.name}; nothing was written.")
+        if one:
+            labelmap[index], scores[index] = view.resampling.restore(one.labels_hw), one.score
+        if progress:
+            progress(done + 1, len(seen))
+    labelmap = fill_between(labelmap, seen)
+    if modality == "CT":
+        if not options.boxes:  # which say where lungs end
+            labelmap = steady_across_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.with_points)
+        box = box_around(labelmap)
+        labelmap[box] = without_airway(labelmap[box], *_hu_and_spacing(volume, plane, box))
+    labelmap, *on_sides = _with_one_side_each(labelmap, grey, volume, plane, modality)
+    labelmap = clean_lungs(labelmap)
+    notes = (
+        *notes_on_image(volume, plane, modality, options.modality, view.mapping),
+        *on_sides,
+        *notes_without_lung(labelmap, volume, modality, view.mapping),
+    )
+    for note in notes:
+        logger.warning("%s: %s", volume.name, note)
+    labelmap[~np.isin(labelmap, LUNG_CHOICES[options.lungs])] = 0
+    seconds = time.perf_counter() - start
+    _say_how(volume, modality, options, plane, seen, seconds)
+    return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores, notes)
+
+
+def _with_one_side_each(
+    labelmap: np.ndarray, grey: np.ndarray, volume: Volume, plane: SlicePlane, modality: Modality
+) -> tuple[np.ndarray, ...]:
+    """The labelmap (N, H, W) with its sides told by the body around it, and a note where there is something to say."""
+
+    def tissue() -> Tissue:
+        shown = plane.to_display(volume.array_kji)
+        return Tissue(*(shown > level for level in stored_levels(volume, (BODY_HU, BONE_HU))))
+
+    if modality == "CT" and plane.is_axial:
+        result, note = with_one_side_each(labelmap, (plane.slice_spacing_mm, *plane.spacing_hw_mm), tissue)
+    elif modality == "XRAY" and len(grey) == 1 and not is_lateral_xray(volume, plane, modality):
+        result, note = xray_with_one_side(labelmap, grey)
+    else:
+        return (labelmap,)
+    return (result, note) if note else (result,)
+
+
+def _say_how(
+    volume: Volume, modality: Modality, options: Options, plane: SlicePlane, seen: Sequence[int], seconds: float
+) -> None:
+    slices, height, width = plane.size_nhw
+    kind = f"CT, window {options.window.width:g}/{options.window.level:g}" if modality == "CT" else "X-ray"
+    count = f"{slices} slice{'s' if slices > 1 else ''}"
+    said = f"{kind}, {count} of {width} x {height} pixels, {len(seen)} shown to the model"
+    logger.info("%s: %s, %.1f s.", volume.name, said, seconds)
+
+
+def _in_order(predict: Callable[[int], SlicePrediction | None], seen: Sequence[int], threads: int) -> Iterator:
+    """What `predict` gives for each number, by several threads that run a few slices ahead."""
+    if threads == 1:
+        yield from map(predict, seen)
+        return
+    pool = ThreadPoolExecutor(threads, "slices")
+    try:
+        waiting: deque[Future] = deque()
+        for index in seen:
+            waiting.append(pool.submit(predict, index))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        for future in waiting:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _PromptPlan:
+    """The prompts of each slice: the user's, or automatic ones where the user gave none."""
+
+    def __init__(self, view: VolumeView, model: PromptableModel, options: Options) -> None:
+        self.model = model
+        self.slices = len(view)
+        self.has_boxes = bool(options.boxes)
+        self.placed = options.prompts.by_slice(view.plane, view.volume)
+        self.coarse = None
+        if model.capabilities.needs_prompt and not options.boxes:
+            self.coarse = _coarse_lungs(view.volume, view.plane, view.modality)
+        for index in self.placed:
+            for one in self.of_slice(index):
+                model.check_prompts(one.prompts, view.plane.size_nhw[1:])
+
+    @property
+    def with_points(self) -> list[int]:
+        """Numbers of the slices that the user put points on."""
+        return [index for index, placed in self.placed.items() if placed.points]
+
+    def slices_to_see(self, every: int) -> list[int]:
+        """Numbers of the slices that the model is shown: each `every`-th, the last one, and those with prompts."""
+        return sorted({*range(0, self.slices, every), self.slices - 1, *self.placed})
+
+    def of_slice(self, index: int) -> list[ObjectPrompt]:
+        placed = self.placed.get(index, PlacedPrompts())
+        if self.has_boxes and not placed:
+            return []
+        return object_prompts(self.model, placed.points, placed.boxes, lambda: self.coarse[index])
+
+
+def _coarse_lungs(volume: Volume, plane: SlicePlane, modality: Modality) -> np.ndarray:
+    """Where automatic prompts point: lung-compact's prediction on X-rays, thresholds and components on CT."""
+    if modality == "XRAY":
+        return segment_volume(volume, load_model(), Options(modality="XRAY")).labelmap_nhw
+    return rough_lungs_ct(*_hu_and_spacing(volume, plane))
+
+
+def _hu_and_spacing(
+    volume: Volume, plane: SlicePlane, box: tuple[slice, ...] = np.s_[:, :, :]
+) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Hounsfield units (N, H, W) in a box of a CT within the lung window, however it is stored; the spacing in mm."""
+    grey = grey_mapping(volume, "CT").apply(plane.to_display(volume.array_kji)[box])
+    return lung_window_hu(grey), (plane.slice_spacing_mm, *plane.spacing_hw_mm)
+
+
+def segment(
+    image: Image,
+    *,
+    ijk_to_ras: ArrayLike | None = None,
+    model: str | PromptableModel = "lung-compact",
+    weights: Path | str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    **options: object,
+) -> Segmentation:
+    """Lungs of one image, the one-line way.
+
+    Example:
+        >>> from SAMLungSegLib import segment
+        >>> segment("chest.nii.gz").save("chest_lungs.seg.nrrd")
+
+    Args:
+        image: the path of a file or DICOM folder, a volume, a SimpleITK image, or an array (K, J, I).
+        ijk_to_ras: (4, 4), of an array: voxel centre (i, j, k, 1) to patient RAS in mm.
+        model: a name of the registry or a loaded model.
+        weights: a checkpoint of the user's for that model.
+        device: 'auto', 'cpu', 'cuda', 'mps'.
+        progress: called with (slices done, slices in all).
+        cancelled: polled between slices.
+        **options: fields of `Options`.
+    Raises:
+        SAMLungSegError: its kinds say what was wrong with the image, the prompts or the model.
+    """
+    volume = as_volume(image, ijk_to_ras)
+    loaded = model if isinstance(model, PromptableModel) else load_model(model, weights=weights, device=device)
+    return segment_volume(volume, loaded, Options(**options), progress=progress, cancelled=cancelled)

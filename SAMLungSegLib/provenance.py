@@ -1,0 +1,384 @@
+"""How a segmentation was made, kept with it so that it can be made again, voxel for voxel.
+
+A `Recipe` lies in a JSON file beside each result, and in the metadata of a .seg.nrrd or .nrrd as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from SAMLungSegLib.documents import is_matrix, is_number, parse_json, read_text
+from SAMLungSegLib.errors import ModelError, PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.files import writing
+from SAMLungSegLib.intensity import MODALITIES, Window
+from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256
+from SAMLungSegLib.models.registry import model_spec
+from SAMLungSegLib.models.tuned import card_path
+from SAMLungSegLib.pipeline import Options, Segmentation, VolumeBox, VolumePoint
+from SAMLungSegLib.prompts.volume import MOST_PROMPTS
+from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
+from SAMLungSegLib.volume.guarded import metadata_of
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.models.base import PromptableModel
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "samlungseg-recipe/1"
+METADATA_NAME = "SAMLungSeg_Recipe"
+_AUTOMATIC_PROMPTER = "lung-compact"  # finds the lungs of X-rays for models that need prompts
+_SAME_PLACE_MM = 1e-4
+_LONGEST_REASON = 300
+_PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model answers.
+
+    Attributes:
+        name: of the registry.
+        weights: a checkpoint of the user's for that model.
+        keeps_embeddings: whether embeddings are kept on disk, which rounds them.
+        input_size: of SAM's frame, see `load_model`.
+        dtype: of SAM's image encoder by name, such as 'bfloat16'.
+    """
+
+    name: str = "lung-compact"
+    weights: Path | None = None
+    keeps_embeddings: bool = True
+    input_size: int | None = None
+    dtype: str | None = None
+
+    def located(self) -> ModelChoice:
+        """The same, with weights that are found from any working folder."""
+        return self if self.weights is None else replace(self, weights=self.weights.absolute())
+
+    def load(self, device: str = "auto") -> PromptableModel:
+        """The model, loaded once in each process and again when the weights' file or its card changes.
+
+        Raises:
+            ModelError: as `load_model`.
+        """
+        model = _loaded(self, device, (_stamp(self.weights), _stamp(self._card)))
+        weights = self.weights or checkpoint_path(model_spec(self.name))
+        logger.info("Model %s with the weights %s, on %s.", self.name, weights, model.device)
+        return model
+
+    def weights_sha256(self) -> dict[str, str]:
+        """SHA-256 of all weights that decide an answer, by model name, and of the user's as 'own'.
+
+        The card of a tuned decoder decides as well, as 'card'.
+
+        Raises:
+            ModelError: there is no such model, or no such file of weights.
+        """
+        if self.weights is not None and not self.weights.is_file():
+            raise ModelError(
+                f"There are no weights at {self.weights}; give an existing .safetensors, .pth or .pt file."
+            )
+        digests = {name: _registry_sha256(name) for name in sorted({self.name, _AUTOMATIC_PROMPTER})}
+        own = {"own": self.weights, "card": self._card}
+        return digests | {role: _file_sha256(path, _stamp(path)) for role, path in own.items() if path is not None}
+
+    @property
+    def _card(self) -> Path | None:
+        return None if self.weights is None else card_path(self.weights)
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    """What changes when a file does."""
+    if path is None or not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=2)
+def _loaded(choice: ModelChoice, device: str, stamps: tuple) -> PromptableModel:
+    import torch
+
+    from SAMLungSegLib.models import load_model
+    from SAMLungSegLib.models.cached import cached
+
+    if choice.dtype and choice.dtype not in _PRECISIONS:
+        raise ModelError(f"'{choice.dtype}' is no precision; give one of {', '.join(_PRECISIONS)}.")
+    dtype = getattr(torch, choice.dtype) if choice.dtype else None
+    model = load_model(choice.name, weights=choice.weights, device=device, input_size=choice.input_size, dtype=dtype)
+    return cached(model) if choice.keeps_embeddings else model
+
+
+@lru_cache(maxsize=4)
+def _file_sha256(path: Path, stamp: tuple[int, int] | None) -> str:
+    return file_sha256(path)
+
+
+def _registry_sha256(name: str) -> str:
+    spec = model_spec(name)
+    return spec.sha256 or file_sha256(checkpoint_path(spec))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a segmentation.
+
+    Attributes:
+        image: path of the image; empty where it came from no file.
+        series: which one of a DICOM folder.
+        image_sha256: of its voxels, see `voxels_sha256`.
+        ijk_to_ras: rows of the image's matrix.
+        model: which one answered.
+        weights_sha256: of the model, see `ModelChoice.weights_sha256`.
+        device: kind of device that it ran on.
+        options: prompts and settings; the modality is the one that was taken.
+    """
+
+    image: str
+    series: str | None
+    image_sha256: str
+    ijk_to_ras: tuple[tuple[float, ...], ...]
+    model: ModelChoice
+    weights_sha256: Mapping[str, str]
+    device: str
+    options: Options
+
+    def to_json(self) -> str:
+        """The recipe on one line."""
+        model = asdict(self.model) | {"weights": self.model.weights and str(self.model.weights)}
+        fields = {**asdict(self), "schema": SCHEMA, "model": model}
+        return json.dumps(fields, sort_keys=True)
+
+    def check_image(self, volume: Volume) -> None:
+        """Refuse another image than the recipe's.
+
+        Raises:
+            VolumeError: it has other voxels or another place.
+        """
+        if voxels_sha256(volume) != self.image_sha256:
+            raise VolumeError(
+                f"{volume.name} has other voxels than the image that was segmented ({self.image}, SHA-256 "
+                f"{self.image_sha256[:12]}...); give that one as INPUT."
+            )
+        if not is_same_place(self.ijk_to_ras, volume.ijk_to_ras):
+            raise VolumeError(f"{volume.name} has the voxels of {self.image} at another place; give that one as INPUT.")
+
+    def check_model(self, choice: ModelChoice) -> None:
+        """Refuse other weights than the recipe's.
+
+        Raises:
+            ModelError: they differ, or are not there.
+        """
+        here = choice.weights_sha256()
+        then = self.weights_sha256
+        changed = [name for name in {**then, **here} if here.get(name) != then.get(name)]
+        if changed:
+            digest = then.get(changed[0])
+            raise ModelError(
+                f"The weights of {' and '.join(changed)} are not those that made the segmentation (SHA-256 "
+                f"{f'{digest[:12]}...' if digest else 'none'}); give them with --weights, or the version of that time."
+            )
+
+
+def recipe_of(
+    segmentation: Segmentation,
+    options: Options,
+    choice: ModelChoice,
+    device: str,
+    *,
+    image: Path | None = None,
+    series: str | None = None,
+    image_sha256: str | None = None,
+    weights_sha256: Mapping[str, str] | None = None,
+) -> Recipe:
+    """How `segmentation` was made.
+
+    Args:
+        segmentation: the result.
+        options: it was made with.
+        choice: of the model.
+        device: that it ran on, such as 'cuda:0'.
+        image: path of the image.
+        series: which one of a DICOM folder.
+        image_sha256: where it is known already.
+        weights_sha256: where they are known already.
+    """
+    volume = segmentation.volume
+    return Recipe(
+        image=str(image.absolute()) if image else "",
+        series=series,
+        image_sha256=image_sha256 or voxels_sha256(volume),
+        ijk_to_ras=tuple(map(tuple, volume.ijk_to_ras.tolist())),
+        model=choice.located(),
+        weights_sha256=weights_sha256 or choice.weights_sha256(),
+        device=device.partition(":")[0],
+        options=replace(options, modality=segmentation.modality),
+    )
+
+
+def save(segmentation: Segmentation, path: Path, recipe: Recipe) -> None:
+    """Write a labelmap with its recipe in it, where the format has a place, and beside it.
+
+    Raises:
+        VolumeError, GeometryError: as `write_labelmap`.
+        OutputError: the recipe cannot be written.
+    """
+    text = recipe.to_json()
+    with writing(recipe_path(path)) as file:  # both or neither are replaced
+        file.write(f"{json.dumps(json.loads(text), indent=2)}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+        write_labelmap(segmentation.labelmap_kji, segmentation.volume, path, metadata={METADATA_NAME: text})
+    logger.info("Written: %s and %s.", path, recipe_path(path).name)
+
+
+def recipe_path(result: Path) -> Path:
+    """Where the recipe of a labelmap file lies: 'scan_lungs.json' of 'scan_lungs.seg.nrrd'."""
+    name = result.name
+    extension = next((one for one in LABELMAP_EXTENSIONS if name.lower().endswith(one)), result.suffix)
+    return result.with_name(f"{name[: len(name) - len(extension)]}.json")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a JSON file or a .seg.nrrd, or of the JSON file beside any other labelmap.
+
+    Raises:
+        VolumeError: there is none, or it is of another version of this program.
+    """
+    if not os.path.isfile(path):
+        raise VolumeError(f"{path} does not exist; give a segmentation of this program or the JSON file beside it.")
+    text = None if path.suffix.lower() == ".json" else _embedded(path)
+    source = path if text is not None or path.suffix.lower() == ".json" else recipe_path(path)
+    try:
+        return _parsed(parse_json(read_text(source) if text is None else text, "the recipe"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SAMLungSegError) as error:
+        reason = str(error)[:_LONGEST_REASON]
+        raise VolumeError(
+            f"{path} does not say how it was made, or for another version of this program ({reason}); give a "
+            "segmentation of this program or the JSON file beside it."
+        ) from error
+
+
+def prompts_from(fields: Mapping[str, Any]) -> tuple[tuple[VolumePoint, ...], tuple[VolumeBox, ...]]:
+    """Points and boxes of a JSON object with 'points' and 'boxes', both optional, as in a recipe's options.
+
+    Raises:
+        PromptError: they are not voxels.
+        KeyError, TypeError, ValueError: they are not of that form.
+    """
+    points = [VolumePoint(_voxel(one["ijk"]), _truth(one.get("positive", True))) for one in _some(fields, "points")]
+    boxes = [VolumeBox(_voxel(one["first_ijk"]), _voxel(one["last_ijk"])) for one in _some(fields, "boxes")]
+    return tuple(points), tuple(boxes)
+
+
+def _some(fields: Mapping[str, Any], kind: str) -> list[Any]:
+    given = fields.get(kind, [])
+    if not isinstance(given, list):
+        raise TypeError(f"{kind} is no list")
+    if len(given) > MOST_PROMPTS:
+        raise PromptError(f"{len(given)} {kind} were given; at most {MOST_PROMPTS} are possible in one image.")
+    return given
+
+
+def _truth(given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise TypeError("positive is neither true nor false")
+    return given
+
+
+def voxels_sha256(volume: Volume) -> str:
+    """SHA-256 of a volume's type, size and values, whatever file they came from."""
+    array = volume.array_kji
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}\n".encode())
+    for one_slice in array:
+        digest.update(np.ascontiguousarray(one_slice))
+    return digest.hexdigest()
+
+
+def is_same_place(first: Iterable[Iterable[float]], second: Iterable[Iterable[float]]) -> bool:
+    """Whether two matrices (4, 4) agree to a tenth of a micrometre."""
+    return np.allclose(np.array(first), np.array(second), rtol=0, atol=_SAME_PLACE_MM)
+
+
+def _voxel(numbers: Any) -> tuple[float, ...]:
+    if not isinstance(numbers, list) or len(numbers) > 3 or not all(map(is_number, numbers)):
+        raise TypeError("a voxel is no list of two or three numbers")
+    return tuple(float(number) for number in numbers)
+
+
+def _embedded(path: Path) -> str | None:
+    """The recipe in a file's own metadata."""
+    try:
+        return metadata_of(path, METADATA_NAME)
+    except SAMLungSegError:
+        return None
+
+
+def _parsed(fields: dict[str, Any]) -> Recipe:
+    if fields.pop("schema") != SCHEMA:
+        raise ValueError("another version")
+    options, model = fields["options"], fields["model"]
+    _check_kinds(fields)
+    points, boxes = prompts_from(options)
+    window = Window(**options["window"])
+    weights = Path(model["weights"]) if model["weights"] else None
+    return Recipe(
+        **fields
+        | {
+            "ijk_to_ras": tuple(map(tuple, fields["ijk_to_ras"])),
+            "model": ModelChoice(**model | {"weights": weights}),
+            "options": Options(**options | {"points": points, "boxes": boxes, "window": window}),
+        }
+    )
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "image": lambda given: _is_name(given),
+    "series": lambda given: given is None or isinstance(given, str),
+    "image_sha256": lambda given: isinstance(given, str),
+    "ijk_to_ras": is_matrix,
+    "weights_sha256": lambda given: isinstance(given, dict) and all(isinstance(one, str) for one in given.values()),
+    "device": lambda given: isinstance(given, str),
+    "model.name": lambda given: isinstance(given, str),
+    "model.weights": lambda given: given is None or _is_name(given),
+    "model.keeps_embeddings": lambda given: isinstance(given, bool),
+    "model.input_size": lambda given: given is None or type(given) is int,
+    "model.dtype": lambda given: given is None or isinstance(given, str),
+    "options.threshold": is_number,
+    "options.every": lambda given: type(given) is int,
+    "options.modality": lambda given: given in (None, *MODALITIES),
+    "options.lungs": lambda given: isinstance(given, str),
+    "options.window.level": is_number,
+    "options.window.width": is_number,
+}
+
+
+def _check_kinds(fields: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than the recipe's.
+
+    Raises:
+        KeyError, TypeError: one is not there, or of another kind.
+    """
+    for name, is_right in _KINDS.items():
+        value: Any = fields
+        for part in name.split("."):
+            value = value[part]
+        if not is_right(value):
+            raise TypeError(f"{name} has a value that is not possible")
+
+
+def _is_name(given: Any) -> bool:
+    """Whether a path may be called so."""
+    try:
+        return isinstance(given, str) and b"\0" not in os.fsencode(given)
+    except UnicodeEncodeError:
+        return False

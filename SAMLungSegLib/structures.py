@@ -1,0 +1,168 @@
+"""What there is to segment: structures with their names, codes, colours and side, and the label sets they make up.
+
+Nothing else in the library knows an organ by a number of its own: reading, writing, evaluation and models take a label
+set, and a new structure is a row here.
+
+SNOMED CT codes are those of DICOM's context groups, as 3D Slicer's *General Anatomy* terminology has them. Colours
+follow it, too, but for the second of a pair, which is lighter, so that pictures tell the two apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from SAMLungSegLib.errors import VolumeError
+
+Side = Literal["right", "left"]
+Code = tuple[str, str]  # of SNOMED CT, and its meaning
+
+_SIDES: dict[Side, Code] = {"right": ("24028007", "Right"), "left": ("7771000", "Left")}
+_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_CATEGORY = "SCT^123037004^Anatomical Structure"
+_NO_REGION = "Anatomic codes - DICOM master list~^^~^^"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Something that labels can stand for.
+
+    Attributes:
+        key: what code, cards and tables call it: 'right_lung'.
+        name: as shown to people: 'right lung'.
+        code: of SNOMED CT without the side, and its meaning.
+        colour: red, green, blue, 0 to 255.
+        side: the patient's, of one of a pair.
+        side_in_code: whether the code says the side already.
+    """
+
+    key: str
+    name: str
+    code: Code
+    colour: tuple[int, int, int]
+    side: Side | None = None
+    side_in_code: bool = False
+
+    @property
+    def terminology(self) -> str:
+        """Slicer's entry: context, category, type, modifier, then an empty anatomic region."""
+        modifier = "SCT^" + "^".join(_SIDES[self.side]) if self.side and not self.side_in_code else "^^"
+        return f"{_CONTEXT}~{_CATEGORY}~SCT^{'^'.join(self.code)}~{modifier}~{_NO_REGION}"
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Structures by the value that they have in labelmaps: the first is 1, the next 2, and so on.
+
+    Attributes:
+        name: what commands call it: 'lungs'.
+        structures: in the order of their labels.
+    """
+
+    name: str
+    structures: tuple[Structure, ...]
+
+    def __iter__(self) -> Iterator[tuple[int, Structure]]:
+        """Label and structure, ascending."""
+        return iter(enumerate(self.structures, start=1))
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All label values, ascending."""
+        return tuple(range(1, len(self.structures) + 1))
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The structures' keys in the order of their labels."""
+        return tuple(structure.key for structure in self.structures)
+
+    def label_of(self, key: str) -> int:
+        """The label of the structure called `key`.
+
+        Raises:
+            VolumeError: the set does not have it.
+        """
+        if key not in self.keys:
+            raise VolumeError(f"Label set {self.name} has no structure '{key}'; it has {', '.join(self.keys)}.")
+        return self.keys.index(key) + 1
+
+    def structure_of(self, label: int) -> Structure:
+        """The structure whose label is `label`.
+
+        Raises:
+            VolumeError: the set does not have it.
+        """
+        if label not in self.labels:
+            raise VolumeError(f"Label {label} is not one of label set {self.name}, which has 1 to {len(self)}.")
+        return self.structures[label - 1]
+
+
+LUNGS = LabelSet(
+    "lungs",
+    (
+        Structure("right_lung", "right lung", ("39607008", "Lung"), (197, 165, 145), "right"),
+        Structure("left_lung", "left lung", ("39607008", "Lung"), (145, 178, 197), "left"),
+    ),
+)
+RIGHT_LUNG, LEFT_LUNG = LUNGS.labels
+
+LOBES = LabelSet(
+    "lobes",
+    (
+        Structure("left_upper_lobe", "left upper lobe", ("45653009", "Upper lobe of lung"), (177, 122, 101), "left"),
+        Structure("left_lower_lobe", "left lower lobe", ("90572001", "Lower lobe of lung"), (111, 184, 210), "left"),
+        Structure("right_upper_lobe", "right upper lobe", ("45653009", "Upper lobe of lung"), (172, 138, 115), "right"),
+        Structure(
+            "right_middle_lobe",
+            "right middle lobe",
+            ("72481006", "Middle lobe of right lung"),
+            (202, 164, 140),
+            "right",
+            side_in_code=True,
+        ),
+        Structure("right_lower_lobe", "right lower lobe", ("90572001", "Lower lobe of lung"), (224, 186, 162), "right"),
+    ),
+)
+
+ABDOMEN = LabelSet(  # the thirteen organs of the Beyond the Cranial Vault challenge, doi:10.7303/syn3193805
+    "abdomen",
+    (
+        Structure("spleen", "spleen", ("78961009", "Spleen"), (157, 108, 162)),
+        Structure("right_kidney", "right kidney", ("64033007", "Kidney"), (185, 102, 83), "right"),
+        Structure("left_kidney", "left kidney", ("64033007", "Kidney"), (208, 132, 113), "left"),
+        Structure("gallbladder", "gallbladder", ("28231008", "Gallbladder"), (139, 150, 98)),
+        Structure("oesophagus", "oesophagus", ("32849002", "Esophagus"), (211, 171, 143)),
+        Structure("liver", "liver", ("10200004", "Liver"), (221, 130, 101)),
+        Structure("stomach", "stomach", ("69695003", "Stomach"), (216, 132, 105)),
+        Structure("aorta", "aorta", ("15825003", "Aorta"), (224, 97, 76)),
+        Structure("inferior_vena_cava", "inferior vena cava", ("64131007", "Inferior vena cava"), (0, 151, 206)),
+        Structure(
+            "portal_and_splenic_vein",
+            "portal and splenic vein",
+            ("110765007", "Portal vein and splenic vein"),
+            (0, 131, 186),
+        ),
+        Structure("pancreas", "pancreas", ("15776009", "Pancreas"), (249, 180, 111)),
+        Structure(
+            "right_adrenal_gland", "right adrenal gland", ("23451007", "Adrenal gland"), (249, 186, 150), "right"
+        ),
+        Structure("left_adrenal_gland", "left adrenal gland", ("23451007", "Adrenal gland"), (255, 211, 182), "left"),
+    ),
+)
+
+LABEL_SETS: dict[str, LabelSet] = {one.name: one for one in (LUNGS, LOBES, ABDOMEN)}
+
+
+def label_set(name: str) -> LabelSet:
+    """The label set called `name`.
+
+    Raises:
+        VolumeError: there is none; the message lists those there are.
+    """
+    if name not in LABEL_SETS:
+        raise VolumeError(f"There is no label set '{name}'; choose one of {', '.join(LABEL_SETS)}.")
+    return LABEL_SETS[name]

@@ -1,0 +1,1 @@
+"""The quality study: clicks, predicted overlap, corrupted images."""

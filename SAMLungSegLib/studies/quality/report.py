@@ -1,0 +1,118 @@
+"""The report on a model's quality: tables, curves, scatter plot of its own estimate, worst answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from SAMLungSegLib.evaluation.figures import save_figure
+from SAMLungSegLib.files import writable_folder
+from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.prompts import PromptSet
+from SAMLungSegLib.studies.answers import answer
+from SAMLungSegLib.studies.cases import Greys, StudyCase
+from SAMLungSegLib.studies.figures import PromptedSlice, prompt_sheet
+from SAMLungSegLib.studies.quality.study import (
+    Quality,
+    accuracy_table,
+    calibration_table,
+    clicks_table,
+    rank_correlation,
+    spoilt_table,
+)
+from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_report
+
+PICTURES = "figures"
+WORST_SHOWN = 6
+
+
+def write_quality_report(
+    quality: Quality, folder: Path, *, basis: str, cases: Sequence[StudyCase], model: PromptableModel
+) -> list[Path]:
+    """Write report.html, report.md, the tables as CSV and the figures as PNG; the worst images are asked again.
+
+    Args:
+        quality: what was measured.
+        folder: to write into.
+        basis: which model and which images, below each table.
+        cases: that were measured.
+        model: that was measured.
+    Returns:
+        Paths of the files.
+    """
+    pictures = writable_folder(folder / PICTURES)
+    parts: list[Part] = [
+        "Answers without a prompt, through the whole pipeline, unless clicks are mentioned. For research only.",
+        Table("accuracy", "Without a prompt", accuracy_table(quality.images), basis),
+        Table(
+            "clicks",
+            "After corrective clicks",
+            clicks_table(quality.clicks),
+            "Each click in the middle of the largest error left. Worst tenth: the images that were worst without a "
+            f"click. {basis}",
+        ),
+        Picture(_clicks_figure(quality.clicks, pictures / "clicks.png"), "Dice over clicks"),
+        Table(
+            "calibration",
+            "Predicted overlap as a flag",
+            calibration_table(quality.images),
+            f"Poor: Dice below 0.93. Rank correlation of predicted with true IoU: "
+            f"{rank_correlation(quality.images):.2f}. {basis}",
+            3,
+        ),
+        Picture(_calibration_figure(quality.images, pictures / "calibration.png"), "Predicted and true overlap"),
+        Table(
+            "robustness",
+            "Loss of Dice on spoilt images",
+            spoilt_table(quality.spoilt),
+            f"Mean over the images of Dice as they are minus Dice as spoilt. {basis}",
+            3,
+        ),
+        Picture(_worst_figure(quality, cases, model, pictures / "worst.png"), "Worst answers"),
+        Table("images", "Images", quality.images, basis, rows_shown=30),
+    ]
+    return write_study_report(folder, "Quality of a model", parts)
+
+
+def _clicks_figure(clicks: pd.DataFrame, path: Path) -> Path:
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for subset, rows in clicks_table(clicks).groupby("subset"):
+        (line,) = axes.plot(rows["clicks"], rows["dice_mean"], marker="o", label=f"{subset}, all")
+        axes.plot(
+            rows["clicks"], rows["dice_worst_tenth"], "--", color=line.get_color(), label=f"{subset}, worst tenth"
+        )
+    axes.set(xlabel="corrective clicks", ylabel="Dice")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    save_figure(figure, path)
+    return path
+
+
+def _calibration_figure(images: pd.DataFrame, path: Path) -> Path:
+    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for subset, rows in images.groupby("subset"):
+        axes.scatter(rows["predicted_iou"], rows["jaccard"], s=14, alpha=0.7, label=str(subset))
+    lowest = min(images["predicted_iou"].min(), images["jaccard"].min(), 0.9) - 0.02
+    axes.plot([lowest, 1], [lowest, 1], color="grey", linewidth=0.8)
+    axes.set(xlabel="predicted IoU", ylabel="true IoU", xlim=(lowest, 1), ylim=(lowest, 1))
+    axes.legend(fontsize="small")
+    save_figure(figure, path)
+    return path
+
+
+def _worst_figure(quality: Quality, cases: Sequence[StudyCase], model: PromptableModel, path: Path) -> Path:
+    by_name = {case.name: case for case in cases}
+    panels = []
+    for row in quality.images.nsmallest(WORST_SHOWN, "dice").itertuples():
+        name, _, number = row.image.partition("/")
+        greys, labels = by_name[name].read(Greys())
+        grey, reference = greys[int(number or 0)], labels[int(number or 0)] > 0
+        found = answer(model, model.encode([grey])[0], PromptSet())
+        title = f"{row.image}: Dice {row.dice:.3f}, predicted IoU {row.predicted_iou:.2f}"
+        panels.append(PromptedSlice(title, grey, reference, found, PromptSet()))
+    prompt_sheet(path, panels, columns=3)
+    return path

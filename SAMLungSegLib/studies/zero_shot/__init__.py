@@ -1,0 +1,1 @@
+"""The zero-shot paper: prompts computed from the reference."""
