@@ -299,7 +299,7 @@ def test_no_other_file_of_ours_writes_files(root):
         "files.py",
         "volume/writing.py: sitk.WriteImage",  # within `replacing`
         "isolation/child.py: Path('/proc",  # of the system, on no disk
-        "dependencies.py: constraints.write_text",  # for pip, in a folder of its own
+        "runtime/dependencies.py: constraints.write_text",  # for pip, in a folder of its own
     )
     assert [one for one in found if not one.startswith(allowed)] == []
 
