@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.isolation import memory_of_machine
 from SAMLungSegLib.volume.formats import HEADED_EXTENSIONS, PAIR_EXTENSION, image_extension, pair_data
 
@@ -22,6 +22,12 @@ _LONGEST_NAME_BYTES = 4096
 _META_FIELD = re.compile(rb"([^=:\r\0]*)[=:][=: \t]*(.*)", re.DOTALL)
 _NRRD_FIELD = re.compile(rb"([^:]*):(.*)", re.DOTALL)
 _LAST_FIELD = b"ElementDataFile"
+_META_PLACES = {
+    *(b"transformmatrix", b"orientation", b"rotation", b"offset", b"position", b"origin"),
+    *(b"centerofrotation", b"elementspacing", b"elementsize"),
+}
+_NRRD_PLACES = {b"spacedirections", b"spaceorigin", b"spacings", b"thicknesses", b"axismins", b"axismaxs"}
+_LARGEST_PLACE = 1e12  # mm; ITK computes for ever on directions such as 1e308
 _LIST = b"LIST"
 _UPWARDS = re.compile(rb"\.[. ]+")
 _IMPOSSIBLE = re.compile(rb"[\0-\x1f]|^[-~]")  # '-' is the standard input
@@ -65,6 +71,7 @@ def check_before_opening(path: Path) -> None:
     Raises:
         VolumeError: the file is not regular, a MetaImage or NRRD header says what none should or names files
             elsewhere, the pages of a TIFF have no end, or it is HDF5.
+        GeometryError: such a header places its voxels by what are no numbers, or nowhere near a patient.
     """
     check_regular(path)
     extension = image_extension(path)
@@ -144,6 +151,8 @@ def _check_header(path: Path) -> None:
             _check_dimensions(path, value)
         elif key in (b"elementdatafile", b"datafile"):
             _check_data_files(path, value, lines)
+        elif key in (_NRRD_PLACES if is_nrrd else _META_PLACES):
+            _check_places(path, name, value, has_unknown=is_nrrd)
         if name == _LAST_FIELD and value[:4] != _LIST:  # behind which the values may be
             return
     if len(head) == _MOST_HEADER_BYTES:
@@ -155,6 +164,22 @@ def _check_dimensions(path: Path, value: bytes) -> None:
         raise VolumeError(
             f"{path} has '{_shown(value)}' as its number of dimensions; expected 2 or 3, repair the header."
         )
+
+
+def _check_places(path: Path, name: bytes, value: bytes, has_unknown: bool) -> None:
+    """Of directions, spacings and origins; NRRD says 'none' or 'nan' where an axis has none."""
+    for word in re.split(rb"[\s(),]+" if has_unknown else rb"\s+", value):
+        if not word or (has_unknown and word.lower() in (b"none", b"nan")):
+            continue
+        try:
+            is_sound = abs(float(word)) <= _LARGEST_PLACE
+        except ValueError:
+            is_sound = False
+        if not is_sound:
+            raise GeometryError(
+                f"{path} has '{_shown(word)}' in '{_shown(name)}' of its header; expected numbers up to "
+                f"{_LARGEST_PLACE:g}, repair or export it again."
+            )
 
 
 def _check_data_files(path: Path, value: bytes, lines: Iterator[bytes]) -> None:

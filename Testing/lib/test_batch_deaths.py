@@ -129,7 +129,7 @@ def test_a_request_to_stop_ends_the_run_within_seconds_whatever_its_readers_do(t
         pytest.importorskip("distributed", reason="Dask is not installed")
     write_image(tmp_path / "in" / "a.png", chest_picture())
     for name in "bcdefghi":
-        write_endless(tmp_path / "in" / f"{name}.mha")
+        write_endless(tmp_path / "in" / f"{name}.nrrd")
     arguments = ["batch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--workers", workers]
     process = subprocess.Popen([sys.executable, "-m", "SAMLungSegLib", *arguments], cwd=REPOSITORY)
     journal = tmp_path / "out" / "journal.jsonl"

@@ -146,13 +146,13 @@ def test_headers_are_read_there(tmp_path):
 
 def test_a_cohort_goes_on_when_a_file_hangs_its_reader(tmp_path, dark_is_lung, monkeypatch):
     monkeypatch.setattr("SAMLungSegLib.isolation.budget._BASE_SECONDS", 0.5)
-    write_endless(tmp_path / "in" / "b.mha")
+    write_endless(tmp_path / "in" / "b.nrrd")
     for name in "ac":
         write_image(tmp_path / "in" / f"{name}.png", chest_picture())
     start = time.monotonic()
     result = run(tmp_path / "in", tmp_path / "out")
     assert [(row["id"], row["state"]) for row in result.rows] == [("a", "done"), ("b", "failed"), ("c", "done")]
-    assert "b.mha took too long to read" in result.failed[0]["reason"]
+    assert "b.nrrd took too long to read" in result.failed[0]["reason"]
     assert {path.name for path in result.files} >= {"table.csv", "summary.html"}
     assert time.monotonic() - start < 10
 
