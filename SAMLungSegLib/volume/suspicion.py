@@ -146,17 +146,21 @@ def _check_header(path: Path) -> None:
                 raise VolumeError(f"{path} has '{_shown(line)}' in its header, which is no 'name = value'; repair it.")
             continue
         name, value = field[1].lstrip().rstrip(b" \t"), field[2].strip()
-        key = name.lower().replace(b" ", b"")
-        if key in (b"ndims", b"dimension"):
-            _check_dimensions(path, value)
-        elif key in (b"elementdatafile", b"datafile"):
-            _check_data_files(path, value, lines)
-        elif key in (_NRRD_PLACES if is_nrrd else _META_PLACES):
-            _check_places(path, name, value, has_unknown=is_nrrd)
+        _check_field(path, name, value, lines, is_nrrd)
         if name == _LAST_FIELD and value[:4] != _LIST:  # behind which the values may be
             return
     if len(head) == _MOST_HEADER_BYTES:
         raise VolumeError(f"{path} has no end of its header within {len(head)} bytes; repair or export it again.")
+
+
+def _check_field(path: Path, name: bytes, value: bytes, lines: Iterator[bytes], is_nrrd: bool) -> None:
+    key = name.lower().replace(b" ", b"")
+    if key in (b"ndims", b"dimension"):
+        _check_dimensions(path, value)
+    elif key in (b"elementdatafile", b"datafile"):
+        _check_data_files(path, value, lines)
+    elif key in (_NRRD_PLACES if is_nrrd else _META_PLACES):
+        _check_places(path, name, value, has_unknown=is_nrrd)
 
 
 def _check_dimensions(path: Path, value: bytes) -> None:
