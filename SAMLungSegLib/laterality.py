@@ -19,6 +19,7 @@ from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 TITLES = {RIGHT_LUNG: "right", LEFT_LUNG: "left"}
 
 BODY_HU, BONE_HU = -400, 200
+LATERAL = "A lateral X-ray shows the lungs one behind the other: what is found in it has no side; use a frontal one."
 IF_LATERAL = "If it is a lateral X-ray, what is found has no side: use a frontal one."
 
 _PIXEL_MM = 2.5  # fine enough to tell lungs apart

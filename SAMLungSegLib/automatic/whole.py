@@ -15,7 +15,6 @@ from SAMLungSegLib.automatic.settings import AutomaticSettings, default_settings
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline import Options
-from SAMLungSegLib.pipeline.notes import notes_on_values
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.volume import SlicePlane, Volume
@@ -82,7 +81,7 @@ def volume_masks(
     plane = view.plane
     chosen = _checked_slices(volume, len(view), [len(view) // 2] if slices is None else slices)
     grey_nhw = np.stack([view.grey(number) for number in chosen])
-    notes = tuple(notes_on_values(volume, options.modality, view.mapping))
+    notes = tuple(view.notes(options.modality))
     for note in notes:
         logger.warning("%s: %s", volume.name, note)
     labelmap_kji = np.zeros(volume.size_kji, np.uint16)

@@ -13,8 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.intensity import Modality, stored_levels
-from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, slice_with_one_side
+from SAMLungSegLib.intensity import Modality
+from SAMLungSegLib.laterality import slice_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.pipeline.options import LUNG_CHOICES, CancelledError, Options
@@ -125,18 +125,10 @@ class SliceSegmenter:
             raw, score = view.resampling.restore(predicted.labels_hw), predicted.score
             labels_hw = _finished(raw, cut, view, placed.points)
             if not placed and view.modality == "CT" and cut.orientation == "axial":
-                labels_hw, note = slice_with_one_side(labels_hw, cut.spacing_hw_mm, partial(self._tissue, cut))
+                labels_hw, note = slice_with_one_side(labels_hw, cut.spacing_hw_mm, partial(self._views.tissue, cut))
         labels_hw[~np.isin(labels_hw, LUNG_CHOICES[options.lungs])] = 0
         notes = (note,) if note else ()
         return SliceSegmentation(cut, view.modality, labels_hw, view.grey_hw, score, view.embedding, notes)
-
-    def _tissue(self, cut: SliceCut) -> Tissue:
-        values = cut.sample(self.volume.array_kji)[np.newaxis]
-        return Tissue(*(values > level for level in self._body_and_bone))
-
-    @cached_property
-    def _body_and_bone(self) -> list[float]:
-        return stored_levels(self.volume, (BODY_HU, BONE_HU))
 
     @cached_property
     def _guide(self) -> SliceSegmenter:

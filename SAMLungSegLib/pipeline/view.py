@@ -5,6 +5,7 @@ Whatever is prefetched, previewed or segmented takes its slices from here, so th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -19,7 +20,10 @@ from SAMLungSegLib.intensity import (
     grey_mapping,
     guess_modality,
     lung_window_hu,
+    note_on_modality,
+    stored_levels,
 )
+from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue
 from SAMLungSegLib.models.base import Embedding, ModelView
 from SAMLungSegLib.pipeline.options import Options
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
@@ -27,6 +31,7 @@ from SAMLungSegLib.volume import SliceCut, SlicePlane, Volume, axial_plane
 
 KEPT_VIEWS = 16
 _KEPT_MAPPINGS = 4
+_MIDDLE = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +82,40 @@ class VolumeView:
             return self.resampling.apply(self.grey(place)) if 0 <= place < len(self) else None
 
         return ModelView(self.resampling.apply(self.grey(index)), neighbour)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """From slice to slice, row to row, column to column."""
+        return (self.plane.slice_spacing_mm, *self.plane.spacing_hw_mm)
+
+    @property
+    def is_lateral_xray(self) -> bool:
+        """Whether an X-ray was taken from the side, by what its file says of view or directions."""
+        return self.modality == "XRAY" and (self.volume.is_lateral or self.plane.is_sagittal)
+
+    def lung_hu(self, box: tuple[slice, ...] = np.s_[:, :, :]) -> np.ndarray:
+        """Hounsfield units, int16 (N, H, W), in a box of a CT within the lung window, however it is stored."""
+        return lung_window_hu(grey_mapping(self.volume, "CT").apply(self._shown_nhw[box]))
+
+    def tissue(self) -> Tissue:
+        """Where a CT shows tissue, and where bone."""
+        return Tissue(*(self._shown_nhw > level for level in stored_levels(self.volume, (BODY_HU, BONE_HU))))
+
+    def notes(self, given: Modality | None) -> Iterator[str]:
+        """What was assumed about the image: its modality where none was given, and its values."""
+        assumed = "" if given else note_on_modality(self.volume)
+        yield from filter(None, (assumed, self.mapping.note))
+
+    def why_no_lung(self) -> str:
+        """Why a CT may seem to have no lung, and what to do."""
+        if self.mapping.is_certain:
+            return "No lung was found; if one is in view, show it with a point or a box."
+        finite = self.volume.array_kji[np.isfinite(self.volume.array_kji)]
+        return (
+            f"No lung was found, and the values, {finite.min():.4g} to {finite.max():.4g} with a median of "
+            f"{np.percentile(finite, _MIDDLE):.4g}, do not look like Hounsfield units (air near -1000, the body near "
+            "0); give a window in values of the file: --window WIDTH/LEVEL, from what air has to what the body has."
+        )
 
     @cached_property
     def _shown_nhw(self) -> np.ndarray:
@@ -135,6 +174,15 @@ class CutViews:
         if len(self._views) > KEPT_VIEWS:
             del self._views[next(iter(self._views))]
         return view
+
+    def tissue(self, cut: SliceCut) -> Tissue:
+        """Where a cut through a CT shows tissue, and where bone, each (1, H, W)."""
+        values = cut.sample(self.volume.array_kji)[np.newaxis]
+        return Tissue(*(values > level for level in self._body_and_bone))
+
+    @cached_property
+    def _body_and_bone(self) -> list[float]:
+        return stored_levels(self.volume, (BODY_HU, BONE_HU))
 
     @cached_property
     def _guessed_modality(self) -> Modality:

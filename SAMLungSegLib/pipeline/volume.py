@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from SAMLungSegLib.intensity import Modality, grey_mapping, lung_window_hu, stored_levels
-from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue, with_one_side_each, xray_with_one_side
+from SAMLungSegLib.intensity import Modality
+from SAMLungSegLib.laterality import LATERAL, with_one_side_each, xray_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.pipeline.notes import is_lateral_xray, notes_on_image, notes_without_lung
 from SAMLungSegLib.pipeline.options import LUNG_CHOICES, CancelledError, Options, Progress
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, SlicePrediction, object_prompts, predict_slice
 from SAMLungSegLib.pipeline.view import VolumeView
@@ -119,48 +118,37 @@ def segment_volume(
         if not options.boxes:  # which say where lungs end
             labelmap = steady_across_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.with_points)
         box = box_around(labelmap)
-        labelmap[box] = without_airway(labelmap[box], *_hu_and_spacing(volume, plane, box))
-    labelmap, *on_sides = _with_one_side_each(labelmap, grey, volume, plane, modality)
+        labelmap[box] = without_airway(labelmap[box], view.lung_hu(box), view.spacing_mm)
+    labelmap, *on_sides = _with_one_side_each(labelmap, view)
     labelmap = clean_lungs(labelmap)
-    notes = (
-        *notes_on_image(volume, plane, modality, options.modality, view.mapping),
-        *on_sides,
-        *notes_without_lung(labelmap, volume, modality, view.mapping),
-    )
+    on_view = [LATERAL] if view.is_lateral_xray else []
+    on_lungs = [view.why_no_lung()] if modality == "CT" and not labelmap.any() else []
+    notes = (*on_view, *view.notes(options.modality), *on_sides, *on_lungs)
     for note in notes:
         logger.warning("%s: %s", volume.name, note)
     labelmap[~np.isin(labelmap, LUNG_CHOICES[options.lungs])] = 0
     seconds = time.perf_counter() - start
-    _say_how(volume, modality, options, plane, seen, seconds)
+    _say_how(view, options, seen, seconds)
     return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores, notes)
 
 
-def _with_one_side_each(
-    labelmap: np.ndarray, grey: np.ndarray, volume: Volume, plane: SlicePlane, modality: Modality
-) -> tuple[np.ndarray, ...]:
+def _with_one_side_each(labelmap: np.ndarray, view: VolumeView) -> tuple[np.ndarray, ...]:
     """The labelmap (N, H, W) with its sides told by the body around it, and a note where there is something to say."""
-
-    def tissue() -> Tissue:
-        shown = plane.to_display(volume.array_kji)
-        return Tissue(*(shown > level for level in stored_levels(volume, (BODY_HU, BONE_HU))))
-
-    if modality == "CT" and plane.is_axial:
-        result, note = with_one_side_each(labelmap, (plane.slice_spacing_mm, *plane.spacing_hw_mm), tissue)
-    elif modality == "XRAY" and len(grey) == 1 and not is_lateral_xray(volume, plane, modality):
-        result, note = xray_with_one_side(labelmap, grey)
+    if view.modality == "CT" and view.plane.is_axial:
+        result, note = with_one_side_each(labelmap, view.spacing_mm, view.tissue)
+    elif view.modality == "XRAY" and len(view) == 1 and not view.is_lateral_xray:
+        result, note = xray_with_one_side(labelmap, view.grey_nhw)
     else:
         return (labelmap,)
     return (result, note) if note else (result,)
 
 
-def _say_how(
-    volume: Volume, modality: Modality, options: Options, plane: SlicePlane, seen: Sequence[int], seconds: float
-) -> None:
-    slices, height, width = plane.size_nhw
-    kind = f"CT, window {options.window.width:g}/{options.window.level:g}" if modality == "CT" else "X-ray"
+def _say_how(view: VolumeView, options: Options, seen: Sequence[int], seconds: float) -> None:
+    slices, height, width = view.plane.size_nhw
+    kind = f"CT, window {options.window.width:g}/{options.window.level:g}" if view.modality == "CT" else "X-ray"
     count = f"{slices} slice{'s' if slices > 1 else ''}"
     said = f"{kind}, {count} of {width} x {height} pixels, {len(seen)} shown to the model"
-    logger.info("%s: %s, %.1f s.", volume.name, said, seconds)
+    logger.info("%s: %s, %.1f s.", view.volume.name, said, seconds)
 
 
 def _in_order(predict: Callable[[int], SlicePrediction | None], seen: Sequence[int], threads: int) -> Iterator:
@@ -191,7 +179,7 @@ class _PromptPlan:
         self.placed = options.prompts.by_slice(view.plane, view.volume)
         self.coarse = None
         if model.capabilities.needs_prompt and not options.boxes:
-            self.coarse = _coarse_lungs(view.volume, view.plane, view.modality)
+            self.coarse = _coarse_lungs(view)
         for index in self.placed:
             for one in self.of_slice(index):
                 model.check_prompts(one.prompts, view.plane.size_nhw[1:])
@@ -212,19 +200,11 @@ class _PromptPlan:
         return object_prompts(self.model, placed.points, placed.boxes, lambda: self.coarse[index])
 
 
-def _coarse_lungs(volume: Volume, plane: SlicePlane, modality: Modality) -> np.ndarray:
+def _coarse_lungs(view: VolumeView) -> np.ndarray:
     """Where automatic prompts point: lung-compact's prediction on X-rays, thresholds and components on CT."""
-    if modality == "XRAY":
-        return segment_volume(volume, load_model(), Options(modality="XRAY")).labelmap_nhw
-    return rough_lungs_ct(*_hu_and_spacing(volume, plane))
-
-
-def _hu_and_spacing(
-    volume: Volume, plane: SlicePlane, box: tuple[slice, ...] = np.s_[:, :, :]
-) -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Hounsfield units (N, H, W) in a box of a CT within the lung window, however it is stored; the spacing in mm."""
-    grey = grey_mapping(volume, "CT").apply(plane.to_display(volume.array_kji)[box])
-    return lung_window_hu(grey), (plane.slice_spacing_mm, *plane.spacing_hw_mm)
+    if view.modality == "XRAY":
+        return segment_volume(view.volume, load_model(), Options(modality="XRAY")).labelmap_nhw
+    return rough_lungs_ct(view.lung_hu(), view.spacing_mm)
 
 
 def segment(

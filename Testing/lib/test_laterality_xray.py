@@ -8,10 +8,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from cohorts import DarkIsLung
 
-from SAMLungSegLib.laterality import IF_LATERAL, xray_with_one_side
+from SAMLungSegLib.laterality import IF_LATERAL, LATERAL, xray_with_one_side
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import segment_volume
-from SAMLungSegLib.pipeline.notes import LATERAL
 from SAMLungSegLib.volume import Volume, axial_plane, read_volume
 
 BY_THE_BODY = "Only one lung is in view, taken as the {} one by the body around it."
