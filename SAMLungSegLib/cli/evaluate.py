@@ -12,6 +12,7 @@ from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.messages import once_with_count, say_failure
 from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.structures import LABEL_SETS, label_set
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.evaluation import Evaluation, Pair, Pairing, Unpaired
@@ -44,6 +45,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         for side in ("right", "left"):
             help_text = f"{role} labels of the {side} lung; default: {1 if side == 'right' else 2}"
             parser.add_argument(f"--{role}-{side}", type=_labels, metavar="L[,L]", help=help_text)
+    parser.add_argument(
+        "--structures",
+        default="lungs",
+        choices=[*LABEL_SETS],
+        help="what the labels stand for; default: lungs, 1 = right, 2 = left",
+    )
     parser.add_argument("--tolerance-mm", type=float, default=2.0, metavar="MM", help="tolerance of the surface Dice")
     parser.set_defaults(run=run, is_about_many=True)
 
@@ -65,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         "tolerance_mm": arguments.tolerance_mm,
         "reference_labels": _side_labels(arguments, "reference"),
         "prediction_labels": _side_labels(arguments, "prediction"),
+        "label_set": label_set(arguments.structures),
     }
     pairing = _paired(arguments.prediction, arguments.reference)
     images = _images(arguments, pairing.pairs)

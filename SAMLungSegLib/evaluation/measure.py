@@ -10,17 +10,22 @@ from math import inf, nan
 import numpy as np
 import pandas as pd
 
-from SAMLungSegLib.errors import GeometryError
+from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.evaluation.grids import CommonGrid, on_common_grid
 from SAMLungSegLib.evaluation.sides import (
+    BOTH,
     Labels,
+    Structures,
     comparable_structures,
     joint_counts,
     missing_sides,
+    set_codes,
+    set_structures,
     side_codes,
     structure_mask,
 )
 from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM, METRICS, Metric, dice, jaccard, measure_all
+from SAMLungSegLib.structures import LUNGS, LabelSet
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane
 
 logger = logging.getLogger(__name__)
@@ -64,7 +69,7 @@ class Evaluation:
         per_volume: one row for each structure: the same for the masks in 3D, with slices (how many) and, where voxels
             are known in mm, reference_ml and prediction_ml.
         notes: what was decided about grids and labels, and what was left out; one sentence each.
-        worst: slices with the lowest Dice of both lungs, worst first.
+        worst: slices with the lowest Dice of all structures together, worst first.
         tolerance_mm: of the surface Dice.
         plane: how the reference's grid is displayed, continued as far as the prediction reaches.
         has_physical_spacing: whether the reference has a place in mm.
@@ -88,9 +93,10 @@ def evaluate(
     tolerance_mm: float = DEFAULT_TOLERANCE_MM,
     reference_labels: Labels | None = None,
     prediction_labels: Labels | None = None,
+    label_set: LabelSet = LUNGS,
     name: str | None = None,
 ) -> Evaluation:
-    """Compare two labelmaps per lung, per slice and as a whole, on the reference's grid.
+    """Compare two labelmaps per structure, per slice and as a whole, on the reference's grid.
 
     A prediction on another grid is resampled to the reference's by nearest neighbour. Where it reaches beyond that, as
     beyond a reference that was cropped to its lungs, the reference's grid is continued, without lung. Metrics are NaN
@@ -104,36 +110,60 @@ def evaluate(
         reference_labels: labels of the reference where they are not 1 and 2, nor named by its file: {'right': (...),
             'left': (...)}.
         prediction_labels: likewise for the prediction.
+        label_set: what the labels of both stand for, where it is not the lungs; a label means what the set says then.
         name: of the case; the reference's name by default.
     Raises:
         GeometryError: the grids do not overlap, or differ and have no physical spacing, or the tolerance is no length.
         VolumeError: something is not a labelmap, or does not have the labels that were named.
     """
     check_tolerance(tolerance_mm)
+    if label_set != LUNGS:
+        if reference_labels or prediction_labels:
+            raise VolumeError(f"Labels of lungs were given for the set '{label_set.name}'; leave them out.")
+        return _of_set(prediction, reference, label_set, metrics, tolerance_mm, name)
     expected, guessed_reference = side_codes(reference, reference_labels)
     predicted, guessed_prediction = side_codes(prediction, prediction_labels)
     common = on_common_grid(reference, expected, prediction, predicted)
     structures, label_notes = comparable_structures(
         joint_counts(common.reference_kji, common.prediction_kji), guessed_reference, guessed_prediction
     )
-    comparison = _Comparison(name or reference.name, common)
-    per_slice = comparison.slice_table(structures, metrics, tolerance_mm)
-    per_volume = comparison.volume_table(structures, metrics, tolerance_mm)
     label_notes += missing_sides(expected, reference_labels, "reference")
     label_notes += missing_sides(predicted, prediction_labels, "prediction")
-    notes = [*common.notes, *label_notes, *_exclusion_notes(per_slice, reference)]
+    return _compared(_Comparison(name or reference.name, common, structures), metrics, tolerance_mm, label_notes)
+
+
+def _of_set(
+    prediction: Volume,
+    reference: Volume,
+    label_set: LabelSet,
+    metrics: Sequence[Metric],
+    tolerance_mm: float,
+    name: str | None,
+) -> Evaluation:
+    expected, expected_notes = set_codes(reference, label_set)
+    predicted, predicted_notes = set_codes(prediction, label_set)
+    common = on_common_grid(reference, expected, prediction, predicted)
+    comparison = _Comparison(name or reference.name, common, set_structures(label_set))
+    return _compared(comparison, metrics, tolerance_mm, [*expected_notes, *predicted_notes])
+
+
+def _compared(
+    comparison: _Comparison, metrics: Sequence[Metric], tolerance_mm: float, label_notes: Sequence[str]
+) -> Evaluation:
+    per_slice = comparison.slice_table(metrics, tolerance_mm)
+    per_volume = comparison.volume_table(metrics, tolerance_mm)
+    notes = [*comparison.common.notes, *label_notes, *comparison.exclusion_notes(per_slice)]
     for note in notes:
         logger.info("%s: %s", comparison.name, note)
-    worst = comparison.worst_slices()
     return Evaluation(
         comparison.name,
         per_slice,
         per_volume,
         tuple(notes),
-        worst,
+        comparison.worst_slices(),
         tolerance_mm,
         comparison.plane,
-        reference.has_physical_spacing,
+        comparison.has_mm,
     )
 
 
@@ -147,43 +177,35 @@ def check_tolerance(tolerance_mm: float) -> None:
         raise GeometryError(f"Tolerance {tolerance_mm:g} mm is not a positive length; 2 mm is usual.")
 
 
-def _exclusion_notes(per_slice: pd.DataFrame, reference: Volume) -> list[str]:
-    both = per_slice[per_slice["structure"] == "both lungs"]
-    notes = []
-    if both["empty"].any():
-        notes.append(f"{both['empty'].sum()} of {len(both)} slices have no lung in either labelmap: left out.")
-    if not reference.has_physical_spacing:
-        notes.append("The reference has no physical spacing: metrics in mm and ml are undefined.")
-    return notes
-
-
 class _Comparison:
     """Codes of both labelmaps in display orientation, and how to measure them."""
 
-    def __init__(self, name: str, common: CommonGrid) -> None:
-        self.name, self.plane = name, axial_plane(common.frame)
+    def __init__(self, name: str, common: CommonGrid, structures: Structures) -> None:
+        self.name, self.common, self.plane = name, common, axial_plane(common.frame)
+        self.structures = structures
+        *_, self.together = structures
         self.expected = np.ascontiguousarray(self.plane.to_display(common.reference_kji))
         self.predicted = np.ascontiguousarray(self.plane.to_display(common.prediction_kji))
-        has_mm = common.frame.has_physical_spacing
-        self.spacing_mm = (self.plane.slice_spacing_mm, *self.plane.spacing_hw_mm) if has_mm else None
+        self.has_mm = common.frame.has_physical_spacing
+        self.spacing_mm = (self.plane.slice_spacing_mm, *self.plane.spacing_hw_mm) if self.has_mm else None
         self.first_index = common.first_kji[self.plane.axes[0]]
 
-    def slice_table(self, structures: Sequence[str], metrics: Sequence[Metric], tolerance_mm: float) -> pd.DataFrame:
+    def slice_table(self, metrics: Sequence[Metric], tolerance_mm: float) -> pd.DataFrame:
         metrics = [metric for metric in metrics if metric.per_slice]
         spacing_mm = self.spacing_mm and self.spacing_mm[1:]
         rows = []
-        for structure in structures:
+        for structure in self.structures:
             expected, predicted = self._masks(structure)
             for number, pair in enumerate(zip(expected, predicted, strict=True)):
                 place = {"slice": number, "array_index": self._array_index(number)}
                 rows.append(self._row(structure, place, pair, metrics, spacing_mm, tolerance_mm))
         return pd.DataFrame(rows)
 
-    def volume_table(self, structures: Sequence[str], metrics: Sequence[Metric], tolerance_mm: float) -> pd.DataFrame:
+    def volume_table(self, metrics: Sequence[Metric], tolerance_mm: float) -> pd.DataFrame:
         place = {"slices": len(self.expected)}
         table = pd.DataFrame(
             self._row(structure, place, self._masks(structure), metrics, self.spacing_mm, tolerance_mm)
-            for structure in structures
+            for structure in self.structures
         )
         voxel_ml = np.prod(self.spacing_mm) / 1000 if self.spacing_mm else nan
         after = table.columns.get_loc("prediction_voxels") + 1
@@ -191,8 +213,20 @@ class _Comparison:
         table.insert(after + 1, "prediction_ml", table["prediction_voxels"] * voxel_ml)
         return table
 
+    def exclusion_notes(self, per_slice: pd.DataFrame) -> list[str]:
+        empty = per_slice.loc[per_slice["structure"] == self.together, "empty"]
+        what = "lung" if self.together == BOTH else "structure"
+        notes = (
+            [f"{empty.sum()} of {len(empty)} slices have no {what} in either labelmap: left out."]
+            if empty.any()
+            else []
+        )
+        if not self.has_mm:
+            notes.append("The reference has no physical spacing: metrics in mm and ml are undefined.")
+        return notes
+
     def worst_slices(self) -> tuple[ComparedSlice, ...]:
-        expected, predicted = self._masks("both lungs")
+        expected, predicted = self._masks(self.together)
         scores = np.array([dice(*pair) for pair in zip(expected, predicted, strict=True)])
         height, width = self.plane.spacing_hw_mm
         return tuple(
@@ -209,7 +243,8 @@ class _Comparison:
         )
 
     def _masks(self, structure: str) -> tuple[np.ndarray, np.ndarray]:
-        return structure_mask(self.expected, structure), structure_mask(self.predicted, structure)
+        values = self.structures[structure]
+        return structure_mask(self.expected, values), structure_mask(self.predicted, values)
 
     def _array_index(self, number: int) -> int:
         index = len(self.expected) - 1 - number if self.plane.flips[0] else number

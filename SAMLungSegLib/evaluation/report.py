@@ -80,7 +80,7 @@ def write_report(
     written.append(folder / "box_plot.png")
     sheet = folder / "worst_slices.png"
     if worst_first:
-        comparison_sheet(sheet, worst_first, title="Slices with the lowest Dice (both lungs)")
+        comparison_sheet(sheet, worst_first, title="Slices with the lowest Dice")
         written.append(sheet)
     else:
         sheet.unlink(missing_ok=True)  # of an earlier report

@@ -1,4 +1,4 @@
-"""Which voxels are right lung, left lung, or lung of unknown side, whatever numbers a labelmap uses."""
+"""Which voxels are right lung, left lung, or lung of unknown side in a labelmap, and the structures of other sets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG, LabelSet
 from SAMLungSegLib.volume import Volume
 
 SIDELESS = 3
-STRUCTURES = ("right lung", "left lung", "both lungs")
-BOTH_ONLY = STRUCTURES[-1:]
+Structures = Mapping[str, tuple[int, ...]]  # the codes of each; the last one is all of them together
+
+BOTH = "both lungs"
+ALL = "all structures"
+BOTH_ONLY: Structures = {BOTH: (RIGHT_LUNG, LEFT_LUNG, SIDELESS)}
+STRUCTURES: Structures = {"right lung": (RIGHT_LUNG,), "left lung": (LEFT_LUNG,), **BOTH_ONLY}
 _CODES = {"right": RIGHT_LUNG, "left": LEFT_LUNG, "both": SIDELESS}
 _EXPECTED = "give a labelmap, 0 for the background and one number for each structure"
 _MOST_LABELS = 200  # the largest label sets of whole bodies have fewer than 170, an 8-bit image has 256 values
@@ -109,10 +113,32 @@ def _label_values(labelmap: np.ndarray, name: str) -> tuple[int, ...]:
     return tuple(int(value) for value in values if value > 0)
 
 
-def structure_mask(codes: np.ndarray, structure: str) -> np.ndarray:
-    """Bool mask of one of `STRUCTURES` in an array of codes."""
-    sides = {"right lung": RIGHT_LUNG, "left lung": LEFT_LUNG}
-    return codes == sides[structure] if structure in sides else codes > 0
+def set_codes(volume: Volume, label_set: LabelSet) -> tuple[np.ndarray, list[str]]:
+    """A labelmap whose values are those of a label set, and a note on values that are not: they are background.
+
+    Raises:
+        VolumeError: the values are not those of a labelmap, or none is of the set.
+    """
+    labelmap = _whole(volume.array_kji, volume.name)
+    present = _label_values(labelmap, volume.name)
+    others = [value for value in present if value not in label_set.labels]
+    if present and len(others) == len(present):
+        raise VolumeError(
+            f"{volume.name} holds labels {listed(present)}, none of the set '{label_set.name}', which has 1 to "
+            f"{len(label_set)}; give labelmaps of that set, or name another one."
+        )
+    codes = np.where(np.isin(labelmap, label_set.labels), labelmap, 0).astype(np.uint8)
+    return codes, [f"{volume.name} has labels {listed(others)}, not of the set: left out."] if others else []
+
+
+def set_structures(label_set: LabelSet) -> Structures:
+    """The structures of a label set, and all together."""
+    return {structure.name: (label,) for label, structure in label_set} | {ALL: label_set.labels}
+
+
+def structure_mask(codes: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Bool mask of the voxels of one structure, or, for several values, of all structures together."""
+    return codes == values[0] if len(values) == 1 else codes > 0
 
 
 def joint_counts(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -125,7 +151,7 @@ def joint_counts(reference: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 def comparable_structures(
     counts: np.ndarray, guessed_reference: Sequence[int], guessed_prediction: Sequence[int]
-) -> tuple[tuple[str, ...], list[str]]:
+) -> tuple[Structures, list[str]]:
     """Structures that both labelmaps tell apart, and notes on what was decided.
 
     Args:
