@@ -33,6 +33,14 @@ class ModelError(SAMLungSegError):
     """A model is unknown, its weights are absent or damaged, or they do not fit the network."""
 
 
+class SettingsError(SAMLungSegError):
+    """A threshold, tolerance, label, format or other setting is not possible."""
+
+
+class CancelledError(SAMLungSegError):
+    """The caller asked to stop; nothing was written, and of a download the part that has arrived is kept."""
+
+
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",

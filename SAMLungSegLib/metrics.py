@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import binary_erosion, find_objects, generate_binary_structure
 from scipy.spatial import KDTree
 
-from SAMLungSegLib.errors import GeometryError
+from SAMLungSegLib.errors import GeometryError, SettingsError
 
 DEFAULT_TOLERANCE_MM = 2.0
 
@@ -114,11 +114,12 @@ def surface_dice(
     Returns:
         Unitless value in [0, 1]; NaN when both masks are empty, 0 when one is.
     Raises:
-        GeometryError: as for `hausdorff_95_mm`, or the tolerance is negative.
+        GeometryError: as for `hausdorff_95_mm`.
+        SettingsError: the tolerance is negative.
     Source: Nikolov et al. (2021), doi:10.2196/26151.
     """
     if not tolerance_mm >= 0:
-        raise GeometryError(f"Tolerance {tolerance_mm} mm is not usable; give zero or a positive number.")
+        raise SettingsError(f"Tolerance {tolerance_mm} mm is not usable; give zero or a positive number.")
     both = np.concatenate(distances_mm or surface_distances_mm(reference, prediction, spacing_mm))
     return _ratio(np.count_nonzero(both <= tolerance_mm), both.size)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import SettingsError
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     import numpy as np
@@ -26,10 +26,10 @@ def check_format(volume: Volume, extension: str) -> None:
     """Refuse a format that cannot hold the result, before the work is done.
 
     Raises:
-        VolumeError: PNG for more than one slice.
+        SettingsError: PNG for more than one slice.
     """
     if extension == "png" and 1 not in volume.size_kji:
-        raise VolumeError(
+        raise SettingsError(
             f"PNG holds one slice and {volume.name} has several; give seg.nrrd, nrrd or nii.gz as format."
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import SettingsError
 
 Side = Literal["right", "left"]
 Code = tuple[str, str]  # of SNOMED CT, and its meaning
@@ -84,20 +84,20 @@ class LabelSet:
         """The label of the structure called `key`.
 
         Raises:
-            VolumeError: the set does not have it.
+            SettingsError: the set does not have it.
         """
         if key not in self.keys:
-            raise VolumeError(f"Label set {self.name} has no structure '{key}'; it has {', '.join(self.keys)}.")
+            raise SettingsError(f"Label set {self.name} has no structure '{key}'; it has {', '.join(self.keys)}.")
         return self.keys.index(key) + 1
 
     def structure_of(self, label: int) -> Structure:
         """The structure whose label is `label`.
 
         Raises:
-            VolumeError: the set does not have it.
+            SettingsError: the set does not have it.
         """
         if label not in self.labels:
-            raise VolumeError(f"Label {label} is not one of label set {self.name}, which has 1 to {len(self)}.")
+            raise SettingsError(f"Label {label} is not one of label set {self.name}, which has 1 to {len(self)}.")
         return self.structures[label - 1]
 
 
@@ -161,8 +161,8 @@ def label_set(name: str) -> LabelSet:
     """The label set called `name`.
 
     Raises:
-        VolumeError: there is none; the message lists those there are.
+        SettingsError: there is none; the message lists those there are.
     """
     if name not in LABEL_SETS:
-        raise VolumeError(f"There is no label set '{name}'; choose one of {', '.join(LABEL_SETS)}.")
+        raise SettingsError(f"There is no label set '{name}'; choose one of {', '.join(LABEL_SETS)}.")
     return LABEL_SETS[name]

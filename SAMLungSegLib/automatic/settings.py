@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.errors import PromptError, SettingsError
 from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.models.registry import MODELS
 
@@ -26,7 +26,7 @@ class AutomaticSettings:
             are dropped. 0 leaves masks as they are.
         max_share: masks that cover this share of the slice or more are dropped; 1 keeps all.
     Raises:
-        PromptError: a value is not possible.
+        SettingsError: a value is not possible.
     """
 
     points_per_side: int = 32
@@ -41,11 +41,11 @@ class AutomaticSettings:
         for name, (low, high) in _LIMITS.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not low <= value <= high:
-                raise PromptError(f"Setting {name} {value!r} is not possible; give a number from {low} to {high}.")
+                raise SettingsError(f"Setting {name} {value!r} is not possible; give a number from {low} to {high}.")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "int" and int(value) != value:
-                raise PromptError(f"Setting {field.name} {value!r} is not possible; give a whole number.")
+                raise SettingsError(f"Setting {field.name} {value!r} is not possible; give a whole number.")
 
 
 _LIMITS = {

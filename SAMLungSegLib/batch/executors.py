@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from SAMLungSegLib.batch.journal import Entry, Journal
 from SAMLungSegLib.batch.process import Task, failed, load, segment, store
 from SAMLungSegLib.batch.settings import BatchError
-from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegLib.pipeline import CancelledError
+from SAMLungSegLib.errors import CancelledError, SAMLungSegError
 
 if TYPE_CHECKING:
     from distributed import Client, Future

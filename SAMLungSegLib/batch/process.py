@@ -20,8 +20,8 @@ from SAMLungSegLib.batch.journal import DONE, FAILED, Entry
 from SAMLungSegLib.batch.outputs import write_outputs
 from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.batch.table import agreement_of, measures_of, place_of, plain
-from SAMLungSegLib.errors import ModelError, SAMLungSegError, VolumeError, is_out_of_memory
-from SAMLungSegLib.pipeline import CancelledError, Options, Segmentation, segment_volume
+from SAMLungSegLib.errors import CancelledError, ModelError, SAMLungSegError, VolumeError, is_out_of_memory
+from SAMLungSegLib.pipeline import Options, Segmentation, segment_volume
 from SAMLungSegLib.provenance import ModelChoice, Recipe, is_same_place, recipe_of, voxels_sha256
 from SAMLungSegLib.results import check_format, default_format
 from SAMLungSegLib.volume import Volume, read_volume

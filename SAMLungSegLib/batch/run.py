@@ -19,9 +19,9 @@ from SAMLungSegLib.batch.process import Task, failed
 from SAMLungSegLib.batch.report import write_summary
 from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.batch.table import Row, table_of, write_tables
-from SAMLungSegLib.errors import OutputError
+from SAMLungSegLib.errors import CancelledError, OutputError
 from SAMLungSegLib.files import check_writable, check_written, real_path, writable_folder
-from SAMLungSegLib.pipeline import CancelledError, Progress
+from SAMLungSegLib.pipeline import Progress
 
 if TYPE_CHECKING:
     import pandas as pd

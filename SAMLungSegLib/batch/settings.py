@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from SAMLungSegLib.batch.cases import Case
-from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.errors import PromptError, SAMLungSegError, SettingsError
 from SAMLungSegLib.files import file_signature
 from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM
 from SAMLungSegLib.pipeline import Options
@@ -36,7 +36,7 @@ class Settings:
         tolerance_mm: of the surface Dice, where there are references.
     Raises:
         PromptError: prompts are given for all images alike.
-        VolumeError: an unknown format.
+        SettingsError: an unknown format.
     """
 
     options: Options = field(default_factory=Options)
@@ -50,7 +50,7 @@ class Settings:
         if self.options.points or self.options.boxes:
             raise PromptError("Points and boxes are voxels of one image; give them in a list of images.")
         if self.format not in (None, *FORMATS):
-            raise VolumeError(f"Results cannot be written as '{self.format}'; give one of {', '.join(FORMATS)}.")
+            raise SettingsError(f"Results cannot be written as '{self.format}'; give one of {', '.join(FORMATS)}.")
 
     def options_of(self, case: Case) -> Options:
         """The options with the prompts of a case, and with its modality where it has one of its own."""

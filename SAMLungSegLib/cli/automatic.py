@@ -14,7 +14,7 @@ from SAMLungSegLib.cli.choices import (
     given_path,
     model_choice_of,
 )
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import OutputError
 from SAMLungSegLib.files import check_writable, check_written, real_path, writable_folder
 from SAMLungSegLib.results import default_format
 
@@ -105,7 +105,7 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
     """Labelmap, table and picture.
 
     Raises:
-        VolumeError: one would replace the input, or a file that is there.
+        OutputError: one would replace the input, or a file that is there.
     """
     from SAMLungSegLib.volume import image_name
 
@@ -114,9 +114,9 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
     targets = tuple(arguments.output / f"{stem}{ending}" for ending in (f".{extension}", ".csv", "_overlay.png"))
     for path in targets:
         if real_path(path) == real_path(arguments.input):
-            raise VolumeError(f"The result would replace the input {path}; use another folder.")
+            raise OutputError(f"The result would replace the input {path}; use another folder.")
         if path.exists() and not arguments.overwrite:
-            raise VolumeError(f"{path} exists already; add --overwrite to replace it, or use another folder.")
+            raise OutputError(f"{path} exists already; add --overwrite to replace it, or use another folder.")
     return targets
 
 

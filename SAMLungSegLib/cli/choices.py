@@ -95,7 +95,7 @@ def options_of(
     """The pipeline's options.
 
     Raises:
-        PromptError, IntensityError: a choice that is not possible.
+        SettingsError, PromptError, IntensityError: a choice that is not possible.
     """
     from SAMLungSegLib.pipeline import Options
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.messages import once_with_count, say_failure
-from SAMLungSegLib.errors import PromptError, VolumeError
+from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.files import check_writable, writable_folder
 from SAMLungSegLib.structures import LABEL_SETS, label_set
 
@@ -200,7 +200,7 @@ def _side_labels(arguments: argparse.Namespace, role: str) -> dict[str, tuple[in
     if all(values is None for values in labels.values()):
         return None
     if None in labels.values():
-        raise PromptError(f"Give both --{role}-right and --{role}-left, or neither.")
+        raise SettingsError(f"Give both --{role}-right and --{role}-left, or neither.")
     check_labels(labels)
     return labels
 
@@ -213,7 +213,7 @@ def _images(arguments: argparse.Namespace, pairs: Sequence[Pair]) -> dict[str, P
     if path is None:
         return {}
     if arguments.output is None:
-        raise PromptError("--image is for the pictures of a report; say where to write it with -o.")
+        raise SettingsError("--image is for the pictures of a report; say where to write it with -o.")
     if not path.exists():
         raise VolumeError(f"{path} does not exist; give the image, or the folder of images, to draw the slices on.")
     files = _image_files(path) if path.is_dir() else [path]

@@ -20,7 +20,7 @@ from SAMLungSegLib.cli.choices import (
 )
 from SAMLungSegLib.cli.messages import say_failure
 from SAMLungSegLib.cli.results import describe, draw_overlay, overlay_path, segment_with_bar
-from SAMLungSegLib.errors import OutputError, PromptError, SAMLungSegError, VolumeError
+from SAMLungSegLib.errors import OutputError, PromptError, SAMLungSegError, SettingsError, VolumeError
 from SAMLungSegLib.files import check_name_fits, check_writable, check_written, real_path, writable_folder
 from SAMLungSegLib.results import FORMATS, check_format, default_format, result_path
 
@@ -119,9 +119,11 @@ def _replay(arguments: argparse.Namespace) -> int:
     given = [name for name, usual in _OF_A_RECIPE.items() if getattr(arguments, name) != usual]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise PromptError(f"{arguments.replay} says itself how it was made; leave out {options}.")
+        raise SettingsError(f"{arguments.replay} says itself how it was made; leave out {options}.")
     if len(arguments.inputs) > 1:
-        raise PromptError(f"--replay makes one result again, and {len(arguments.inputs)} INPUTs were given; give one.")
+        raise SettingsError(
+            f"--replay makes one result again, and {len(arguments.inputs)} INPUTs were given; give one."
+        )
     choice = replace(recipe.model, weights=arguments.weights or recipe.model.weights)
     recipe.check_model(choice)
     if not arguments.inputs and not recipe.image:

@@ -10,7 +10,7 @@ from math import inf, nan
 import numpy as np
 import pandas as pd
 
-from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.evaluation.grids import CommonGrid, on_common_grid
 from SAMLungSegLib.evaluation.sides import (
     BOTH,
@@ -171,10 +171,10 @@ def check_tolerance(tolerance_mm: float) -> None:
     """Refuse a tolerance of the surface Dice that is not a positive length.
 
     Raises:
-        GeometryError: zero, negative, infinite or NaN.
+        SettingsError: zero, negative, infinite or NaN.
     """
     if not 0 < tolerance_mm < inf:
-        raise GeometryError(f"Tolerance {tolerance_mm:g} mm is not a positive length; 2 mm is usual.")
+        raise SettingsError(f"Tolerance {tolerance_mm:g} mm is not a positive length; 2 mm is usual.")
 
 
 class _Comparison:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG, LabelSet
 from SAMLungSegLib.volume import Volume
 
@@ -72,17 +72,17 @@ def check_labels(labels: Labels) -> None:
     """Refuse labels that no labelmap could have.
 
     Raises:
-        VolumeError: a side is unknown, a value is not positive, or a value belongs to more than one side.
+        SettingsError: a side is unknown, a value is not positive, or a value belongs to more than one side.
     """
     unknown = sorted(set(labels) - set(_CODES))
     if unknown:
-        raise VolumeError(f"Labels were given for {', '.join(unknown)}; expected {', '.join(_CODES)}.")
+        raise SettingsError(f"Labels were given for {', '.join(unknown)}; expected {', '.join(_CODES)}.")
     given = sorted(value for values in labels.values() for value in set(values))
     if given and given[0] < 1:
-        raise VolumeError(f"Label {given[0]} was given for a lung; expected numbers from 1, for 0 is the background.")
+        raise SettingsError(f"Label {given[0]} was given for a lung; expected numbers from 1, for 0 is the background.")
     shared = sorted({value for value in given if given.count(value) > 1})
     if shared:
-        raise VolumeError(f"Label {listed(shared)} was given for more than one side; give each label to one side.")
+        raise SettingsError(f"Label {listed(shared)} was given for more than one side; give each label to one side.")
 
 
 def listed(values: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from SAMLungSegLib.errors import ModelError, VolumeError
+from SAMLungSegLib.errors import ModelError, SettingsError
 from SAMLungSegLib.structures import LUNGS, LabelSet, label_set
 
 PROMPTS = ("points", "box", "mask")
@@ -104,7 +104,7 @@ class Capabilities:
 def _named(name: Any) -> LabelSet | None:
     try:
         return None if name is None else label_set(name)
-    except (VolumeError, TypeError) as error:
+    except (SettingsError, TypeError) as error:
         raise ModelError(f"Capability structures: {error}") from error
 
 

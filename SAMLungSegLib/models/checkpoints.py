@@ -93,7 +93,7 @@ def fetch(
         cancelled: asked several times a second; return True to stop.
         url: another address of the same file, such as a mirror.
     Raises:
-        DownloadCancelledError: stopped by `cancelled`.
+        CancelledError: stopped by `cancelled`.
         ModelError: no connection, no space, or the hash is wrong; says what to do.
     """
     status = verify(spec, folder=folder)

@@ -7,22 +7,19 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import CancelledError, ModelError
 from SAMLungSegLib.files import open_partial
 from SAMLungSegLib.models.registry import CACHE_VARIABLE
 from SAMLungSegLib.models.reply import CHUNK_BYTES, ReplyError, Span, requested
 
 Progress = Callable[[int, int], None]
 Cancelled = Callable[[], bool]
+DownloadCancelledError = CancelledError  # as it was called
 
 SPARE_BYTES = 64 << 20
 MOST_BYTES = 20 * 10**9
 
 _WEB_PAGE = (b"<!doctype html", b"<html")
-
-
-class DownloadCancelledError(ModelError):
-    """The caller asked to stop; the partial file is kept for the next attempt."""
 
 
 def download(
@@ -47,7 +44,7 @@ def download(
     Returns:
         Path of the complete '.part' file.
     Raises:
-        DownloadCancelledError: stopped by `cancelled`.
+        CancelledError: stopped by `cancelled`.
         ModelError: no connection, too slow a one, no space, another size is offered, or a reply that makes no sense.
             The partial file holds what fits the request, and nothing of a reply that is longer than it says.
     """
@@ -72,9 +69,9 @@ def download(
 
 
 def stop_if(cancelled: Cancelled | None, path: Path) -> None:
-    """Raise DownloadCancelledError if the caller wants to stop the download of `path`."""
+    """Raise CancelledError if the caller wants to stop the download of `path`."""
     if cancelled is not None and cancelled():
-        raise DownloadCancelledError(f"The download of {path.name} was cancelled; run again to resume it.")
+        raise CancelledError(f"The download of {path.name} was cancelled; run again to resume it.")
 
 
 def _total_bytes(span: Span, url: str, name: str, size_bytes: int) -> int:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from SAMLungSegLib.errors import PromptError, SAMLungSegError
+from SAMLungSegLib.errors import CancelledError as CancelledError  # where it was
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, parse_window
 from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint, VolumePrompts
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 Progress = Callable[[int, int], None]
 LUNG_CHOICES = {"both": (RIGHT_LUNG, LEFT_LUNG), "right": (RIGHT_LUNG,), "left": (LEFT_LUNG,)}
-
-
-class CancelledError(SAMLungSegError):
-    """The caller asked to stop; nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,10 @@ class Options:
         lungs: 'both', 'right' or 'left'.
         every: only each `every`-th slice of a volume, and those with prompts, is shown to the model; the slices
             between get their outlines by interpolation.
+    Raises:
+        SettingsError: a threshold, choice of lungs or step is not possible.
+        PromptError: too many prompts.
+        IntensityError: the window is unknown.
     """
 
     modality: Modality | None = None
@@ -43,11 +44,11 @@ class Options:
 
     def __post_init__(self) -> None:
         if not isinstance(self.threshold, int | float) or not 0 < self.threshold < 1:
-            raise PromptError(f"Threshold {self.threshold!r} is not a number between 0 and 1; 0.5 is usual.")
+            raise SettingsError(f"Threshold {self.threshold!r} is not a number between 0 and 1; 0.5 is usual.")
         if self.lungs not in LUNG_CHOICES:
-            raise PromptError(f"Lungs '{self.lungs}' is not one of {', '.join(LUNG_CHOICES)}.")
+            raise SettingsError(f"Lungs '{self.lungs}' is not one of {', '.join(LUNG_CHOICES)}.")
         if not isinstance(self.every, int) or self.every < 1:
-            raise PromptError(f"Every {self.every!r}-th slice is not possible; give a whole number from 1 on.")
+            raise SettingsError(f"Every {self.every!r}-th slice is not possible; give a whole number from 1 on.")
         VolumePrompts(self.points, self.boxes)  # refuses too many
         if self.modality is not None:
             object.__setattr__(self, "modality", self.modality.upper())

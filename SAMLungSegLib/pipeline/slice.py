@@ -12,12 +12,12 @@ from functools import cached_property, partial
 import numpy as np
 from scipy import ndimage
 
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import CancelledError, ModelError
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.laterality import slice_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, PromptableModel
-from SAMLungSegLib.pipeline.options import LUNG_CHOICES, CancelledError, Options
+from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, object_prompts, predict_slice
 from SAMLungSegLib.pipeline.view import CutView, CutViews
 from SAMLungSegLib.postprocess import SMALLEST_ISLAND, clean_lungs, without_airway

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from SAMLungSegLib.errors import CancelledError
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.laterality import LATERAL, with_one_side_each, xray_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.pipeline.options import LUNG_CHOICES, CancelledError, Options, Progress
+from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options, Progress
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, SlicePrediction, object_prompts, predict_slice
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.postprocess import box_around, clean_lungs, fill_between, steady_across_slices, without_airway

@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 
-from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.errors import PromptError, SettingsError
 from SAMLungSegLib.postprocess import split_sides
 from SAMLungSegLib.prompts.simulated import random_point, thickest_point
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
@@ -43,7 +43,8 @@ def algorithm_1(labels_hw: np.ndarray, mode: Mode = "improved", rng: np.random.G
             the pixel of the box farthest from lung, and leaves it out where the box holds nothing else.
         rng: draws the random pixel; one that is seeded with 0 by default.
     Raises:
-        PromptError: there is no positive label, or no such mode.
+        PromptError: there is no positive label.
+        SettingsError: there is no such mode.
     Source: Gutiérrez et al. (2024), doi:10.1109/ACCESS.2024.3353142, algorithm 1.
     """
     return algorithm_1_steps(labels_hw, mode, rng)[BOX]
@@ -59,7 +60,7 @@ def algorithm_1_steps(
         box.
     """
     if mode not in MODES:
-        raise PromptError(f"There is no mode '{mode}' of algorithm 1; choose one of {', '.join(MODES)}.")
+        raise SettingsError(f"There is no mode '{mode}' of algorithm 1; choose one of {', '.join(MODES)}.")
     rng = rng or np.random.default_rng(0)
     box = tight_box(labels_hw > 0)
     masks = [labels_hw == value for value in np.unique(labels_hw[labels_hw > 0])]

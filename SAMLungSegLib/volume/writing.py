@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.errors import GeometryError, OutputError, VolumeError
 from SAMLungSegLib.files import replacing, write_bytes
 from SAMLungSegLib.structures import LUNGS, LabelSet
 from SAMLungSegLib.volume.colours import label_colours
@@ -70,7 +70,7 @@ def write_labelmap(
 def _extension(path: Path) -> str:
     found = next((extension for extension in LABELMAP_EXTENSIONS if path.name.lower().endswith(extension)), None)
     if found is None:
-        raise VolumeError(f"A labelmap cannot be written as {path.name}; use one of {', '.join(LABELMAP_EXTENSIONS)}.")
+        raise OutputError(f"A labelmap cannot be written as {path.name}; use one of {', '.join(LABELMAP_EXTENSIONS)}.")
     return found
 
 
@@ -92,7 +92,7 @@ def _volume_image(labelmap_kji: np.ndarray, like: Volume) -> sitk.Image:
 def _plane(labelmap_kji: np.ndarray, path: Path) -> np.ndarray:
     thin = [axis for axis, size in enumerate(labelmap_kji.shape) if size == 1]
     if not thin:
-        raise VolumeError(f"{path.name} can hold one slice, the labelmap has size {labelmap_kji.shape}; use .nii.gz.")
+        raise OutputError(f"{path.name} can hold one slice, the labelmap has size {labelmap_kji.shape}; use .nii.gz.")
     return np.ascontiguousarray(labelmap_kji.squeeze(axis=thin[0]))
 
 
@@ -117,7 +117,7 @@ def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, label_set: L
     """Add the fields by which Slicer reads a NRRD file as a segmentation (vtkMRMLSegmentationStorageNode)."""
     unnamed = set(np.unique(labelmap_kji).tolist()) - {0} - {*label_set.labels}
     if unnamed:
-        raise VolumeError(
+        raise OutputError(
             f"Labels {sorted(unnamed)} are not of the set '{label_set.name}', so .seg.nrrd cannot name them; use .nrrd."
         )
     fields = {

@@ -23,7 +23,7 @@ from SAMLungSegLib.automatic import (
     numbered,
     volume_masks,
 )
-from SAMLungSegLib.errors import IntensityError, PromptError, VolumeError
+from SAMLungSegLib.errors import IntensityError, PromptError, SettingsError, VolumeError
 from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models.cached import CachedModel
@@ -164,7 +164,7 @@ def test_where_masks_overlap_the_smallest_is_on_top():
     ],
 )
 def test_settings_that_are_not_possible_are_refused(wrong, message):
-    with pytest.raises(PromptError, match=message):
+    with pytest.raises(SettingsError, match=message):
         AutomaticSettings(**wrong)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from small_lungs import SPACING_MM, lungs, ras_matrix, row, shifted_evaluation, volume
 
-from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.errors import GeometryError, SettingsError, VolumeError
 from SAMLungSegLib.evaluation import (
     evaluate,
     summarise,
@@ -174,7 +174,7 @@ def test_labels_of_the_reference_can_be_named():
 
 
 def test_labels_for_an_unknown_side_are_refused():
-    with pytest.raises(VolumeError, match=r"heart.*right, left, both"):
+    with pytest.raises(SettingsError, match=r"heart.*right, left, both"):
         evaluate(volume(lungs()), volume(lungs()), reference_labels={"heart": (3,)})
 
 
@@ -196,7 +196,7 @@ def test_labels_of_a_lung_that_is_missing_are_accepted():
     [((1, 3), (2, 3), "Label 3 was given for more than one side"), ((0,), (2,), "Label 0 .* is the background")],
 )
 def test_labels_that_make_no_sense_are_refused(right, left, message):
-    with pytest.raises(VolumeError, match=message):
+    with pytest.raises(SettingsError, match=message):
         evaluate(volume(lungs()), volume(lungs()), reference_labels={"right": right, "left": left})
 
 
@@ -247,7 +247,7 @@ def test_a_labelmap_may_name_the_organs_of_a_whole_body():
 
 @pytest.mark.parametrize("tolerance_mm", [0, -1, np.nan, np.inf])
 def test_a_tolerance_that_is_no_positive_length_is_refused(tolerance_mm):
-    with pytest.raises(GeometryError, match="not a positive length"):
+    with pytest.raises(SettingsError, match="not a positive length"):
         evaluate(volume(lungs()), volume(lungs()), tolerance_mm=tolerance_mm)
 
 

@@ -9,7 +9,7 @@ from math import inf, isnan, sqrt
 import numpy as np
 import pytest
 
-from SAMLungSegLib.errors import GeometryError
+from SAMLungSegLib.errors import GeometryError, SettingsError
 from SAMLungSegLib.metrics import (
     METRICS,
     dice,
@@ -204,7 +204,7 @@ def test_a_spacing_that_does_not_fit_is_refused(spacing):
 
 
 def test_a_negative_tolerance_is_refused():
-    with pytest.raises(GeometryError, match="Tolerance -1 mm"):
+    with pytest.raises(SettingsError, match="Tolerance -1 mm"):
         surface_dice(square(1, 1), square(1, 1), (1, 1), -1)
 
 

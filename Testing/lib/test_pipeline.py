@@ -9,7 +9,7 @@ import pytest
 import torch
 from cohorts import DarkIsLung, chest_hu
 
-from SAMLungSegLib.errors import PromptError, VolumeError
+from SAMLungSegLib.errors import PromptError, SettingsError, VolumeError
 from SAMLungSegLib.intensity import to_grey
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models import load_model
@@ -217,7 +217,7 @@ def test_a_higher_threshold_gives_smaller_lungs(volume, axial, model):
     "wrong", [{"threshold": 0.0}, {"threshold": 1.0}, {"threshold": "0.5"}, {"lungs": "heart"}, {"every": 0}]
 )
 def test_wrong_options_are_refused(wrong):
-    with pytest.raises(PromptError):
+    with pytest.raises(SettingsError):
         Options(**wrong)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.errors import PromptError, SettingsError
 from SAMLungSegLib.prompts.reference import (
     ABLATION_STEPS,
     algorithm_1,
@@ -165,7 +165,7 @@ def test_the_first_step_is_the_centroid_even_outside_the_mask():
 def test_nothing_can_be_computed_from_an_empty_slice_or_in_an_unknown_mode():
     with pytest.raises(PromptError, match="empty"):
         algorithm_1(np.zeros((4, 4), np.uint8))
-    with pytest.raises(PromptError, match="improved, paper"):
+    with pytest.raises(SettingsError, match="improved, paper"):
         algorithm_1(slice_of((4, 4), (1, 0, 0, 2, 2)), "best")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.structures import ABDOMEN, LABEL_SETS, LEFT_LUNG, LOBES, LUNGS, RIGHT_LUNG, label_set
 from SAMLungSegLib.volume.colours import label_colours
 
@@ -52,9 +52,9 @@ def test_the_palette_shows_a_sets_own_colours_and_none_twice():
 
 
 def test_what_a_set_does_not_have_is_refused_in_words():
-    with pytest.raises(VolumeError, match="choose one of lungs, lobes, abdomen"):
+    with pytest.raises(SettingsError, match="choose one of lungs, lobes, abdomen"):
         label_set("bones")
-    with pytest.raises(VolumeError, match="it has right_lung, left_lung"):
+    with pytest.raises(SettingsError, match="it has right_lung, left_lung"):
         LUNGS.label_of("liver")
-    with pytest.raises(VolumeError, match="has 1 to 2"):
+    with pytest.raises(SettingsError, match="has 1 to 2"):
         LUNGS.structure_of(3)

@@ -6,7 +6,7 @@ import pytest
 import slicer
 import vtk
 
-from SAMLungSegLib.errors import GeometryError, PromptError, VolumeError
+from SAMLungSegLib.errors import GeometryError, SettingsError, VolumeError
 from SAMLungSegLib.structures import LUNGS
 from SAMLungSegSlicer import bridge
 
@@ -244,7 +244,7 @@ def test_a_labelmap_of_another_size_is_refused_and_nothing_is_lost():
     bridge.writeLabelmap(node, labels, volume)
     with pytest.raises(GeometryError, match=r"shape \(6, 8, 9\).*\(6, 8, 10\).*Chest"):
         bridge.writeLabelmap(node, labels[:, :, 1:], volume)
-    with pytest.raises(PromptError, match="'middle'"):
+    with pytest.raises(SettingsError, match="'middle'"):
         bridge.writeLabelmap(node, labels, volume, lungs="middle")
     assert np.array_equal(bridge.labelmapFromNode(node, volume).array_kji, labels)
 

@@ -11,7 +11,7 @@ import pytest
 import slicer
 
 from SAMLungSegLib import evaluate
-from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.evaluation import write_report
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.jobs import EvaluateJob
@@ -160,7 +160,7 @@ def test_what_is_missing_or_wrong_is_told(pair, tmp_path):
         EvaluateJob(None, lungs)
     with pytest.raises(VolumeError, match="looks like an image"):
         EvaluateJob(lungs, volumeNode).run()
-    with pytest.raises(GeometryError, match="not a positive length"):
+    with pytest.raises(SettingsError, match="not a positive length"):
         EvaluateJob(lungs, lungs, toleranceMm=0)
     (tmp_path / "file").write_text("")
     with pytest.raises(VolumeError, match="is a file"):

@@ -11,7 +11,7 @@ import slicer
 from SAMLungSegLib import provenance
 from SAMLungSegLib.batch import BatchError
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.errors import ModelError, PromptError, VolumeError
+from SAMLungSegLib.errors import ModelError, SettingsError
 from SAMLungSegLib.volume import read_volume
 from SAMLungSegSlicer.jobs import FolderJob, Settings, releaseMemory
 
@@ -114,9 +114,9 @@ def test_settings_and_format_hold_for_all_images(cohort, tmp_path, model):
 def test_what_is_wrong_for_every_image_is_told_before_the_work(cohort, tmp_path):
     with pytest.raises(BatchError, match="another output folder"):
         FolderJob(cohort, cohort, Settings()).run()
-    with pytest.raises(VolumeError, match="cannot be written as 'mgz'"):
+    with pytest.raises(SettingsError, match="cannot be written as 'mgz'"):
         FolderJob(cohort, tmp_path / "out", Settings(), format="mgz")
-    with pytest.raises(PromptError, match="Threshold"):
+    with pytest.raises(SettingsError, match="Threshold"):
         FolderJob(cohort, tmp_path / "out", Settings(threshold=0))
     with pytest.raises(ModelError, match="no model"):
         FolderJob(cohort, tmp_path / "out", Settings(model="lung-huge")).run()

@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 import vtk
 
-from SAMLungSegLib.errors import GeometryError, PromptError, VolumeError
+from SAMLungSegLib.errors import GeometryError, SettingsError, VolumeError
 from SAMLungSegSlicer.bridge.editable import editableArea
 from SAMLungSegSlicer.bridge.grids import GEOMETRY, Grid, gridOf, referenceGrid
 from SAMLungSegSlicer.bridge.layers import (
@@ -216,7 +216,7 @@ def lungLabels(lungs: str) -> tuple[int, ...]:
         PromptError: it is something else.
     """
     if lungs not in _LABELS_OF:
-        raise PromptError(f"Lungs '{lungs}' is not one of {', '.join(_LABELS_OF)}.")
+        raise SettingsError(f"Lungs '{lungs}' is not one of {', '.join(_LABELS_OF)}.")
     return _LABELS_OF[lungs]
 
 

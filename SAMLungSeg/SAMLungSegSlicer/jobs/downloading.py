@@ -20,7 +20,7 @@ class DownloadJob:
         """Fetch what is missing, on any thread; progress is in bytes.
 
         Raises:
-            DownloadCancelledError: stopped; what has arrived is kept.
+            CancelledError: stopped; what has arrived is kept.
             ModelError: no connection, no space, or the file is not what it should be.
         """
         from SAMLungSegLib.models.checkpoints import fetch
