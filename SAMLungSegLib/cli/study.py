@@ -194,7 +194,7 @@ def run_fine_tune(arguments: argparse.Namespace) -> int:
 def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
     from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings
     from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
-    from SAMLungSegLib.tuning import Base
+    from SAMLungSegLib.training import Base
 
     return FineTuneSettings(
         base=Base(arguments.model, arguments.weights),
@@ -235,10 +235,10 @@ def run_quality(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.errors import ModelError
     from SAMLungSegLib.evaluation import table_markdown
     from SAMLungSegLib.files import writable_folder
-    from SAMLungSegLib.studies.cases import study_cases
-    from SAMLungSegLib.studies.leakage import seen_images, without_seen
     from SAMLungSegLib.studies.quality.report import write_quality_report
     from SAMLungSegLib.studies.quality.study import accuracy_table, measure_quality
+    from SAMLungSegLib.training.data.cases import study_cases
+    from SAMLungSegLib.training.data.leakage import seen_images, without_seen
 
     choice = model_choice_of(arguments)
     cases = study_cases(arguments.data)

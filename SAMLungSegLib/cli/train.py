@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from SAMLungSegLib.models.compact.model import CompactModel
     from SAMLungSegLib.models.loading import chosen_device
-    from SAMLungSegLib.training import data_facts, export, pack, read_config, score, train, trained_network
+    from SAMLungSegLib.training import data_facts, export_network, pack, read_config, score, train, trained_network
 
     logging.getLogger("SAMLungSegLib").setLevel(logging.INFO)
     config = read_config(arguments.config)
@@ -51,5 +51,5 @@ def run(arguments: argparse.Namespace) -> int:
     net = trained_network(arguments.output)
     model = CompactModel(net)
     scores = [row for split in ("validation", "test") for row in score(model, arguments.data, split)]
-    print(export(net, arguments.output, config, {"scores": scores, "data": data_facts(packed, config)}))
+    print(export_network(net, arguments.output, config, {"scores": scores, "data": data_facts(packed, config)}))
     return 0

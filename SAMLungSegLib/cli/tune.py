@@ -11,7 +11,7 @@ from SAMLungSegLib.files import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.models.base import PromptableModel
-    from SAMLungSegLib.tuning import TuneOptions, TuneResult
+    from SAMLungSegLib.training import TuneOptions, TuneResult
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -80,7 +80,7 @@ def given_tuning_choices(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.tuning import Base, check_target, paired_cases, seen_note, tune
+    from SAMLungSegLib.training import Base, check_target, paired_cases, seen_note, tune
 
     check_writable(arguments.output)
     base = Base(arguments.model, arguments.weights)
@@ -97,8 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _options(arguments: argparse.Namespace, model: PromptableModel) -> TuneOptions:
     from SAMLungSegLib.intensity import parse_window
-    from SAMLungSegLib.studies.cases import Greys
-    from SAMLungSegLib.tuning import TuneOptions, TuningConfig
+    from SAMLungSegLib.training import TuneOptions, TuningConfig
+    from SAMLungSegLib.training.data.cases import Greys
 
     can = model.capabilities
     usual = "none" if not can.needs_prompt else "points" if can.accepts("points") else "box"

@@ -1,21 +1,39 @@
-"""Training of lung-compact: recipes, the packed data set, augmentation, simulated prompts, the loop, the export."""
+"""The training room: of whole networks by a recipe, of decoders on embeddings, on the user's own images or in studies.
 
-from SAMLungSegLib.training.config import Phase, RecipeError, TrainingConfig, read_config, recipe_names
-from SAMLungSegLib.training.data import data_facts, pack
-from SAMLungSegLib.training.export import export, trained_network
-from SAMLungSegLib.training.loop import train
-from SAMLungSegLib.training.score import score
+`config` and `data` say from what is learned, `trainer` owns the one loop, `compact`, `decoder` and `fine_tune` use it.
+"""
 
-__all__ = [
-    "Phase",
-    "RecipeError",
-    "TrainingConfig",
-    "data_facts",
-    "export",
-    "pack",
-    "read_config",
-    "recipe_names",
-    "score",
-    "train",
-    "trained_network",
-]
+from importlib import import_module
+
+_EXPORTS = {
+    "Base": "export",
+    "Phase": "config",
+    "Prompter": "prompt_policies",
+    "RecipeError": "config",
+    "TrainingConfig": "config",
+    "TuneOptions": "fine_tune",
+    "TuneResult": "fine_tune",
+    "TuningConfig": "decoder",
+    "check_target": "fine_tune",
+    "data_facts": "data.packs",
+    "export_network": "export",
+    "pack": "data.packs",
+    "paired_cases": "data.cases",
+    "read_config": "config",
+    "recipe_names": "config",
+    "recipe_of_training": "prompt_policies",
+    "score": "scores",
+    "seen_note": "fine_tune",
+    "train": "compact",
+    "trained_network": "export",
+    "tune": "fine_tune",
+    "tune_decoder": "decoder",
+}
+
+__all__ = [*_EXPORTS]  # loaded on first use, so that what says which images were seen needs no torch
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)

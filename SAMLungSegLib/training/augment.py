@@ -30,7 +30,13 @@ from monai.transforms import (
 )
 
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
-from SAMLungSegLib.training.painting import RandomAir, RandomChange, RandomConsolidation, RandomDevices, RandomEffusion
+from SAMLungSegLib.training.synthetic_findings import (
+    RandomAir,
+    RandomChange,
+    RandomConsolidation,
+    RandomDevices,
+    RandomEffusion,
+)
 
 LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0
 

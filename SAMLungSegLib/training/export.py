@@ -1,19 +1,29 @@
-"""From a training run to what ships: float16 weights and their card."""
+"""From a training to files that anybody can use: weights and their card, of whole networks and of decoders alone."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
 
-from SAMLungSegLib.files import writable_folder, write_together
+from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.files import writable_folder, write_together, writing
+from SAMLungSegLib.models import load_model, model_spec
+from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256, load_state_dict
 from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
+from SAMLungSegLib.models.trainable import TrainableModel, trainable
+from SAMLungSegLib.models.tuned import PromptRecipe, TunedCard, read_card
 from SAMLungSegLib.training.config import TrainingConfig
+from SAMLungSegLib.training.decoder import State
+
+DECODER_PREFIX = "mask_decoder."
 
 
 def trained_network(folder: Path) -> CompactNet:
@@ -28,7 +38,7 @@ def _halved(value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.is_floating_point() else value
 
 
-def export(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[str, Any]) -> Path:
+def export_network(net: CompactNet, folder: Path, config: TrainingConfig, facts: dict[str, Any]) -> Path:
     """Write the weights `<name>.safetensors` and their card, `.json` for programs and `.md` for people.
 
     Args:
@@ -137,3 +147,92 @@ or a box, and after a corrective click. Cross entropy and soft Dice, AdamW, one 
 |---|---|
 {recipe}
 {notes}"""
+
+
+# ---- decoders
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that a decoder is tuned for.
+
+    Attributes:
+        name: of the registry.
+        weights: of the user's, whole ones, in place of the registry's.
+    """
+
+    name: str = "lung-compact"
+    weights: Path | None = None
+
+    def load(self, device: str = "auto", input_size: int | None = None) -> TrainableModel:
+        """The model.
+
+        Raises:
+            ModelError: as `load_model`, or the weights are a mask decoder alone, tuned or not: a decoder is tuned from
+                weights that one file holds, so that its card can name them.
+        """
+        if self.weights is not None:
+            if read_card(self.weights) is not None:
+                raise ModelError(f"{self.weights} is a tuned decoder; tune from the model that it was tuned from.")
+            if not any(name.startswith("image_encoder.") for name in load_state_dict(self.weights)):
+                raise ModelError(f"{self.weights} holds no image encoder; give whole weights to tune from.")
+        return trainable(load_model(self.name, weights=self.weights, device=device, input_size=input_size))
+
+    @property
+    def path(self) -> Path:
+        """The file of the weights."""
+        return self.weights or checkpoint_path(model_spec(self.name))
+
+    @property
+    def title(self) -> str:
+        """For tables: the name, the file where it is the user's, and the start of its SHA-256."""
+        file = f" ({self.weights.name})" if self.weights else ""
+        return f"{self.name}{file}, SHA-256 {file_sha256(self.path)[:12]}"
+
+
+def export_decoder(
+    target: Path,
+    base: Base,
+    model: TrainableModel,
+    state: State,
+    recipe: PromptRecipe,
+    threshold: float,
+    facts: Mapping[str, Any],
+) -> Path:
+    """Write a tuned decoder and its card, and copies of the base's weights and card where these are the user's own.
+
+    Args:
+        target: .safetensors file; the card lies beside it as .json.
+        base: what the decoder belongs on top of.
+        model: as loaded from `base`.
+        state: weights of the mask decoder.
+        recipe: what it was tuned to be asked.
+        threshold: chosen on the validation part.
+        facts: what else the card says: data, images, windowing, training, scores.
+    Returns:
+        `target`.
+    """
+    writable_folder(target.parent)
+    content = save({f"{DECODER_PREFIX}{name}": value.contiguous() for name, value in state.items()})
+    card = TunedCard(
+        base=base.name,
+        base_sha256=file_sha256(base.path),
+        base_file=base.path.name,
+        weights_sha256=hashlib.sha256(content).hexdigest(),
+        input_size=model.input_size,
+        recipe=recipe,
+        threshold=threshold,
+    )
+    if base.weights is not None:
+        for file in (base.weights, base.weights.with_suffix(".json")):
+            _copy_beside(file, target)
+    text = json.dumps({**card.to_fields(), **facts}, indent=2) + "\n"
+    write_together({target: content, target.with_suffix(".json"): text.encode()})
+    return target
+
+
+def _copy_beside(file: Path, target: Path) -> None:
+    copy = target.with_name(file.name)
+    if file.is_file() and file.resolve() != copy.resolve():
+        with file.open("rb") as source, writing(copy) as target_file:
+            shutil.copyfileobj(source, target_file)

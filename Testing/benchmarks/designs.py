@@ -32,9 +32,9 @@ from SAMLungSegLib.models.compact.network import (
     PyramidEncoder,
     SkipMaskDecoder,
 )
+from SAMLungSegLib.training.compact import TrainingRun, validation_dice
 from SAMLungSegLib.training.config import Phase, TrainingConfig
-from SAMLungSegLib.training.loop import TrainingRun, validation_dice
-from SAMLungSegLib.training.objective import answer_loss
+from SAMLungSegLib.training.losses import answer_loss
 
 SHARES = {"cxr_montgomery": 0.25, "cxr_shenzhen": 0.40, "ct_kmader": 0.20, "phantom_ct": 0.15}
 LEARNING_RATE, DECODER_SHARE = 2e-3, 0.25

@@ -17,12 +17,13 @@ from SAMLungSegLib.errors import ModelError, PromptError, VolumeError
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.studies.fine_tune import study, unet
 from SAMLungSegLib.studies.fine_tune.report import prompt_statistics, write_fine_tune_report
-from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config, fold_splits
+from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config
 from SAMLungSegLib.studies.fine_tune.study import piece, run_fine_tune
 from SAMLungSegLib.studies.fine_tune.tables import best_and_worst, fold_statistics, threshold_table
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig, train_unet, unet_masks
-from SAMLungSegLib.tuning import Base, TuningConfig, loop
-from SAMLungSegLib.tuning.examples import Example
+from SAMLungSegLib.training import Base, TuningConfig, decoder
+from SAMLungSegLib.training.data.examples import Example
+from SAMLungSegLib.training.data.splits import fold_splits
 
 QUICK = {"epochs": 2, "learning_rate": 1e-3, "patience": 0}
 TINY_UNET = UNetConfig(epochs=2, channels=(4, 8))
@@ -236,12 +237,12 @@ def test_a_study_that_was_stopped_goes_on_and_gives_the_same_numbers(tmp_path, t
     wanted = settings(kinds=("box", "points"), unet=TINY_UNET)
     whole = run_fine_tune(data, tmp_path / "whole", wanted)
 
-    saves = {"decoder": loop._Run._save, "unet": unet._Run._save}
-    for owner, after in ((loop._Run, 7), (unet._Run, 3)):  # in the second epoch of a decoder, the first of a U-Net
+    saves = {"decoder": decoder._Run._save, "unet": unet._Run._save}
+    for owner, after in ((decoder._Run, 7), (unet._Run, 3)):  # in the second epoch of a decoder, the first of a U-Net
         stop_after(monkeypatch, owner, after)
         with pytest.raises(KeyboardInterrupt):
             run_fine_tune(data, tmp_path / "stopped", wanted)
-        monkeypatch.setattr(loop._Run, "_save", saves["decoder"])
+        monkeypatch.setattr(decoder._Run, "_save", saves["decoder"])
         monkeypatch.setattr(unet._Run, "_save", saves["unet"])
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped").rglob("result.json")}
     resumed = run_fine_tune(data, tmp_path / "stopped", wanted)

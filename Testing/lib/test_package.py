@@ -26,10 +26,10 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("provenance", "automatic"),
     ("training",),
     ("batch",),
-    ("studies", "tuning"),
+    ("studies",),
     ("cli",),
 )
-WITHOUT_TORCH = tuple(name for row in LAYERS for name in row if name not in ("training", "tuning"))
+WITHOUT_TORCH = tuple(name for row in LAYERS for name in row)
 
 
 def imported_modules(path: Path) -> set[str]:

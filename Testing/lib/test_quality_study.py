@@ -9,7 +9,6 @@ import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.phantom import chest_ct, chest_xray
-from SAMLungSegLib.studies.cases import study_cases
 from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS
 from SAMLungSegLib.studies.quality.report import write_quality_report
 from SAMLungSegLib.studies.quality.study import (
@@ -20,6 +19,7 @@ from SAMLungSegLib.studies.quality.study import (
     spoilt_table,
     worst_tenth,
 )
+from SAMLungSegLib.training.data.cases import study_cases
 
 MOVING = {
     "turned by 10 degrees",

@@ -13,8 +13,9 @@ from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.pipeline import Segmentation, segment, segment_volume
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box
-from SAMLungSegLib.training.data import Example, paired_examples, split_of
-from SAMLungSegLib.training.score import score
+from SAMLungSegLib.training.data.packs import LabelledSlice, paired_examples
+from SAMLungSegLib.training.data.splits import split_of
+from SAMLungSegLib.training.scores import score
 from SAMLungSegLib.volume import Volume, axial_plane, read_volume
 
 LEAST_DICE = {"cxr_montgomery": 0.965, "cxr_shenzhen": 0.955, "ct_kmader": 0.96}
@@ -26,11 +27,11 @@ def covid(shared_data) -> Segmentation:
     return segment(shared_data / "ct_ricord_dicom", device="cpu")
 
 
-def held_out(folder: Path, count: int) -> list[Example]:
+def held_out(folder: Path, count: int) -> list[LabelledSlice]:
     return [one for one in paired_examples(folder) if split_of(one.name) == "validation" and one.sides_known][:count]
 
 
-def grey_of(example: Example) -> np.ndarray:
+def grey_of(example: LabelledSlice) -> np.ndarray:
     return to_grey(example.image, example.modality)
 
 

@@ -9,9 +9,9 @@ import torch
 
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
-from SAMLungSegLib.training.data import split_of
+from SAMLungSegLib.training.data.splits import split_of
 from SAMLungSegLib.training.export import card_markdown
-from SAMLungSegLib.training.score import score
+from SAMLungSegLib.training.scores import score
 
 
 class RememberedTruth(PromptableModel):

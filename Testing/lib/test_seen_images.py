@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.studies.cases import StudyCase
-from SAMLungSegLib.studies.leakage import check_unseen, seen_images, without_seen
-from SAMLungSegLib.training.data import split_of
+from SAMLungSegLib.training.data.cases import StudyCase
+from SAMLungSegLib.training.data.leakage import check_unseen, seen_images, without_seen
+from SAMLungSegLib.training.data.splits import split_of
 
 
 def case_of(subset, name):

@@ -13,10 +13,12 @@ from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.models.checkpoints import load_state_dict
 from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.phantom import chest_ct, chest_xray
-from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export, pack, train, trained_network
-from SAMLungSegLib.training.data import is_trained_on, paired_examples, phantom_examples, sides_are_plausible, split_of
-from SAMLungSegLib.training.objective import iou_loss, segmentation_loss
-from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
+from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export_network, pack, train, trained_network
+from SAMLungSegLib.training.data.cases import sides_are_plausible
+from SAMLungSegLib.training.data.packs import is_trained_on, paired_examples, phantom_examples
+from SAMLungSegLib.training.data.splits import split_of
+from SAMLungSegLib.training.losses import iou_loss, segmentation_loss
+from SAMLungSegLib.training.prompt_policies import BatchPrompts, PromptSampler
 
 TINY = TrainingConfig(
     phases=(Phase(1, side=160), Phase(1, augmentation="mild", frozen_norm=True)),
@@ -207,7 +209,8 @@ def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_pa
     resumed = train(packed, run, stopped)
     for name, value in whole.state_dict().items():
         assert torch.allclose(value.float(), resumed.state_dict()[name].float(), atol=1e-5), name
-    path = export(trained_network(run), tmp_path / "model", TINY, {"data": data_facts(packed, TINY), "scores": []})
+    facts = {"data": data_facts(packed, TINY), "scores": []}
+    path = export_network(trained_network(run), tmp_path / "model", TINY, facts)
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["size_bytes"] == path.stat().st_size < 25e6
     CompactNet().load_state_dict(load_state_dict(path))
@@ -216,20 +219,21 @@ def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_pa
 
 def train_one_epoch_then_stop(packed, folder, config):
     """Interrupt a run after its first checkpoint."""
-    from SAMLungSegLib.training import loop
+
+    from SAMLungSegLib.training import compact
 
     class StopError(Exception):
         pass
 
-    original = loop.TrainingRun.close_epoch
+    original = compact.TrainingRun.close_epoch
 
     def close_and_stop(self, epoch, loss):
         original(self, epoch, loss)
         raise StopError
 
-    loop.TrainingRun.close_epoch = close_and_stop
+    compact.TrainingRun.close_epoch = close_and_stop
     try:
         with pytest.raises(StopError):
             train(packed, folder, config)
     finally:
-        loop.TrainingRun.close_epoch = original
+        compact.TrainingRun.close_epoch = original

@@ -15,7 +15,7 @@ from SAMLungSegLib.training.augment import (
     RandomWindow,
     training_transforms,
 )
-from SAMLungSegLib.training.painting import RandomAir, RandomConsolidation, RandomDevices, RandomEffusion
+from SAMLungSegLib.training.synthetic_findings import RandomAir, RandomConsolidation, RandomDevices, RandomEffusion
 
 
 def sample(modality: str = "CT") -> dict:

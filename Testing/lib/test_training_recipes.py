@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from SAMLungSegLib.training import Phase, RecipeError, TrainingConfig, read_config, recipe_names
-from SAMLungSegLib.training.curves import add_to_history
+from SAMLungSegLib.training.figures import add_to_history
 
 RECIPE = """
 name = "mine"

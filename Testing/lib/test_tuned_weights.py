@@ -20,9 +20,9 @@ from SAMLungSegLib.models.tuned import PromptRecipe, TunedModel, read_card
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.provenance import ModelChoice, read_recipe
-from SAMLungSegLib.tuning import Base
-from SAMLungSegLib.tuning.export import export_decoder
-from SAMLungSegLib.tuning.loop import decoder_state
+from SAMLungSegLib.training import Base
+from SAMLungSegLib.training.decoder import decoder_state
+from SAMLungSegLib.training.export import export_decoder
 
 POINTS = ((0.25, 0.5), (0.75, 0.5))
 GREY, MASK = chest(0)

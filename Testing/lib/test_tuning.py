@@ -21,13 +21,14 @@ from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.models.tuned import PromptRecipe
 from SAMLungSegLib.prompts import PromptSet
-from SAMLungSegLib.studies.cases import Greys
-from SAMLungSegLib.tuning import loop
-from SAMLungSegLib.tuning.examples import Example, encode_examples, paired_cases, read_examples, split_by_name
-from SAMLungSegLib.tuning.loop import TunedDecoder, TuningConfig, dice_column, tune_decoder
-from SAMLungSegLib.tuning.loss import TuningLoss
-from SAMLungSegLib.tuning.prompting import Prompter, check_kind, recipe_of_training
-from SAMLungSegLib.tuning.scores import compared
+from SAMLungSegLib.training import decoder
+from SAMLungSegLib.training.data.cases import Greys, paired_cases
+from SAMLungSegLib.training.data.examples import Example, encode_examples, read_examples
+from SAMLungSegLib.training.data.splits import split_by_name
+from SAMLungSegLib.training.decoder import TunedDecoder, TuningConfig, dice_column, tune_decoder
+from SAMLungSegLib.training.losses import TuningLoss
+from SAMLungSegLib.training.prompt_policies import Prompter, check_kind, recipe_of_training
+from SAMLungSegLib.training.scores import compared
 
 TWO_POINTS = ((0.28, 0.5), (0.72, 0.5))
 
@@ -191,18 +192,18 @@ def test_a_tuning_that_was_stopped_goes_on_and_gives_the_same_numbers(tmp_path, 
     prompter, config = Prompter(PromptRecipe("both", TWO_POINTS)), TuningConfig(epochs=4, learning_rate=1e-3)
     whole = tune_decoder(model, encoded[:3], encoded[3:], prompter, config, tmp_path / "whole")
 
-    original, folder = loop._Run._save, tmp_path / "stopped"
+    original, folder = decoder._Run._save, tmp_path / "stopped"
 
     def save_and_stop(self):
         original(self)
         if len(self.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop._Run, "_save", save_and_stop)
+    monkeypatch.setattr(decoder._Run, "_save", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         tune_decoder(model, encoded[:3], encoded[3:], prompter, config, folder)
-    monkeypatch.setattr(loop._Run, "_save", original)
-    monkeypatch.setattr(loop._Run, "_epoch", counting(epochs := [], loop._Run._epoch))
+    monkeypatch.setattr(decoder._Run, "_save", original)
+    monkeypatch.setattr(decoder._Run, "_epoch", counting(epochs := [], decoder._Run._epoch))
     resumed = tune_decoder(model, encoded[:3], encoded[3:], prompter, config, folder)
     assert epochs == [2, 3]
     assert resumed.history == whole.history and resumed.epoch == whole.epoch
@@ -225,15 +226,15 @@ def test_training_stops_after_the_patience_and_keeps_the_best_epoch(tmp_path, mo
     model = MODELS["sam"]()
     encoded = encode_examples(model, examples(3))
     dice = iter([0.5, 0.7, 0.6, 0.65, 0.69, 0.9])
-    scripted = {dice_column(threshold): 0.1 for threshold in loop.THRESHOLDS}
-    monkeypatch.setattr(loop._Run, "_validate", lambda self: {**scripted, dice_column(0.6): next(dice)})
+    scripted = {dice_column(threshold): 0.1 for threshold in decoder.THRESHOLDS}
+    monkeypatch.setattr(decoder._Run, "_validate", lambda self: {**scripted, dice_column(0.6): next(dice)})
     prompter = Prompter(PromptRecipe("box"))
     tuned = tune_decoder(model, encoded[:2], encoded[2:], prompter, TuningConfig(epochs=9, patience=3), tmp_path)
     assert (len(tuned.history), tuned.epoch, tuned.threshold) == (5, 1, 0.6)
 
 
 def test_the_lowest_of_equal_thresholds_is_taken():
-    row = {dice_column(threshold): 0.8 for threshold in loop.THRESHOLDS} | {dice_column(0.5): 0.7}
+    row = {dice_column(threshold): 0.8 for threshold in decoder.THRESHOLDS} | {dice_column(0.5): 0.7}
     assert TunedDecoder({}, [row], 0).threshold == 0.55
 
 
@@ -282,7 +283,7 @@ def test_images_are_drawn_at_256_for_the_study():
 
 
 def read_examples_of_array(grey, mask, side):
-    from SAMLungSegLib.tuning.examples import _resized
+    from SAMLungSegLib.training.data.examples import _resized
 
     labels = mask * np.where(np.arange(mask.shape[1]) < mask.shape[1] // 2, 1, 2)
     return _resized(Example("a", 0, grey, labels.astype(np.uint8)), side)

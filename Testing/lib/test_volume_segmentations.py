@@ -9,7 +9,7 @@ from small_lungs import lungs, ras_matrix, row, volume
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.evaluation import evaluate
-from SAMLungSegLib.studies.cases import StudyCase
+from SAMLungSegLib.training.data.cases import StudyCase
 from SAMLungSegLib.volume import read_volume, write_labelmap
 from SAMLungSegLib.volume.lungnames import side_of_name, side_of_terminology
 

@@ -21,11 +21,11 @@ from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.prompts.reference import ABLATION_STEPS, algorithm_1
 from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.studies.answers import with_more_negatives
-from SAMLungSegLib.studies.cases import Greys, study_cases
 from SAMLungSegLib.studies.report import Picture, Table, write_study_report
 from SAMLungSegLib.studies.zero_shot import study
 from SAMLungSegLib.studies.zero_shot.study import ZeroShotSettings, run_zero_shot
-from SAMLungSegLib.training.data import split_of
+from SAMLungSegLib.training.data.cases import Greys, study_cases
+from SAMLungSegLib.training.data.splits import split_of
 
 SIZE_HW = (48, 64)
 QUICK = ("--ablation-slices", "0", "--negatives", "0")

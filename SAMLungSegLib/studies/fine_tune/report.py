@@ -22,9 +22,9 @@ from SAMLungSegLib.studies.published import (
     PublishedTable,
 )
 from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_report
-from SAMLungSegLib.tuning.loop import with_decoder
-from SAMLungSegLib.tuning.prompting import Prompter
-from SAMLungSegLib.tuning.scores import prompted_masks
+from SAMLungSegLib.training.decoder import with_decoder
+from SAMLungSegLib.training.prompt_policies import Prompter
+from SAMLungSegLib.training.scores import prompted_masks
 
 PICTURES = "figures"
 _SCORES = {"dice": "F1", "jaccard": "IoU"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +11,9 @@ from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.tuned import PromptKind
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
-from SAMLungSegLib.tuning.examples import Split
-from SAMLungSegLib.tuning.export import Base
-from SAMLungSegLib.tuning.loop import TuningConfig
-from SAMLungSegLib.tuning.prompting import JITTER_PX, check_jitter
+from SAMLungSegLib.training.decoder import TuningConfig
+from SAMLungSegLib.training.export import Base
+from SAMLungSegLib.training.prompt_policies import JITTER_PX, check_jitter
 
 FEWEST_FOLDS = 3
 
@@ -82,26 +80,6 @@ def default_config(model: PromptableModel) -> TuningConfig:
     if not model.capabilities.needs_prompt:
         return TuningConfig(epochs=30, patience=6, learning_rate=rate)
     return TuningConfig(epochs=100, patience=0, learning_rate=rate)
-
-
-def fold_splits(names: Sequence[str], folds: int) -> list[Split]:
-    """Test is fold i, validation the next fold, training all others; folds are drawn by a hash of the images' names.
-
-    Raises:
-        VolumeError: there are fewer than two images for each fold.
-    """
-    if len(names) < 2 * folds:
-        raise VolumeError(
-            f"{len(names)} images are too few for {folds} folds; give at least {2 * folds}, or fewer folds."
-        )
-    order = sorted(names, key=lambda name: hashlib.sha256(f"fold:{name}".encode()).hexdigest())
-    parts = [tuple(sorted(order[fold::folds])) for fold in range(folds)]
-    splits = []
-    for fold in range(folds):
-        following = (fold + 1) % folds
-        rest = [name for other in range(folds) if other not in (fold, following) for name in parts[other]]
-        splits.append(Split(tuple(sorted(rest)), parts[following], parts[fold]))
-    return splits
 
 
 def tested_sets(names: Sequence[str], settings: FineTuneSettings) -> list[str]:

@@ -24,27 +24,15 @@ from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe
-from SAMLungSegLib.studies.cases import Greys, StudyCase, first_of_each, study_cases
-from SAMLungSegLib.studies.fine_tune.settings import (
-    FineTuneSettings,
-    cross_kind,
-    default_config,
-    fold_splits,
-    tested_sets,
-)
+from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config, tested_sets
 from SAMLungSegLib.studies.fine_tune.unet import train_unet, unet_masks
-from SAMLungSegLib.studies.leakage import SeenImages, check_unseen, seen_images
-from SAMLungSegLib.tuning.examples import (
-    GRID,
-    EncodedExample,
-    Split,
-    data_sha256,
-    encode_examples,
-    read_examples,
-)
-from SAMLungSegLib.tuning.loop import TuningConfig, tune_decoder, with_decoder
-from SAMLungSegLib.tuning.prompting import Prompter, check_kind, recipe_of_training
-from SAMLungSegLib.tuning.scores import prompted_masks, scores_table
+from SAMLungSegLib.training.data.cases import Greys, StudyCase, data_sha256, first_of_each, study_cases
+from SAMLungSegLib.training.data.examples import GRID, EncodedExample, encode_examples, read_examples
+from SAMLungSegLib.training.data.leakage import SeenImages, check_unseen, seen_images
+from SAMLungSegLib.training.data.splits import Split, fold_splits
+from SAMLungSegLib.training.decoder import TuningConfig, tune_decoder, with_decoder
+from SAMLungSegLib.training.prompt_policies import Prompter, check_kind, recipe_of_training
+from SAMLungSegLib.training.scores import prompted_masks, scores_table
 
 RESULT_NAME, DECODER_NAME, RUNS = "result.json", "decoder.safetensors", "runs"
 LEARNING_RATES, WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3), (0.0, 0.1, 1e-3)

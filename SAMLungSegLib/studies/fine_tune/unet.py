@@ -21,7 +21,7 @@ from tqdm import tqdm
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.metrics import dice
-from SAMLungSegLib.tuning.examples import Example
+from SAMLungSegLib.training.data.examples import Example
 
 LEAST_RATE = 0.01  # of the learning rate, at the end of the cosine
 

@@ -13,7 +13,6 @@ from SAMLungSegLib.files import writable_folder
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.studies.answers import answer
-from SAMLungSegLib.studies.cases import Greys, StudyCase
 from SAMLungSegLib.studies.figures import PromptedSlice, prompt_sheet
 from SAMLungSegLib.studies.quality.study import (
     Quality,
@@ -24,6 +23,7 @@ from SAMLungSegLib.studies.quality.study import (
     spoilt_table,
 )
 from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_report
+from SAMLungSegLib.training.data.cases import Greys, StudyCase
 
 PICTURES = "figures"
 WORST_SHOWN = 6

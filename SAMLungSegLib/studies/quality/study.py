@@ -19,8 +19,8 @@ from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.pipeline import Options, segment_volume
 from SAMLungSegLib.prompts import MaskPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.simulated import corrective_click
-from SAMLungSegLib.studies.cases import Greys, StudyCase
 from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS
+from SAMLungSegLib.training.data.cases import Greys, StudyCase
 from SAMLungSegLib.volume import Volume
 
 CLICKS = 10

@@ -28,9 +28,9 @@ from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.prompts.reference import BOX, MODES, Mode
 from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.studies.answers import answer, scores, slice_prompts
-from SAMLungSegLib.studies.cases import Greys, StudyCase, first_of_each, study_cases
-from SAMLungSegLib.studies.leakage import SeenImages, seen_images, without_seen
 from SAMLungSegLib.studies.zero_shot.statistics import METRICS
+from SAMLungSegLib.training.data.cases import Greys, StudyCase, first_of_each, study_cases
+from SAMLungSegLib.training.data.leakage import SeenImages, seen_images, without_seen
 
 SETTINGS_NAME = "study.json"
 SCHEMA = "samlungseg-zero-shot/1"

@@ -1,11 +1,9 @@
-"""Slices with references to tune on, which part of them is used for what, and their embeddings."""
+"""Slices with references to learn from, and their embeddings."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,21 +12,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.evaluation.pairs import pair_files
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.cached import cached
-from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
-from SAMLungSegLib.studies.cases import Greys, StudyCase
-from SAMLungSegLib.training.data import sides_are_plausible
-from SAMLungSegLib.volume import given_name, image_name, is_image_path
+from SAMLungSegLib.training.data.cases import Greys, StudyCase, sides_are_plausible
 
 GRID = 256  # where the loss is taken, see Carvalho and Almeida (2024)
 SLICES_EACH = 16
-FEWEST_IMAGES = 8
-HELD_OUT_SHARE, VALIDATION_SHARE = 0.2, 0.2
-FEWEST_HELD_OUT, FEWEST_VALIDATION = 3, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,50 +64,6 @@ class EncodedExample:
         """In float32 on a device."""
         features = tuple(one.to(device, torch.float32) for one in self.halves)
         return Embedding(features, self.example.grey_hw.shape)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Names of the images that are trained on, those that settings are chosen by, and those kept for the verdict."""
-
-    training: tuple[str, ...]
-    validation: tuple[str, ...]
-    held_out: tuple[str, ...]
-
-
-def paired_cases(images: Path, masks: Path) -> list[StudyCase]:
-    """The images of one folder with the masks of another, paired by name.
-
-    Raises:
-        VolumeError: not folders, no pairs, or a file without a partner.
-    """
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise VolumeError(f"{folder} is not a folder; give one folder of images and one of masks.")
-    found = [
-        sorted(path for path in folder.iterdir() if is_image_path(path) and not path.name.startswith("."))
-        for folder in (images, masks)
-    ]
-    pairs = pair_files(*found, roles=("image", "mask"))
-    return [StudyCase(given_name(images), image_name(image), image, mask) for image, mask in pairs]
-
-
-def split_by_name(names: Sequence[str]) -> Split:
-    """A fifth held out and a fifth for validation, at least 3 and 2 images, drawn by a hash of the names.
-
-    Raises:
-        VolumeError: there are fewer than 8 images.
-    """
-    if len(names) < FEWEST_IMAGES:
-        raise VolumeError(
-            f"There are {len(names)} images with masks; tuning needs at least {FEWEST_IMAGES}, of which "
-            f"{FEWEST_HELD_OUT} are kept for the verdict."
-        )
-    order = sorted(names, key=lambda name: hashlib.sha256(f"tune:{name}".encode()).hexdigest())
-    held_out = max(FEWEST_HELD_OUT, round(HELD_OUT_SHARE * len(order)))
-    validation = held_out + max(FEWEST_VALIDATION, round(VALIDATION_SHARE * len(order)))
-    parts = order[validation:], order[held_out:validation], order[:held_out]
-    return Split(*(tuple(sorted(part)) for part in parts))
 
 
 def read_examples(
@@ -181,11 +128,3 @@ def _sides_are_known(labels_hw: np.ndarray) -> bool:
         return False
     right, left = (np.nonzero(labels_hw == lung)[1].mean() for lung in (RIGHT_LUNG, LEFT_LUNG))
     return bool(right < left)
-
-
-def data_sha256(cases: Sequence[StudyCase]) -> str:
-    """SHA-256 of the names and contents of all images and masks."""
-    digest = hashlib.sha256()
-    for case in sorted(cases, key=lambda case: case.name):
-        digest.update(f"{case.name} {file_sha256(case.image)} {file_sha256(case.mask)}\n".encode())
-    return digest.hexdigest()

@@ -19,8 +19,8 @@ from typing import Any
 from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.registry import bundled_file, model_spec
-from SAMLungSegLib.studies.cases import StudyCase
-from SAMLungSegLib.training.data import SPLIT_SETS, split_of
+from SAMLungSegLib.training.data.cases import StudyCase
+from SAMLungSegLib.training.data.splits import SPLIT_SETS, split_of
 
 _SEEN_LISTS = ("training", "validation")
 # What the files of the public sets are called, so that they are known in folders of any name.

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.models.trainable import TrainableModel
-from SAMLungSegLib.tuning.examples import EncodedExample
-from SAMLungSegLib.tuning.loss import LOSS_KINDS, LossKind, TuningLoss, on_grid
-from SAMLungSegLib.tuning.prompting import Prompter
+from SAMLungSegLib.training.data.examples import EncodedExample
+from SAMLungSegLib.training.losses import LOSS_KINDS, LossKind, TuningLoss, on_grid
+from SAMLungSegLib.training.prompt_policies import Prompter
 
 logger = logging.getLogger(__name__)
 

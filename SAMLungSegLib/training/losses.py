@@ -1,26 +1,27 @@
-"""What a training step asks the network, and how wrong the answers are."""
+"""How wrong predictions are: of whole networks that learn from packs, and of mask decoders on embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from monai.losses import MaskedDiceLoss
+from monai.losses import DiceFocalLoss, MaskedDiceLoss
 from torch import Tensor
 
-from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
-from SAMLungSegLib.training.config import TrainingConfig
-from SAMLungSegLib.training.prompting import BatchPrompts, PromptSampler
+from SAMLungSegLib.models.compact.network import INPUT_SIZE
+from SAMLungSegLib.training.data.examples import GRID
 
 DICE_SMOOTHING_PX = 100.0
 ANATOMY_WEIGHT, IOU_WEIGHT = 0.5, 0.2
-MOST_CORRECTIONS = 4
+
+LossKind = Literal["correct", "paper"]
+LOSS_KINDS: tuple[LossKind, ...] = ("correct", "paper")
 
 Answer = tuple[Tensor, Tensor]
 
 
-class Lesson:
+class TrainingBatch:
     """A batch on a device, at the size that a phase wants.
 
     Attributes:
@@ -50,58 +51,22 @@ class Lesson:
         return target, valid
 
 
-def answers(
-    net: CompactNet, lesson: Lesson, sampler: PromptSampler, config: TrainingConfig
-) -> Iterator[tuple[Answer, Tensor]]:
-    """Answers without a prompt, then mostly to prompts, then corrected some times: each with the asked target."""
-    features = net.image_encoder(lesson.image)
-    asked = lesson.both
-    answer = net.decode(features)
-    yield answer, asked
-    prompts = BatchPrompts([[] for _ in lesson.shares])
-    certain = lesson.known > 0.5
-    if sampler.rng.uniform() < config.asked:
-        asked, wanted = sampler.targets(lesson.shares, lesson.sides_known)
-        prompts = sampler.prompts(lesson.shares, wanted)
-        answer = _decode(net, features, prompts)
-        yield answer, asked
-    for correction in range(MOST_CORRECTIONS):
-        if sampler.rng.uniform() >= config.corrected:
-            break
-        if correction == 0:
-            asked = sampler.other_outlines(asked)
-        prompts = sampler.corrected(prompts, answer[0][:, :1].detach(), asked, certain)
-        answer = _decode(net, features, prompts)
-        yield answer, asked
-
-
-def _decode(net: CompactNet, features: tuple[Tensor, ...], prompts: BatchPrompts) -> Answer:
-    device = features[0].device
-    points = prompts.point_tensors()
-    return net.decode(
-        features,
-        points and tuple(part.to(device) for part in points),
-        None if prompts.boxes is None else prompts.boxes.to(device),
-        prompts.masks,
-    )
-
-
-def answer_loss(answer: Answer, asked: Tensor, lesson: Lesson) -> Tensor:
+def answer_loss(answer: Answer, asked: Tensor, batch: TrainingBatch) -> Tensor:
     """Loss of one answer: of what was asked, of the sides and both, and of the predicted IoU."""
-    logits, target, valid = _at_full_size(answer, asked, lesson)
+    logits, target, valid = _at_full_size(answer, asked, batch)
     asked_loss = segmentation_loss(logits[:, :1], target[:, :1], valid[:, :1])
     anatomy_loss = segmentation_loss(logits[:, 1:], target[:, 1:], valid[:, 1:])
     return asked_loss + ANATOMY_WEIGHT * anatomy_loss + IOU_WEIGHT * iou_loss(logits, target, valid, answer[1].float())
 
 
-def answer_iou_loss(answer: Answer, asked: Tensor, lesson: Lesson) -> Tensor:
+def answer_iou_loss(answer: Answer, asked: Tensor, batch: TrainingBatch) -> Tensor:
     """The part of `answer_loss` that is about the predicted IoU."""
-    return iou_loss(*_at_full_size(answer, asked, lesson), answer[1].float())
+    return iou_loss(*_at_full_size(answer, asked, batch), answer[1].float())
 
 
-def _at_full_size(answer: Answer, asked: Tensor, lesson: Lesson) -> tuple[Tensor, Tensor, Tensor]:
+def _at_full_size(answer: Answer, asked: Tensor, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, target and validity (B, 4, S, S) of an answer."""
-    target, valid = lesson.targets(asked)
+    target, valid = batch.targets(asked)
     size_hw = target.shape[-2:]
     return F.interpolate(answer[0].float(), size_hw, mode="bilinear", align_corners=False), target, valid
 
@@ -131,3 +96,54 @@ def iou_loss(logits: Tensor, target: Tensor, valid: Tensor, predicted_iou: Tenso
 def as_tensor(value: Tensor) -> Tensor:
     """A plain tensor of MONAI's MetaTensor, whose bookkeeping slows every operation."""
     return value.as_tensor() if hasattr(value, "as_tensor") else value
+
+
+# ---- of the tuning of decoders, on 256 x 256 logits
+
+
+class TuningLoss:
+    """MONAI's `DiceFocalLoss` of the prompted token, and of the others where a decoder has tokens of fixed meaning.
+
+    lung-compact's decoder tells right from left by such tokens, and its predicted IoU is shown to users. Both come from
+    the same answer and would drift if only the prompted token was trained.
+
+    'correct' puts Dice on probabilities. 'paper' is MONAI's default, which puts it on raw logits: those of the paper's
+    threshold tables look like it.
+    """
+
+    def __init__(self, kind: LossKind) -> None:
+        self._overlap = DiceFocalLoss(sigmoid=kind == "correct")
+
+    def __call__(self, answer: tuple[Tensor, Tensor], targets: Tensor, sides_known: Tensor) -> Tensor:
+        """Mean over a batch.
+
+        Args:
+            answer: logits (B, T, h, w), of which T is 1, or 4 as in lung-compact, and predicted IoU (B, T).
+            targets: float (B, 2, 256, 256), right and left lung.
+            sides_known: bool (B,).
+        """
+        logits, predicted_iou = on_grid(answer[0]), answer[1]
+        both = targets.amax(1, keepdim=True)
+        loss = self._overlap(logits[:, :1], both)
+        if logits.shape[1] == 1:
+            return loss
+        loss = loss + ANATOMY_WEIGHT * self._anatomy(logits[:, 1:], torch.cat([targets, both], 1), sides_known)
+        wanted = torch.cat([both, targets, both], 1)
+        valid = torch.ones_like(wanted)
+        valid[:, 1:3] *= sides_known[:, None, None, None].to(valid)
+        return loss + IOU_WEIGHT * iou_loss(logits, wanted, valid, predicted_iou)
+
+    def _anatomy(self, logits: Tensor, wanted: Tensor, sides_known: Tensor) -> Tensor:
+        """Right, left and both lungs; both alone where the reference does not tell the sides."""
+        losses = [
+            self._overlap(logits[None, int(not known) * 2 :], wanted[None, int(not known) * 2 :])
+            for logits, wanted, known in zip(logits, wanted, sides_known.tolist(), strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
+def on_grid(logits: Tensor) -> Tensor:
+    """Logits (B, T, h, w) at 256 x 256, bilinear."""
+    if logits.shape[-1] == GRID:
+        return logits
+    return F.interpolate(logits, (GRID, GRID), mode="bilinear", align_corners=False)

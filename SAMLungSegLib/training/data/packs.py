@@ -7,7 +7,6 @@ A pack is one .npz file without pickles: `images` int16 (N, S, S), HU for CT and
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,14 +29,13 @@ from SAMLungSegLib.postprocess import split_sides
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.config import TrainingConfig
+from SAMLungSegLib.training.data.cases import sides_are_plausible
+from SAMLungSegLib.training.data.splits import SPLIT_SETS, split_of
 from SAMLungSegLib.volume import Volume, axial_plane, cut_volume, read_volume
 
 logger = logging.getLogger(__name__)
 
-TEST_PERCENT, VALIDATION_PERCENT = 15, 10
-SPLIT_SALT = "5"  # gives every set about these shares; chosen by counting, before any training
 HU_RANGE = (-1400, 250)
-SPLIT_SETS = ("cxr_montgomery", "cxr_shenzhen", "ct_kmader")
 KMADER_HU_OFFSET = 1024
 TERMS = {
     "cxr_montgomery": "NLM Montgomery County set, open to research, cite Jaeger et al. 2014",
@@ -55,7 +53,7 @@ UNKNOWN = 3
 
 
 @dataclass(frozen=True)
-class Example:
+class LabelledSlice:
     """One slice to learn from.
 
     Attributes:
@@ -70,14 +68,6 @@ class Example:
     image: np.ndarray
     labelmap: np.ndarray
     sides_known: bool = True
-
-
-def split_of(name: str) -> str:
-    """'train', 'validation' or 'test' by a hash of the image's name, so that no list has to be kept."""
-    percent = int(hashlib.sha256(f"{SPLIT_SALT}:{name}".encode()).hexdigest(), 16) % 100
-    if percent < TEST_PERCENT:
-        return "test"
-    return "validation" if percent < TEST_PERCENT + VALIDATION_PERCENT else "train"
 
 
 def pack(data: Path, target: Path, *, phantoms: int = 60) -> None:
@@ -116,11 +106,11 @@ def read_pack(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
-def _rows(examples: Iterator[Example], doing: str) -> list[dict]:
+def _rows(examples: Iterator[LabelledSlice], doing: str) -> list[dict]:
     return [_row(example) for example in tqdm(examples, desc=doing, unit=" slices", leave=False, disable=None)]
 
 
-def _row(example: Example) -> dict:
+def _row(example: LabelledSlice) -> dict:
     return {
         "images": _small_image(example),
         "labels": _small_labels(example.labelmap),
@@ -132,7 +122,7 @@ def _row(example: Example) -> dict:
     }
 
 
-def _split(example: Example) -> str:
+def _split(example: LabelledSlice) -> str:
     return split_of(example.name) if example.set_name in SPLIT_SETS else "train"
 
 
@@ -161,7 +151,7 @@ def is_trained_on(sets: np.ndarray, splits: np.ndarray, config: TrainingConfig) 
     return np.isin(splits, learned) & ~np.isin(sets, config.held_out_sets) & is_named
 
 
-def real_examples(data: Path) -> Iterator[Example]:
+def real_examples(data: Path) -> Iterator[LabelledSlice]:
     """Every labelled slice below `data`, and the unlabelled CT series with conservative labels."""
     for set_name in SPLIT_SETS:
         yield from paired_examples(data / set_name)
@@ -171,14 +161,14 @@ def real_examples(data: Path) -> Iterator[Example]:
         yield from _lobe_examples(data / "ct_abdomen_totalseg")
 
 
-def paired_examples(folder: Path) -> Iterator[Example]:
+def paired_examples(folder: Path) -> Iterator[LabelledSlice]:
     """The labelled slices of one set: PNG files of the same names in `images` and `masks`."""
     for path in sorted((folder / "images").glob("*.png")):
         image = read_volume(path).array_kji[0].astype(np.int16)
         mask = read_volume(folder / "masks" / path.name).array_kji[0] > 0
         is_ct = folder.name.startswith("ct")
         labelmap = split_sides(mask)
-        yield Example(
+        yield LabelledSlice(
             folder.name,
             path.stem,
             "CT" if is_ct else "XRAY",
@@ -188,13 +178,7 @@ def paired_examples(folder: Path) -> Iterator[Example]:
         )
 
 
-def sides_are_plausible(labelmap: np.ndarray) -> bool:
-    """Whether a split of a mask into right and left gave two lungs of comparable size."""
-    right, left = (np.sum(labelmap == side) for side in (RIGHT_LUNG, LEFT_LUNG))
-    return min(right, left) > 0.15 * max(right, left)
-
-
-def _conservative_examples(folder: Path) -> Iterator[Example]:
+def _conservative_examples(folder: Path) -> Iterator[LabelledSlice]:
     """Slices of a CT without reference: aerated lung is lung, far away is not, consolidations nearby are unknown."""
     volume = read_volume(folder)
     plane = axial_plane(volume)
@@ -204,14 +188,14 @@ def _conservative_examples(folder: Path) -> Iterator[Example]:
     reach_px = round(12 / spacing_mm[2])
     labels = np.stack([_with_unknown(*pair, reach_px) for pair in zip(rough, hu, strict=True)])
     for index in range(len(hu)):
-        yield Example(folder.name, f"{folder.name}_{index:03d}", "CT", hu[index], labels[index])
+        yield LabelledSlice(folder.name, f"{folder.name}_{index:03d}", "CT", hu[index], labels[index])
     shares = np.linspace(0.1, 0.9, REFORMATS_OF_SERIES)
     yield from _reformats(folder.name, folder.name, volume, plane.from_display(labels), shares)
 
 
 def _reformats(
     set_name: str, name: str, volume: Volume, labelmap_kji: np.ndarray, shares: Sequence[float]
-) -> Iterator[Example]:
+) -> Iterator[LabelledSlice]:
     """Coronal and sagittal slices of a CT, at these shares of the way through the labelled lungs."""
     kji = np.argwhere(np.isin(labelmap_kji, (RIGHT_LUNG, LEFT_LUNG)))
     corners_ras = (volume.ijk_to_ras[:3, :3] @ kji[:, ::-1].T).T + volume.ijk_to_ras[:3, 3]
@@ -227,7 +211,9 @@ def _reformats(
             for value in (UNKNOWN, LEFT_LUNG, RIGHT_LUNG):  # where two are drawn to the same pixel, lung
                 labelmap[resampling.apply((labels == value) * np.int16(255)) > 127] = value
             is_told = plane == "coronal"  # a sagittal slice does not show which lung it is
-            yield Example(set_name, f"{name}_{plane}_{100 * share:02.0f}", "CT", image, labelmap, sides_known=is_told)
+            yield LabelledSlice(
+                set_name, f"{name}_{plane}_{100 * share:02.0f}", "CT", image, labelmap, sides_known=is_told
+            )
 
 
 def _with_unknown(rough: np.ndarray, hu: np.ndarray, reach_px: int) -> np.ndarray:
@@ -240,7 +226,7 @@ def _with_unknown(rough: np.ndarray, hu: np.ndarray, reach_px: int) -> np.ndarra
     return labelmap
 
 
-def _lobe_examples(folder: Path) -> Iterator[Example]:
+def _lobe_examples(folder: Path) -> Iterator[LabelledSlice]:
     """Slices of the abdominal CT, whose upper end holds the lung bases: what lies below the lungs is learned here."""
     volume = read_volume(folder / "example_ct.nii.gz")
     reference = read_volume(folder / "example_seg_fast_force_split.nii.gz")
@@ -250,23 +236,25 @@ def _lobe_examples(folder: Path) -> Iterator[Example]:
         labelmap = np.zeros(hu[index].shape, np.uint8)
         for side, lobes in LOBES.items():
             labelmap[np.isin(organs[index], lobes)] = side
-        yield Example(folder.name, f"{folder.name}_{index:03d}", "CT", hu[index], labelmap)
+        yield LabelledSlice(folder.name, f"{folder.name}_{index:03d}", "CT", hu[index], labelmap)
 
 
-def phantom_examples(count: int, slices_each: int = 6) -> Iterator[Example]:
+def phantom_examples(count: int, slices_each: int = 6) -> Iterator[LabelledSlice]:
     """Slices of all three planes and the X-ray of `count` generated chests (seeds from 1000 on; the demo's is 0)."""
     for seed in range(1000, 1000 + count):
         phantom, rng = chest_ct(seed), np.random.default_rng(seed)
         indices = rng.choice(len(phantom.hu_kji), slices_each, replace=False)
         name = f"phantom_ct_{seed}"
         for index in sorted(indices):
-            yield Example("phantom_ct", f"{name}_{index:03d}", "CT", phantom.hu_kji[index], phantom.labelmap_kji[index])
+            yield LabelledSlice(
+                "phantom_ct", f"{name}_{index:03d}", "CT", phantom.hu_kji[index], phantom.labelmap_kji[index]
+            )
         volume = Volume(phantom.hu_kji, phantom.ijk_to_ras, name, "CT")
         yield from _reformats("phantom_ct", name, volume, phantom.labelmap_kji, rng.uniform(0.1, 0.9, 2))
-        yield Example("phantom_xray", f"phantom_xray_{seed}", "XRAY", *chest_xray(phantom))
+        yield LabelledSlice("phantom_xray", f"phantom_xray_{seed}", "XRAY", *chest_xray(phantom))
 
 
-def _small_image(example: Example) -> np.ndarray:
+def _small_image(example: LabelledSlice) -> np.ndarray:
     image = example.image.astype(np.float32)
     padding = 0.0
     if example.modality == "CT":

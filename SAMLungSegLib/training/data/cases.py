@@ -1,7 +1,8 @@
-"""Images with their references, as the studies read them: grey slices beside label slices."""
+"""Images with their references: grey slices beside label slices."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from SAMLungSegLib.intensity import (
     parse_window,
 )
 from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
+from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.postprocess import split_sides
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import axial_plane, given_name, image_name, is_image_path, read_volume
@@ -206,3 +208,34 @@ def _paired(folder: Path, images: Sequence[Path], masks: Sequence[Path], modalit
     modality = modality or next((kind for prefix, kind in _PREFIXES.items() if subset.lower().startswith(prefix)), None)
     pairs = pair_files(images, masks, roles=("image", "mask"))
     return [StudyCase(subset, image_name(image), image, mask, modality) for image, mask in pairs]
+
+
+def paired_cases(images: Path, masks: Path) -> list[StudyCase]:
+    """The images of one folder with the masks of another, paired by name.
+
+    Raises:
+        VolumeError: not folders, no pairs, or a file without a partner.
+    """
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise VolumeError(f"{folder} is not a folder; give one folder of images and one of masks.")
+    found = [
+        sorted(path for path in folder.iterdir() if is_image_path(path) and not path.name.startswith("."))
+        for folder in (images, masks)
+    ]
+    pairs = pair_files(*found, roles=("image", "mask"))
+    return [StudyCase(given_name(images), image_name(image), image, mask) for image, mask in pairs]
+
+
+def sides_are_plausible(labelmap: np.ndarray) -> bool:
+    """Whether a split of a mask into right and left gave two lungs of comparable size."""
+    right, left = (np.sum(labelmap == side) for side in (RIGHT_LUNG, LEFT_LUNG))
+    return min(right, left) > 0.15 * max(right, left)
+
+
+def data_sha256(cases: Sequence[StudyCase]) -> str:
+    """SHA-256 of the names and contents of all images and masks."""
+    digest = hashlib.sha256()
+    for case in sorted(cases, key=lambda case: case.name):
+        digest.update(f"{case.name} {file_sha256(case.image)} {file_sha256(case.mask)}\n".encode())
+    return digest.hexdigest()

@@ -13,22 +13,15 @@ from SAMLungSegLib.errors import ModelError, PromptError
 from SAMLungSegLib.files import check_written, write_csv, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
-from SAMLungSegLib.studies.cases import Greys, StudyCase
-from SAMLungSegLib.studies.leakage import seen_images
-from SAMLungSegLib.tuning.examples import (
-    SLICES_EACH,
-    EncodedExample,
-    Split,
-    data_sha256,
-    encode_examples,
-    read_examples,
-    split_by_name,
-)
-from SAMLungSegLib.tuning.export import Base, export_decoder
-from SAMLungSegLib.tuning.figures import before_and_after, learning_curve
-from SAMLungSegLib.tuning.loop import TunedDecoder, TuningConfig, tune_decoder, with_decoder
-from SAMLungSegLib.tuning.prompting import JITTER_PX, Prompter, check_jitter, check_kind, recipe_of_training
-from SAMLungSegLib.tuning.scores import Comparison, compared, prompted_masks, scores_table, unprompted_masks
+from SAMLungSegLib.training.data.cases import Greys, StudyCase, data_sha256
+from SAMLungSegLib.training.data.examples import SLICES_EACH, EncodedExample, encode_examples, read_examples
+from SAMLungSegLib.training.data.leakage import seen_images
+from SAMLungSegLib.training.data.splits import Split, split_by_name
+from SAMLungSegLib.training.decoder import TunedDecoder, TuningConfig, tune_decoder, with_decoder
+from SAMLungSegLib.training.export import Base, export_decoder
+from SAMLungSegLib.training.figures import before_and_after, learning_curve
+from SAMLungSegLib.training.prompt_policies import JITTER_PX, Prompter, check_jitter, check_kind, recipe_of_training
+from SAMLungSegLib.training.scores import Comparison, compared, prompted_masks, scores_table, unprompted_masks
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.training.augment import RandomWindow, training_transforms
 from SAMLungSegLib.training.config import Phase, TrainingConfig
-from SAMLungSegLib.training.curves import add_to_history
-from SAMLungSegLib.training.data import is_trained_on, read_pack
-from SAMLungSegLib.training.objective import Answer, Lesson, answer_iou_loss, answer_loss, answers
-from SAMLungSegLib.training.prompting import PromptSampler
+from SAMLungSegLib.training.data.packs import is_trained_on, read_pack
+from SAMLungSegLib.training.figures import add_to_history
+from SAMLungSegLib.training.losses import Answer, TrainingBatch, answer_iou_loss, answer_loss
+from SAMLungSegLib.training.prompt_policies import PromptSampler, interaction_steps
 
 logger = logging.getLogger(__name__)
 
@@ -154,13 +154,13 @@ class TrainingRun:
         self.set_learning_rate(self.steps / self.total_steps)
         return self.learn(batch, self.config.phase(epoch), answer_loss)
 
-    def learn(self, batch: dict, phase: Phase, measure: Callable[[Answer, Tensor, Lesson], Tensor]) -> float:
-        """One step of the optimiser on what `measure` finds wrong in the answers; returns the loss."""
+    def learn(self, batch: dict, phase: Phase, measure: Callable[[Answer, Tensor, TrainingBatch], Tensor]) -> float:
+        """One step of the optimiser on what `measure` finds wrong in the predictions; returns the loss."""
         set_training(self.net, frozen_norm=phase.frozen_norm)
-        lesson = Lesson(batch, phase.side, self.device)
+        seen = TrainingBatch(batch, phase.side, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            replies = list(answers(self.net, lesson, self.sampler, self.config))
-        loss = torch.stack([measure(answer, asked, lesson) for answer, asked in replies]).mean()
+            replies = list(interaction_steps(self.net, seen, self.sampler, self.config))
+        loss = torch.stack([measure(answer, asked, seen) for answer, asked in replies]).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)

@@ -1,9 +1,10 @@
-"""Pictures of a tuning: learning curve, and Dice of every image before and after."""
+"""The history of a run as a table and its curves, and Dice of every image before and after a tuning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from SAMLungSegLib.evaluation.figures import METRIC_COLOURS, save_figure
+from SAMLungSegLib.files import write_csv
 
 _DPI = 150
 
@@ -68,4 +70,27 @@ def before_and_after(path: Path, names: Sequence[str], before: pd.Series, after:
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     axes.set_title(title, fontsize=10)
+    save_figure(figure, path)
+
+
+def add_to_history(folder: Path, row: dict[str, Any]) -> None:
+    """Add the row of an epoch to `history.csv`, replacing one of a run that was interrupted, and draw `history.png`."""
+    path = folder / "history.csv"
+    earlier = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=list(row))
+    kept = earlier[earlier["epoch"] < row["epoch"]]
+    history = pd.DataFrame([*kept.to_dict("records"), row])
+    write_csv(history, path)
+    _history_curves(history, folder / "history.png")
+
+
+def _history_curves(history: pd.DataFrame, path: Path) -> None:
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    loss, scores = figure.subplots(1, 2)
+    loss.plot(history["epoch"], history["loss"], color="black")
+    loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
+    for name in history.columns.drop(["epoch", "loss"]):
+        scores.plot(history["epoch"], history[name], label=name)
+    scores.set(xlabel="epoch", ylabel="Dice, validation, no prompt")
+    if scores.get_legend_handles_labels()[0]:
+        scores.legend(fontsize="small")
     save_figure(figure, path)
