@@ -76,7 +76,7 @@ def _cut_in_two(mask: np.ndarray) -> np.ndarray:
     return watershed(-distance, markers, mask=mask).astype(np.uint8)
 
 
-def steady_across_slices(labelmap: np.ndarray, slice_spacing_mm: float, fixed: Iterable[int] = ()) -> np.ndarray:
+def majority_filter_slices(labelmap: np.ndarray, slice_spacing_mm: float, fixed: Iterable[int] = ()) -> np.ndarray:
     """Have most of the slices within 3 mm decide what is lung, and which.
 
     A model that sees slices one by one wavers from slice to slice where lung is as dense as the tissue beside it.

@@ -25,7 +25,7 @@ from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options, Progress
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, SlicePrediction, object_prompts, predict_slice
 from SAMLungSegLib.pipeline.view import VolumeView
-from SAMLungSegLib.postprocess import box_around, clean_lungs, fill_between, steady_across_slices, without_airway
+from SAMLungSegLib.postprocess import box_around, clean_lungs, fill_between, majority_filter_slices, without_airway
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.prompts.volume import PlacedPrompts
 from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
@@ -117,7 +117,7 @@ def segment_volume(
     labelmap = fill_between(labelmap, seen)
     if modality == "CT":
         if not options.boxes:  # which say where lungs end
-            labelmap = steady_across_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.with_points)
+            labelmap = majority_filter_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.with_points)
         box = box_around(labelmap)
         labelmap[box] = without_airway(labelmap[box], view.lung_hu(box), view.spacing_mm)
     labelmap, *on_sides = _with_one_side_each(labelmap, view)

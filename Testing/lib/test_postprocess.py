@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SAMLungSegLib.postprocess import clean_lungs, split_sides, steady_across_slices, without_airway
+from SAMLungSegLib.postprocess import clean_lungs, majority_filter_slices, split_sides, without_airway
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 
@@ -72,13 +72,13 @@ def column(*labels: int) -> np.ndarray:
 )
 def test_a_voxel_gets_the_label_of_most_slices_within_3_mm(spacing_mm, before, after):
     labelmap = column(*before)
-    assert np.array_equal(steady_across_slices(labelmap, spacing_mm), column(*after))
+    assert np.array_equal(majority_filter_slices(labelmap, spacing_mm), column(*after))
     assert np.array_equal(labelmap, column(*before))
 
 
 def test_fixed_slices_stay_and_are_counted():
-    assert np.array_equal(steady_across_slices(column(1, 1, 0, 0, 1), 2.5, fixed=[2]), column(1, 1, 0, 0, 1))
-    assert np.array_equal(steady_across_slices(column(1, 1, 0, 1, 1), 2.5, fixed=[2]), column(1, 1, 0, 1, 1))
+    assert np.array_equal(majority_filter_slices(column(1, 1, 0, 0, 1), 2.5, fixed=[2]), column(1, 1, 0, 0, 1))
+    assert np.array_equal(majority_filter_slices(column(1, 1, 0, 1, 1), 2.5, fixed=[2]), column(1, 1, 0, 1, 1))
 
 
 def test_holes_are_filled_and_islands_dropped():
