@@ -217,7 +217,7 @@ def without_airway(labelmap: np.ndarray, hu: np.ndarray, spacing_mm: tuple[float
     return result
 
 
-def fill_between(labelmap_nhw: np.ndarray, known: Sequence[int]) -> np.ndarray:
+def interpolate_slices(labelmap_nhw: np.ndarray, known: Sequence[int]) -> np.ndarray:
     """Labels of the slices between known ones, by the shape of their outlines.
 
     Between two known slices the signed distance to each label's outline is interpolated linearly, so that an outline

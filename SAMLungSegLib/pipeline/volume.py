@@ -25,7 +25,13 @@ from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options, Progress
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, SlicePrediction, object_prompts, predict_slice
 from SAMLungSegLib.pipeline.view import VolumeView
-from SAMLungSegLib.postprocess import box_around, clean_lungs, fill_between, majority_filter_slices, without_airway
+from SAMLungSegLib.postprocess import (
+    box_around,
+    clean_lungs,
+    interpolate_slices,
+    majority_filter_slices,
+    without_airway,
+)
 from SAMLungSegLib.prompts.automatic import rough_lungs_ct
 from SAMLungSegLib.prompts.volume import PlacedPrompts
 from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
@@ -114,7 +120,7 @@ def segment_volume(
             labelmap[index], scores[index] = view.resampling.restore(one.labels_hw), one.score
         if progress:
             progress(done + 1, len(seen))
-    labelmap = fill_between(labelmap, seen)
+    labelmap = interpolate_slices(labelmap, seen)
     if modality == "CT":
         if not options.boxes:  # which say where lungs end
             labelmap = majority_filter_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.with_points)
