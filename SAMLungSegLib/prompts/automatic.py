@@ -11,7 +11,7 @@ from scipy import ndimage
 from skimage.measure import label, regionprops
 
 from SAMLungSegLib.postprocess import AIR_HU, keep_large_components, pure_air_pockets, split_sides
-from SAMLungSegLib.prompts.simulated import thickest_point
+from SAMLungSegLib.prompts.simulated import distance_transform_peak
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
@@ -36,7 +36,7 @@ def automatic_prompts(rough: np.ndarray) -> dict[int, PromptSet]:
             continue
         rows, columns = np.nonzero(mask)
         box = BoxPrompt((columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5))
-        points = [PointPrompt(thickest_point(part)) for part in _parts(mask)]
+        points = [PointPrompt(distance_transform_peak(part)) for part in _parts(mask)]
         points += [PointPrompt(xy, positive=False) for xy in _between_the_lungs(rough)]
         prompts[side] = PromptSet(points=tuple(points), box=box)
     return prompts

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from SAMLungSegLib.errors import PromptError, SettingsError
 from SAMLungSegLib.postprocess import split_sides
-from SAMLungSegLib.prompts.simulated import random_point, thickest_point
+from SAMLungSegLib.prompts.simulated import distance_transform_peak, random_point
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
@@ -170,15 +170,6 @@ def _grown_box(mask: np.ndarray, by_px: np.ndarray) -> BoxPrompt:
     return BoxPrompt(tuple(np.clip(outer, 0, (width, height, width, height)).tolist()))
 
 
-def peak_point(mask: np.ndarray) -> PointPrompt:
-    """The pixel of a bool mask (H, W) that is deepest inside: the peak of its distance transform.
-
-    Raises:
-        PromptError: the mask is empty.
-    """
-    return PointPrompt(thickest_point(mask))
-
-
 def random_points(mask: np.ndarray, rng: np.random.Generator, count: int = 1) -> tuple[PointPrompt, ...]:
     """`count` pixels of a bool mask (H, W), drawn uniformly and without repetition as far as there are enough.
 
@@ -223,7 +214,7 @@ def _largest_component(mask: np.ndarray) -> np.ndarray:
 
 def _spread_points(part: np.ndarray, count: int) -> list[PointPrompt]:
     if count == 1:
-        return [peak_point(part)]
+        return [PointPrompt(distance_transform_peak(part))]
     pixels = np.argwhere(part)[:, ::-1].astype(float)
     centres, _ = kmeans2(pixels, _far_apart(pixels, count), minit="matrix", iter=50)
     nearest = pixels[cdist(centres, pixels).argmin(axis=1)]

@@ -24,8 +24,8 @@ def random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[float, flo
     return float(column), float(row)
 
 
-def thickest_point(mask: np.ndarray) -> tuple[float, float]:
-    """The pixel of a bool mask (H, W) that is deepest inside, beyond the slice's border being outside.
+def distance_transform_peak(mask: np.ndarray) -> tuple[float, float]:
+    """The pixel of a bool mask (H, W) that is deepest inside; what lies beyond the slice is outside.
 
     Raises:
         PromptError: the mask is empty.
@@ -71,5 +71,5 @@ def corrective_click(prediction: np.ndarray, reference: np.ndarray) -> tuple[tup
         components, count = ndimage.label(kinds == kind)
         if count and (sizes := np.bincount(components.ravel())[1:]).max() > best_size:
             best, best_size = components == np.argmax(sizes) + 1, sizes.max()
-    column, row = thickest_point(best)
+    column, row = distance_transform_peak(best)
     return (column, row), bool(reference[int(row), int(column)])

@@ -13,10 +13,10 @@ from SAMLungSegLib.prompts.reference import (
     enlarged_box,
     mean_image_points,
     outward_box,
-    peak_point,
     random_points,
     tight_box,
 )
+from SAMLungSegLib.prompts.simulated import distance_transform_peak
 
 PAPER_SLICES = [
     "coronacases_001_masks_slice_98",
@@ -224,7 +224,7 @@ def test_a_jittered_box_only_grows():
 
 
 def test_the_peak_is_the_deepest_pixel_with_the_border_outside():
-    assert peak_point(slice_of((9, 9), (1, 0, 0, 5, 5), (1, 0, 5, 1, 4)) > 0).xy == (2, 2)
+    assert distance_transform_peak(slice_of((9, 9), (1, 0, 0, 5, 5), (1, 0, 5, 1, 4)) > 0) == (2, 2)
 
 
 def test_random_points_lie_in_the_mask_and_differ():
