@@ -22,7 +22,7 @@ from SAMLungSegLib.pipeline.predict import ObjectPrompt, object_prompts, predict
 from SAMLungSegLib.pipeline.view import CutView, CutViews
 from SAMLungSegLib.postprocess import SMALLEST_ISLAND, clean_lungs, without_airway
 from SAMLungSegLib.prompts import PointPrompt
-from SAMLungSegLib.prompts.automatic import rough_lungs_ct_slice
+from SAMLungSegLib.prompts.automatic import coarse_lungs_ct_slice
 from SAMLungSegLib.prompts.volume import PlacedPrompts
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import SliceCut, Volume
@@ -148,7 +148,7 @@ class SliceSegmenter:
             return self._guide.segment(cut, Options(modality="XRAY")).labels_hw
         resampling, is_axial = view.resampling, cut.orientation == "axial"
         spacing_mm = np.divide(cut.spacing_hw_mm, resampling.times_hw).tolist()
-        found = rough_lungs_ct_slice(resampling.apply(view.hu_hw), spacing_mm, ends_in_body=not is_axial)
+        found = coarse_lungs_ct_slice(resampling.apply(view.hu_hw), spacing_mm, ends_in_body=not is_axial)
         if not (is_axial or found.any()):
             return self._guide.segment(cut, Options(modality="CT")).labels_hw
         return _as_one_lung_if_sagittal(resampling.restore(found), cut)

@@ -32,7 +32,7 @@ from SAMLungSegLib.postprocess import (
     majority_filter_slices,
     without_airway,
 )
-from SAMLungSegLib.prompts.automatic import rough_lungs_ct
+from SAMLungSegLib.prompts.automatic import coarse_lungs_ct
 from SAMLungSegLib.prompts.volume import PlacedPrompts
 from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
 from SAMLungSegLib.volume.itk import image_of
@@ -211,7 +211,7 @@ def _coarse_lungs(view: VolumeView) -> np.ndarray:
     """Where automatic prompts point: lung-compact's prediction on X-rays, thresholds and components on CT."""
     if view.modality == "XRAY":
         return segment_volume(view.volume, load_model(), Options(modality="XRAY")).labelmap_nhw
-    return rough_lungs_ct(view.lung_hu(), view.spacing_mm)
+    return coarse_lungs_ct(view.lung_hu(), view.spacing_mm)
 
 
 def segment(

@@ -1,7 +1,7 @@
-"""Prompts without a user: boxes and points from a rough labelmap.
+"""Prompts without a user: boxes and points from a coarse mask.
 
 On CT, classical means find the lungs well enough, for a prompt only says where to look. On X-rays they do not (lung and
-the dark surroundings have the same grey); there the pipeline takes the rough labelmap from lung-compact.
+the dark surroundings have the same grey); there the pipeline takes the coarse mask from lung-compact.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ SMALLEST_SLICE_PART = 0.002
 LID_ROWS = 6
 
 
-def automatic_prompts(rough: np.ndarray) -> dict[int, PromptSet]:
+def automatic_prompts(coarse: np.ndarray) -> dict[int, PromptSet]:
     """Box, one positive point per part and one negative point for each lung of a slice.
 
     Args:
-        rough: uint8 (H, W), 1 right lung, 2 left lung, for example from `rough_lungs_ct`.
+        coarse: uint8 (H, W), 1 right lung, 2 left lung, for example from `coarse_lungs_ct`.
     Returns:
         Prompt sets by label; a lung that is absent from the slice has no entry.
     """
     prompts = {}
     for side in (RIGHT_LUNG, LEFT_LUNG):
-        mask = rough == side
+        mask = coarse == side
         if mask.sum() < SMALLEST_SLICE_PART * mask.size:
             continue
         rows, columns = np.nonzero(mask)
         box = BoxPrompt((columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5))
         points = [PointPrompt(distance_transform_peak(part)) for part in _parts(mask)]
-        points += [PointPrompt(xy, positive=False) for xy in _between_the_lungs(rough)]
+        points += [PointPrompt(xy, positive=False) for xy in _between_the_lungs(coarse)]
         prompts[side] = PromptSet(points=tuple(points), box=box)
     return prompts
 
@@ -48,20 +48,20 @@ def _parts(mask: np.ndarray) -> list[np.ndarray]:
     return [components == region.label for region in regions if region.area >= 0.1 * mask.sum()]
 
 
-def _between_the_lungs(rough: np.ndarray) -> list[tuple[float, float]]:
+def _between_the_lungs(coarse: np.ndarray) -> list[tuple[float, float]]:
     """The mediastinal point farthest from lung, inside the box of both lungs; none where one lung is absent."""
-    if not all((rough == side).any() for side in (RIGHT_LUNG, LEFT_LUNG)):
+    if not all((coarse == side).any() for side in (RIGHT_LUNG, LEFT_LUNG)):
         return []
-    rows = np.flatnonzero(rough.any(axis=1))
-    inner = np.zeros(rough.shape, bool)
-    first, last = np.median(np.nonzero(rough == RIGHT_LUNG)[1]), np.median(np.nonzero(rough == LEFT_LUNG)[1])
+    rows = np.flatnonzero(coarse.any(axis=1))
+    inner = np.zeros(coarse.shape, bool)
+    first, last = np.median(np.nonzero(coarse == RIGHT_LUNG)[1]), np.median(np.nonzero(coarse == LEFT_LUNG)[1])
     inner[rows[0] : rows[-1] + 1, int(min(first, last)) : int(max(first, last)) + 1] = True
-    depth = ndimage.distance_transform_edt(rough == 0) * inner
+    depth = ndimage.distance_transform_edt(coarse == 0) * inner
     row, column = np.unravel_index(np.argmax(depth), depth.shape)
     return [(float(column), float(row))] if depth[row, column] > 0 else []
 
 
-def rough_lungs_ct(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+def coarse_lungs_ct(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """Aerated lung of a CT: inside the body, darker than tissue, large, without trachea and bowel gas.
 
     Args:
@@ -84,8 +84,8 @@ def rough_lungs_ct(hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np
     return np.stack([split_sides(mask) for mask in lungs])
 
 
-def rough_lungs_ct_slice(hu: np.ndarray, spacing_hw_mm: tuple[float, float], *, ends_in_body: bool) -> np.ndarray:
-    """`rough_lungs_ct` for a single slice of any orientation with about square pixels.
+def coarse_lungs_ct_slice(hu: np.ndarray, spacing_hw_mm: tuple[float, float], *, ends_in_body: bool) -> np.ndarray:
+    """`coarse_lungs_ct` for a single slice of any orientation with about square pixels.
 
     Args:
         hu: Hounsfield units (H, W), display orientation.
@@ -96,8 +96,8 @@ def rough_lungs_ct_slice(hu: np.ndarray, spacing_hw_mm: tuple[float, float], *, 
         uint8 (H, W), 1 right lung, 2 left lung, told by position as in a frontal slice.
     """
     rows = LID_ROWS if ends_in_body else 0
-    rough = rough_lungs_ct(_with_lids(hu, rows)[None], (1.0, *spacing_hw_mm))[0]
-    return rough[rows : rows + len(hu)]
+    coarse = coarse_lungs_ct(_with_lids(hu, rows)[None], (1.0, *spacing_hw_mm))[0]
+    return coarse[rows : rows + len(hu)]
 
 
 def _with_lids(hu: np.ndarray, rows: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
-from SAMLungSegLib.prompts.automatic import rough_lungs_ct, rough_lungs_ct_slice
+from SAMLungSegLib.prompts.automatic import coarse_lungs_ct, coarse_lungs_ct_slice
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import axial_plane, read_volume
@@ -62,47 +62,47 @@ def test_lung_that_the_end_of_a_coronal_slice_cuts_is_not_taken_for_the_air_outs
     hu[:, 10:90] = 0  # the body, from the first row to the last
     hu[:45, 20:45], hu[:45, 55:80] = -850, -850
     hu[:, 95] = 100  # the table
-    assert not rough_lungs_ct_slice(hu, (1.5, 1.5), ends_in_body=False).any()
-    rough = rough_lungs_ct_slice(hu, (1.5, 1.5), ends_in_body=True)
-    assert rough.shape == hu.shape
+    assert not coarse_lungs_ct_slice(hu, (1.5, 1.5), ends_in_body=False).any()
+    coarse = coarse_lungs_ct_slice(hu, (1.5, 1.5), ends_in_body=True)
+    assert coarse.shape == hu.shape
     for side in (RIGHT_LUNG, LEFT_LUNG):
         columns = slice(20, 45) if side == RIGHT_LUNG else slice(55, 80)
         truth = np.zeros(hu.shape, bool)
         truth[:45, columns] = True
-        assert dice(rough == side, truth) > 0.95
+        assert dice(coarse == side, truth) > 0.95
 
 
 def test_aerated_lung_of_a_ct_is_found_side_by_side_without_gas(phantom):
-    rough = rough_lungs_ct(phantom.hu_kji.astype(np.float32), (8.0, 3.0, 3.0))
+    coarse = coarse_lungs_ct(phantom.hu_kji.astype(np.float32), (8.0, 3.0, 3.0))
     for side in (RIGHT_LUNG, LEFT_LUNG):
-        assert dice(rough == side, (phantom.labelmap_kji == side) & (phantom.hu_kji < -320)) > 0.9
+        assert dice(coarse == side, (phantom.labelmap_kji == side) & (phantom.hu_kji < -320)) > 0.9
     lowest_lung = np.flatnonzero(phantom.labelmap_kji.any(axis=(1, 2)))[0]
-    assert not rough[:lowest_lung].any()
+    assert not coarse[:lowest_lung].any()
 
 
 def test_a_ct_without_air_gives_nothing():
-    assert not rough_lungs_ct(np.full((3, 32, 32), 40.0), (2.0, 1.0, 1.0)).any()
+    assert not coarse_lungs_ct(np.full((3, 32, 32), 40.0), (2.0, 1.0, 1.0)).any()
 
 
 def test_automatic_prompts_point_into_each_lung_and_between_them():
-    rough = np.zeros((40, 60), np.uint8)
-    rough[5:35, 4:20] = RIGHT_LUNG
-    rough[8:30, 38:56] = LEFT_LUNG
-    prompts = automatic_prompts(rough)
+    coarse = np.zeros((40, 60), np.uint8)
+    coarse[5:35, 4:20] = RIGHT_LUNG
+    coarse[8:30, 38:56] = LEFT_LUNG
+    prompts = automatic_prompts(coarse)
     assert set(prompts) == {RIGHT_LUNG, LEFT_LUNG}
     assert prompts[RIGHT_LUNG].box.xyxy == (3.5, 4.5, 19.5, 34.5)
     assert prompts[LEFT_LUNG].box.xyxy == (37.5, 7.5, 55.5, 29.5)
     for side, prompt in prompts.items():
         for point in prompt.points:
             x, y = (round(value) for value in point.xy)
-            assert rough[y, x] == (side if point.positive else 0)
+            assert coarse[y, x] == (side if point.positive else 0)
     assert [point.positive for point in prompts[RIGHT_LUNG].points] == [True, False]
 
 
 def test_a_lung_of_a_few_pixels_gets_no_prompt():
-    rough = np.zeros((100, 100), np.uint8)
-    rough[50, 50:53] = LEFT_LUNG
-    assert automatic_prompts(rough) == {}
+    coarse = np.zeros((100, 100), np.uint8)
+    coarse[50, 50:53] = LEFT_LUNG
+    assert automatic_prompts(coarse) == {}
 
 
 @pytest.mark.slow
@@ -110,12 +110,12 @@ def test_a_real_ct_gives_lungs_without_trachea_table_and_stomach_gas(shared_data
     volume = read_volume(shared_data / "ct_ricord_dicom")
     plane = axial_plane(volume)
     hu = plane.to_display(volume.array_kji)
-    rough = rough_lungs_ct(hu, (plane.slice_spacing_mm, *plane.spacing_hw_mm))
-    litres = [np.sum(rough == side) * np.prod(volume.spacing_mm) / 1e6 for side in (RIGHT_LUNG, LEFT_LUNG)]
+    coarse = coarse_lungs_ct(hu, (plane.slice_spacing_mm, *plane.spacing_hw_mm))
+    litres = [np.sum(coarse == side) * np.prod(volume.spacing_mm) / 1e6 for side in (RIGHT_LUNG, LEFT_LUNG)]
     assert 1.0 < litres[0] < 1.6 and 1.2 < litres[1] < 1.8
-    assert not rough[:5].any(), "the lowest slices hold stomach gas only"
-    assert not rough[:, 440:].any(), "the table lies there"
-    assert not rough[:, :, 500:].any()
+    assert not coarse[:5].any(), "the lowest slices hold stomach gas only"
+    assert not coarse[:, 440:].any(), "the table lies there"
+    assert not coarse[:, :, 500:].any()
 
 
 # ---- simulated

@@ -26,7 +26,7 @@ from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.postprocess import split_sides
-from SAMLungSegLib.prompts.automatic import rough_lungs_ct
+from SAMLungSegLib.prompts.automatic import coarse_lungs_ct
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.data.cases import sides_are_plausible
@@ -184,7 +184,7 @@ def _conservative_examples(folder: Path) -> Iterator[LabelledSlice]:
     plane = axial_plane(volume)
     hu = plane.to_display(volume.array_kji)
     spacing_mm = (plane.slice_spacing_mm, *plane.spacing_hw_mm)
-    rough = rough_lungs_ct(hu, spacing_mm)
+    rough = coarse_lungs_ct(hu, spacing_mm)
     reach_px = round(12 / spacing_mm[2])
     labels = np.stack([_with_unknown(*pair, reach_px) for pair in zip(rough, hu, strict=True)])
     for index in range(len(hu)):
