@@ -29,7 +29,9 @@ ABLATION_STEPS = (CENTROIDS, RECENTRED, NEGATIVE, BOX)
 XY = tuple[int, int]
 
 
-def algorithm_1(labels_hw: np.ndarray, mode: Mode = "improved", rng: np.random.Generator | None = None) -> PromptSet:
+def gutierrez2024_prompts(
+    labels_hw: np.ndarray, mode: Mode = "improved", rng: np.random.Generator | None = None
+) -> PromptSet:
     """One centred positive point for each label, one negative point, and the box of all labels.
 
     Each label's centroid is truncated to whole pixels. Where it lies outside its mask it is moved onto it: to the
@@ -47,13 +49,13 @@ def algorithm_1(labels_hw: np.ndarray, mode: Mode = "improved", rng: np.random.G
         SettingsError: there is no such mode.
     Source: Gutiérrez et al. (2024), doi:10.1109/ACCESS.2024.3353142, algorithm 1.
     """
-    return algorithm_1_steps(labels_hw, mode, rng)[BOX]
+    return gutierrez2024_prompt_steps(labels_hw, mode, rng)[BOX]
 
 
-def algorithm_1_steps(
+def gutierrez2024_prompt_steps(
     labels_hw: np.ndarray, mode: Mode = "improved", rng: np.random.Generator | None = None
 ) -> dict[str, PromptSet]:
-    """The prompts of `algorithm_1` as they come into being: figure 7 of the paper.
+    """The prompts of `gutierrez2024_prompts` as they come into being: figure 7 of the paper.
 
     Returns:
         By `ABLATION_STEPS`: the bare centroids, wherever they lie; the centred ones; with the negative point; with the

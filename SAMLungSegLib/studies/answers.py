@@ -11,19 +11,19 @@ import numpy as np
 from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
-from SAMLungSegLib.prompts.reference import BOX, Mode, algorithm_1_steps
+from SAMLungSegLib.prompts.reference import BOX, Mode, gutierrez2024_prompt_steps
 from SAMLungSegLib.prompts.simulated import corrective_click
 
 
 def slice_prompts(model: PromptableModel, labels_hw: np.ndarray, mode: Mode, name: str) -> dict[str, PromptSet]:
-    """The prompts of `algorithm_1_steps` by step; for a model that takes boxes only, the box alone as the last step.
+    """The prompts of `gutierrez2024_prompt_steps` by step; for a model that takes boxes only, the box alone as the last step.
 
     Args:
         name: of the slice; it seeds what is drawn at random, so that the slice has the same prompts whenever it is
             asked about.
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-    steps = algorithm_1_steps(labels_hw, mode, np.random.default_rng(seed))
+    steps = gutierrez2024_prompt_steps(labels_hw, mode, np.random.default_rng(seed))
     return steps if model.capabilities.accepts("points") else {BOX: PromptSet(box=steps[BOX].box)}
 
 

@@ -8,9 +8,9 @@ import pytest
 from SAMLungSegLib.errors import PromptError, SettingsError
 from SAMLungSegLib.prompts.reference import (
     ABLATION_STEPS,
-    algorithm_1,
-    algorithm_1_steps,
     enlarged_box,
+    gutierrez2024_prompt_steps,
+    gutierrez2024_prompts,
     mean_image_points,
     outward_box,
     random_points,
@@ -42,7 +42,7 @@ def negatives(prompts):
 
 
 def positive(labels, **options):
-    (xy,) = positives(algorithm_1(labels, **options))
+    (xy,) = positives(gutierrez2024_prompts(labels, **options))
     return xy
 
 
@@ -50,7 +50,7 @@ def test_convex_lungs_get_a_point_in_the_middle_of_their_longer_side():
     labels = slice_of((10, 20), (1, 2, 3, 4, 7), (2, 1, 12, 8, 4))
     # 1: centroid (6, 3.5) -> (6, 3), the row's run 3..9 is longer than the column's 2..5, its middle is 3 + 7 // 2
     # 2: centroid (13.5, 4.5) -> (13, 4), the column's run 1..8 is longer, its middle is 1 + 8 // 2
-    prompts = algorithm_1(labels, "paper")
+    prompts = gutierrez2024_prompts(labels, "paper")
     assert positives(prompts) == [(6, 3), (13, 5)]
     assert prompts.box.xyxy == (3, 1, 16, 9)
     assert negatives(prompts) == [(9, 5)]
@@ -60,17 +60,17 @@ def test_convex_lungs_get_a_point_in_the_middle_of_their_longer_side():
 def test_the_improved_negative_is_the_place_in_the_box_farthest_from_lung():
     labels = slice_of((12, 30), (1, 2, 3, 8, 7), (2, 2, 17, 8, 7))
     # between the lungs are the columns 10..16: 13 is 4 pixels from either; the first such row is the box's
-    prompts = algorithm_1(labels)
+    prompts = gutierrez2024_prompts(labels)
     assert negatives(prompts) == [(13, 2)]
-    assert negatives(algorithm_1(labels, "paper")) == [((3 + 24) // 2, (2 + 10) // 2)]
-    assert positives(prompts) == positives(algorithm_1(labels, "paper"))
-    assert prompts.box == algorithm_1(labels, "paper").box
+    assert negatives(gutierrez2024_prompts(labels, "paper")) == [((3 + 24) // 2, (2 + 10) // 2)]
+    assert positives(prompts) == positives(gutierrez2024_prompts(labels, "paper"))
+    assert prompts.box == gutierrez2024_prompts(labels, "paper").box
 
 
 def test_a_box_that_is_all_lung_has_no_improved_negative():
     labels = slice_of((8, 8), (1, 2, 2, 3, 3))
-    assert negatives(algorithm_1(labels)) == []
-    assert negatives(algorithm_1(labels, "paper")) == [(3, 3)]
+    assert negatives(gutierrez2024_prompts(labels)) == []
+    assert negatives(gutierrez2024_prompts(labels, "paper")) == [(3, 3)]
 
 
 def crescent(arm_rows=2):
@@ -132,7 +132,7 @@ def test_without_any_ray_a_random_pixel_of_the_mask_is_taken():
 
 def test_lungs_that_touch_every_border_work():
     labels = slice_of((4, 10), (1, 0, 0, 4, 10))
-    prompts = algorithm_1(labels, "paper")
+    prompts = gutierrez2024_prompts(labels, "paper")
     assert positives(prompts) == [(5, 1)]
     assert prompts.box.xyxy == (0, 0, 10, 4)
     assert negatives(prompts) == [(5, 2)]
@@ -140,33 +140,33 @@ def test_lungs_that_touch_every_border_work():
 
 
 def test_a_single_pixel_is_a_lung_as_well():
-    prompts = algorithm_1(slice_of((5, 5), (2, 4, 4, 1, 1)), "paper")
+    prompts = gutierrez2024_prompts(slice_of((5, 5), (2, 4, 4, 1, 1)), "paper")
     assert positives(prompts) == [(4, 4)]
     assert prompts.box.xyxy == (4, 4, 5, 5)
 
 
 def test_the_steps_build_on_each_other():
     labels = slice_of((10, 20), (1, 2, 3, 4, 7), (2, 1, 12, 8, 4))
-    bare, centred, with_negative, whole = algorithm_1_steps(labels, "paper").values()
-    assert tuple(algorithm_1_steps(labels)) == ABLATION_STEPS
+    bare, centred, with_negative, whole = gutierrez2024_prompt_steps(labels, "paper").values()
+    assert tuple(gutierrez2024_prompt_steps(labels)) == ABLATION_STEPS
     assert positives(bare) == [(6, 3), (13, 4)]
     assert positives(centred) == [(6, 3), (13, 5)]
     assert negatives(bare) == negatives(centred) == []
     assert with_negative.points == whole.points
     assert negatives(with_negative) == [(9, 5)]
     assert [one.box for one in (bare, centred, with_negative)] == [None] * 3
-    assert whole == algorithm_1(labels, "paper")
+    assert whole == gutierrez2024_prompts(labels, "paper")
 
 
 def test_the_first_step_is_the_centroid_even_outside_the_mask():
-    assert positives(algorithm_1_steps(crescent())[ABLATION_STEPS[0]]) == [(4, 5)]
+    assert positives(gutierrez2024_prompt_steps(crescent())[ABLATION_STEPS[0]]) == [(4, 5)]
 
 
 def test_nothing_can_be_computed_from_an_empty_slice_or_in_an_unknown_mode():
     with pytest.raises(PromptError, match="empty"):
-        algorithm_1(np.zeros((4, 4), np.uint8))
+        gutierrez2024_prompts(np.zeros((4, 4), np.uint8))
     with pytest.raises(SettingsError, match="improved, paper"):
-        algorithm_1(slice_of((4, 4), (1, 0, 0, 2, 2)), "best")
+        gutierrez2024_prompts(slice_of((4, 4), (1, 0, 0, 2, 2)), "best")
 
 
 def walked(mask, x, y):
@@ -186,7 +186,7 @@ def walked(mask, x, y):
 @pytest.mark.parametrize("name", PAPER_SLICES)
 def test_the_papers_own_slices_get_points_centred_in_each_lung(shared_data, name):
     labels = np.load(shared_data / "ct_coronacases" / f"{name}.npy")
-    prompts = algorithm_1(labels, "paper")
+    prompts = gutierrez2024_prompts(labels, "paper")
     rows, columns = np.nonzero(labels)
     assert prompts.box.xyxy == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     assert negatives(prompts) == [((columns.min() + columns.max() + 1) // 2, (rows.min() + rows.max() + 1) // 2)]
@@ -199,7 +199,7 @@ def test_the_papers_own_slices_get_points_centred_in_each_lung(shared_data, name
         assert mask[int(y), int(x)]
         if mask[seed[::-1]]:
             assert (x, y) == walked(mask, *seed)
-    (improved,) = negatives(algorithm_1(labels))
+    (improved,) = negatives(gutierrez2024_prompts(labels))
     assert labels[int(improved[1]), int(improved[0])] == 0
 
 

@@ -18,7 +18,7 @@ from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models.capabilities import COMPACT, MEDSAM, SAM
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel
-from SAMLungSegLib.prompts.reference import ABLATION_STEPS, algorithm_1
+from SAMLungSegLib.prompts.reference import ABLATION_STEPS, gutierrez2024_prompts
 from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.studies.answers import with_more_negatives
 from SAMLungSegLib.studies.report import Picture, Table, write_study_report
@@ -181,7 +181,7 @@ def test_every_slice_with_lung_is_measured_as_asking_the_model_measures_it(data,
     for row in table[~table["empty"]].itertuples():
         greys, labels = cases[row.volume].read(Greys.parse("paper"))
         embedding = sam.encode([greys[row.slice]])[0]
-        prediction = sam.decode(embedding, algorithm_1(labels[row.slice], "paper")).logits > 0
+        prediction = sam.decode(embedding, gutierrez2024_prompts(labels[row.slice], "paper")).logits > 0
         reference = labels[row.slice] > 0
         assert row.dice == dice(reference, prediction)
         assert row.jaccard == jaccard(reference, prediction)
@@ -314,7 +314,7 @@ def test_more_negatives_go_into_the_middle_of_the_largest_region_wrongly_taken()
     grey, mask = chest()
     model = MinusNegatives()
     embedding = model.encode([grey])[0]
-    prompts = algorithm_1(mask.astype(np.uint8))
+    prompts = gutierrez2024_prompts(mask.astype(np.uint8))
     answers = list(with_more_negatives(model, embedding, prompts, mask, most=5))
     assert len(answers) == 2, "one negative removes all that was wrong"
     (added,) = answers[1][0].points[len(prompts.points) :]
@@ -327,7 +327,7 @@ def test_more_negatives_go_into_the_middle_of_the_largest_region_wrongly_taken()
 def test_more_negatives_go_elsewhere_where_the_model_does_not_heed_them():
     grey, mask = chest()
     model = DarkIsLung()
-    prompts = algorithm_1(mask.astype(np.uint8))
+    prompts = gutierrez2024_prompts(mask.astype(np.uint8))
     answers = list(with_more_negatives(model, model.encode([grey])[0], prompts, mask, most=5))
     assert len(answers) == 6
     added = answers[-1][0].points[len(prompts.points) :]
