@@ -16,7 +16,7 @@ from SAMLungSegLib.prompts.simulated import corrective_click
 
 
 def slice_prompts(model: PromptableModel, labels_hw: np.ndarray, mode: Mode, name: str) -> dict[str, PromptSet]:
-    """The prompts of `gutierrez2024_prompt_steps` by step; for a model that takes boxes only, the box alone as the last step.
+    """`gutierrez2024_prompt_steps`; for a model that takes boxes only, the box alone as the last step.
 
     Args:
         name: of the slice; it seeds what is drawn at random, so that the slice has the same prompts whenever it is
