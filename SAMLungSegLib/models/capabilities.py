@@ -13,7 +13,8 @@ from SAMLungSegLib.errors import ModelError, SettingsError
 from SAMLungSegLib.structures import LUNGS, LabelSet, label_set
 
 PROMPTS = ("points", "box", "mask")
-PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
+NETWORK_PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
+PARTS = (*NETWORK_PARTS, "adapters")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Capabilities:
         slices_per_input: how many neighbouring slices it looks at, the one to segment in the middle; odd.
         encodes_slowly: whether reading an embedding from disk is faster than making it.
         encoder_bytes: memory that one more slice takes on its way through the encoder, about.
-        trainable: its parts that training can change, of `PARTS`.
+        trainable: its parts that training can change, of `PARTS`; 'adapters' where its encoder has points for them.
         window: preset of the CT window that it was trained with; None where it was not trained on CT.
         learning_rate: at which its mask decoder is usually tuned: 1e-5 for SAM, as in the paper; 5e-4 for
             lung-compact, at which it was trained (12 X-rays of a set that it had not seen, 12 epochs at 1e-4, 3e-4 and
@@ -43,7 +44,7 @@ class Capabilities:
     slices_per_input: int = 1
     encodes_slowly: bool = True
     encoder_bytes: int = 1 << 30
-    trainable: tuple[str, ...] = PARTS
+    trainable: tuple[str, ...] = NETWORK_PARTS
     window: str | None = None
     learning_rate: float = 1e-5
 
@@ -108,8 +109,9 @@ def _named(name: Any) -> LabelSet | None:
         raise ModelError(f"Capability structures: {error}") from error
 
 
-SAM = Capabilities()  # a slice in ViT-H: about 32 arrays of 4096 x 1280 floats in its attention (0.7 GB), and slack
-MEDSAM = Capabilities(prompts=("box",), window="lung")
+# of memory a slice in ViT-H takes about 32 arrays of 4096 x 1280 floats in its attention (0.7 GB), and slack
+SAM = Capabilities(trainable=PARTS)
+MEDSAM = Capabilities(prompts=("box",), trainable=PARTS, window="lung")
 COMPACT = Capabilities(
     needs_prompt=False,
     structures=LUNGS,

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.models.base import Embedding, PromptableModel, scaled_size
+from SAMLungSegLib.models.base import Embedding, ModelView, PromptableModel, scaled_size
 from SAMLungSegLib.prompts import PromptSet
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class TrainableModel(PromptableModel):
     input_size: int | None = None
 
     def part(self, name: str) -> nn.Module:
-        """A part of the network that training can change.
+        """A part of the network that training can change; 'adapters' are a part once they are injected.
 
         Raises:
             ModelError: the model has none of that name.
@@ -35,7 +37,21 @@ class TrainableModel(PromptableModel):
         if name not in self.capabilities.trainable:
             possible = ", ".join(self.capabilities.trainable)
             raise ModelError(f"Model {self.name} has no part '{name}' to train; choose of {possible}.")
+        if name == "adapters":
+            from SAMLungSegLib.adapters.base import adapter_in  # torch takes seconds to import
+
+            adapter_in(self.network)
+            return self.network.image_encoder.adapters
         return getattr(self.network, name)
+
+    def encode_batch(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
+        """Encode slices at once, with gradients of the image encoder and its adapters where these are on.
+
+        Raises:
+            IntensityError: a slice is not uint8 (H, W).
+            ModelError: the encoder of this family is not trained here.
+        """
+        raise ModelError(f"The image encoder of {self.name} is not trained here; train its mask decoder.")
 
     @abstractmethod
     def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:

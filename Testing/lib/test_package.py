@@ -21,6 +21,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("hounsfield", "intensity", "modality", "postprocess", "metrics", "phantom"),
     ("laterality", "results"),
     ("prompts",),
+    ("adapters",),
     ("models",),
     ("pipeline", "evaluation"),
     ("provenance", "automatic"),

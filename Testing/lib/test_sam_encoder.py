@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from SAMLungSegLib.models.sam import attention
 from SAMLungSegLib.models.sam import encoder as encoder_module
 from SAMLungSegLib.models.sam.attention import attend_fused, attend_in_blocks, relative_offsets
-from SAMLungSegLib.models.sam.encoder import FastEncoder, mix_tokens
+from SAMLungSegLib.models.sam.encoder import FastEncoder, mix_tokens, position_embedding
 
 TOLERANCE = 3e-6
 WINDOW = 14
@@ -180,7 +180,7 @@ def test_a_ramp_of_positions_stays_a_ramp_at_half_the_size():
     """Cell i of 10 covers cells 2i and 2i + 1 of 20, whose mean is 2i + 0.5."""
     encoder = vit(20)
     encoder.pos_embed.data[:] = torch.arange(20.0)[:, None]
-    position = FastEncoder(encoder)._position(10, 10)[0, 4, :, 7]
+    position = position_embedding(encoder, 10, 10)[0, 4, :, 7]
     assert torch.allclose(position[2:-2], 2 * torch.arange(2.0, 8.0) + 0.5, atol=1e-3)
 
 

@@ -66,8 +66,9 @@ def relative_offsets(table: Tensor, length: int) -> Tensor:
 
 
 def attend(tiles: Tiles) -> Tensor:
-    """Values mixed for every query, (T, h, w, heads, C), by the way that suits the device."""
-    return attend_fused(tiles) if tiles.query.is_cuda else attend_in_blocks(tiles)
+    """Values mixed for every query, (T, h, w, heads, C), by the way that suits the device, or that has gradients."""
+    has_gradients = any(one.requires_grad for one in (tiles.query, tiles.key, tiles.value))
+    return attend_fused(tiles) if tiles.query.is_cuda or has_gradients else attend_in_blocks(tiles)
 
 
 def attend_in_blocks(tiles: Tiles) -> Tensor:

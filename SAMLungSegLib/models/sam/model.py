@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from segment_anything import sam_model_registry
-from segment_anything.modeling import ImageEncoderViT, Sam
+from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
+from SAMLungSegLib.adapters.base import AdapterHost
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint
 from SAMLungSegLib.models.capabilities import SAM, Capabilities
 from SAMLungSegLib.models.checkpoints import apply_weights
-from SAMLungSegLib.models.sam.encoder import TOKENS_AT_ONCE, FastEncoder
+from SAMLungSegLib.models.sam.encoder import TOKENS_AT_ONCE, AdaptableEncoder, FastEncoder, why_not_fast
+from SAMLungSegLib.models.sam.stock import unlike_stock
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 
@@ -26,6 +28,8 @@ BACKGROUND_LOGIT = -10.0
 PATCH_SIZE = 16
 CELLS_PER_PATCH = 4  # of the decoder's logits along one axis
 LARGEST_BATCH = 8
+
+logger = logging.getLogger(__name__)
 
 PromptTensors = tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]
 
@@ -53,7 +57,8 @@ class SamModel(TrainableModel):
         """Wrap a network that is already built.
 
         Args:
-            sam: the network, from now on the model's own: moved to `device`, set to evaluation and to `input_size`.
+            sam: the network, from now on the model's own: moved to `device`, set to evaluation and to `input_size`,
+                and its image encoder, where it is segment_anything's, made ready for adapters.
             name: what messages call the model.
             device: 'cpu', 'cuda' or 'mps'.
             input_size: side of the frame that slices are scaled to; the network's own if None.
@@ -72,8 +77,10 @@ class SamModel(TrainableModel):
         self.network = sam.to(self.device).eval().requires_grad_(False)
         self.input_size = self.frame_size = int(sam.image_encoder.img_size)
         self._resize = ResizeLongestSide(self.frame_size)
-        encoder = sam.image_encoder.to(dtype)
-        self._encode_frames = FastEncoder(encoder) if isinstance(encoder, ImageEncoderViT) else encoder
+        sam.image_encoder.to(dtype)
+        if unlike_stock(sam.image_encoder) is None:
+            sam.image_encoder = AdaptableEncoder(sam.image_encoder)
+        self._digest: tuple[object, str] = (None, "")
 
     @classmethod
     def build(
@@ -101,10 +108,17 @@ class SamModel(TrainableModel):
             )
         return cls(sam, name=name, device=device, input_size=input_size, dtype=dtype)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Digest of the encoder's weights, its precision, the family's preprocessing and the input size."""
-        return encoder_fingerprint(self.network.image_encoder, f"{type(self).__name__} {self.frame_size} {self.dtype}")
+        """Digest of the encoder's weights, its adapters, its precision, the preprocessing and the input size."""
+        encoder = self.network.image_encoder
+        settings = f"{type(self).__name__} {self.frame_size} {self.dtype}"
+        if isinstance(encoder, AdapterHost) and encoder.adapter is not None:
+            settings += f" {encoder.adapter.name} {encoder.adapter.settings}"
+        now = (settings, *(_version(one) for one in encoder.state_dict(keep_vars=True).values()))
+        if self._digest[0] != now:  # weights may have been trained, and adapters injected, since the last time
+            self._digest = (now, encoder_fingerprint(encoder, settings))
+        return self._digest[1]
 
     def encode(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
         """Encode slices, whose sizes may differ.
@@ -125,6 +139,21 @@ class SamModel(TrainableModel):
             copies = [one.to(torch.float32, copy=True) for one in features]
             embeddings += [Embedding((one,), array.shape) for one, array in zip(copies, batch, strict=True)]
         return embeddings
+
+    def encode_batch(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
+        slices = [ModelView.of(one).grey_hw for one in views]
+        frames = torch.stack([self._to_frame(array) for array in slices])
+        features = self.network.image_encoder(frames.to(self.dtype)).float()
+        return [Embedding((one,), array.shape) for one, array in zip(features, slices, strict=True)]
+
+    def _encode_frames(self, frames: Tensor) -> Tensor:
+        """By the fast way where it gives the encoder's own numbers, else by its own forward."""
+        encoder = self.network.image_encoder
+        reason = why_not_fast(encoder)
+        if reason is None:
+            return FastEncoder(encoder)(frames)
+        logger.info("Model %s encodes by its encoder's own forward, which is slower, for %s.", self.name, reason)
+        return encoder(frames.to(self.dtype))
 
     @torch.inference_mode()
     def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
@@ -267,6 +296,11 @@ def set_input_size(sam: Sam, size: int) -> None:
     sam.prompt_encoder.input_image_size = (size, size)
     sam.prompt_encoder.image_embedding_size = (grid, grid)
     sam.prompt_encoder.mask_input_size = (CELLS_PER_PATCH * grid, CELLS_PER_PATCH * grid)
+
+
+def _version(tensor: Tensor) -> tuple[int, int | None]:
+    """What changes when a tensor is replaced or written into."""
+    return tensor.data_ptr(), None if tensor.is_inference() else tensor._version
 
 
 def available_device(device: str | torch.device) -> torch.device:
