@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.messages import one_line
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.registry import MODELS, ModelSpec, model_spec, models_folder
@@ -21,6 +22,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     verify = actions.add_parser("verify", help="compare weights on this machine with their SHA-256")
     verify.add_argument("names", nargs="*", metavar="MODEL", help="all that are here, if none is given")
     verify.set_defaults(run=verify_models)
+    merge = actions.add_parser(
+        "merge",
+        help="put adapters into the weights of their model",
+        description="Writes whole weights that do what the model does with the adapters, for --weights and for other "
+        "programs. The adapters' card says which model they belong to.",
+    )
+    merge.add_argument("adapters", type=given_path, metavar="FILE", help="weights of adapters, their card beside them")
+    merge.add_argument(
+        "-o", "--output", type=given_path, required=True, metavar="FILE", help=".safetensors file to write"
+    )
+    merge.set_defaults(run=merge_adapters)
 
 
 def list_models(arguments: argparse.Namespace) -> int:
@@ -72,3 +84,16 @@ def verify_models(arguments: argparse.Namespace) -> int:
             print(f"{name:14} {state}")
     wrong = [name for name, state in states.items() if state == "wrong hash" or (arguments.names and state == "absent")]
     return 2 if wrong else 0
+
+
+def merge_adapters(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.models.adapted import save_merged
+    from SAMLungSegLib.models.tuned import read_card
+
+    target = save_merged(arguments.adapters, arguments.output)
+    card = read_card(arguments.adapters)
+    print(f"Written: {target}. Use it as")
+    print(f"  samlungseg segment IMAGE -o DIR --model {card.base} --weights {target}")
+    if card.recipe is not None:
+        print(f"The adapters' threshold {card.threshold:.2f} and their prompts are not in it: give them yourself.")
+    return 0

@@ -31,7 +31,7 @@ def load_model(
     Args:
         name: one of `MODELS`.
         weights: a checkpoint of the user's; a full one replaces the registry's weights, a decoder alone is put on top.
-            A tuned decoder brings its threshold and its prompts along, see `models.tuned`.
+            A tuned decoder brings its threshold and its prompts along, adapters their method, see `models.tuned`.
         device: 'auto' takes CUDA, then Apple's MPS, then the CPU.
         input_size: SAM and MedSAM only: a frame smaller than 1024, such as 512 (5 times faster) or 256 (18 times), at
             the price of detail; see `models.sam.set_input_size`.

@@ -11,6 +11,9 @@ import torch
 from segment_anything import sam_model_registry
 from torch import Tensor, nn
 
+from SAMLungSegLib.adapters import adapter_from
+from SAMLungSegLib.adapters.base import PREFIX as ADAPTERS
+from SAMLungSegLib.adapters.base import load_adapter_state
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, file_sha256, load_state_dict, verify
@@ -19,7 +22,8 @@ from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.registry import ModelSpec
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel, available_device
-from SAMLungSegLib.models.tuned import TunedCard, TunedModel
+from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.models.tuned import AdapterChoice, TunedCard, TunedModel
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet
 
 State = Mapping[str, Tensor]
@@ -74,6 +78,11 @@ def build(
     Raises:
         ModelError: weights do not fit, or the model has no such options.
     """
+    if own is not None and any(key.startswith(ADAPTERS) for key in own):
+        raise ModelError(
+            f"The weights {what} are of adapters, and their card is not beside them; get both files again (the card "
+            "has the same name, with .json)."
+        )
     options = _encoder_options(spec, input_size=input_size, dtype=dtype)
     net = _network(spec)
     if own is None or is_decoder(own):
@@ -88,7 +97,7 @@ def build(
 
 def is_decoder(state: State) -> bool:
     """Whether weights lack an image encoder, so that they belong on top of others."""
-    return not any(key.startswith("image_encoder.") for key in state)
+    return not any(key.startswith("image_encoder.") and not key.startswith(ADAPTERS) for key in state)
 
 
 def check_answers(model: PromptableModel, what: str) -> None:
@@ -120,19 +129,19 @@ def check_answers(model: PromptableModel, what: str) -> None:
 def build_tuned(
     spec: ModelSpec,
     card: TunedCard,
-    decoder: State,
+    tuned: State,
     weights: Path,
     *,
     input_size: int | None = None,
     **options: Any,
-) -> TunedModel:
-    """The model of `spec` with a tuned decoder, its threshold and its prompts.
+) -> PromptableModel:
+    """The model of `spec` with a tuned decoder, adapters or both, and the threshold and the prompts of the card.
 
     Args:
-        card: of the decoder.
-        decoder: its weights.
+        card: of the tuned weights.
+        tuned: the weights.
         weights: their file; the base's weights are looked for beside it where they are not those of the registry.
-        input_size: None to take the one that the decoder was tuned with.
+        input_size: None to take the one that was tuned with.
         **options: as of `build`.
     Raises:
         ModelError: as `build`, or the card belongs to other weights, another base, or another input size.
@@ -142,18 +151,29 @@ def build_tuned(
             f"The card {weights.with_suffix('.json')} belongs to other weights than {weights}; get both files again."
         )
     if card.base != spec.name:
-        raise ModelError(f"The decoder {weights} was tuned for {card.base}, not for {spec.name}; choose that model.")
+        raise ModelError(
+            f"The {card.kind} {weights} was tuned for {card.base}, not for {spec.name}; choose that model."
+        )
     if input_size not in (None, card.input_size):
         raise ModelError(
-            f"The decoder {weights} was tuned at input size {card.input_size}, not {input_size}; leave it out."
+            f"The {card.kind} {weights} was tuned at input size {card.input_size}, not {input_size}; leave it out."
         )
     base = _tuned_base(spec, card, weights)
-    model = build(spec, base, decoder, input_size=card.input_size, **options)
-    return TunedModel(model, card.recipe, card.threshold)
+    own = {key: value for key, value in tuned.items() if card.adapter is None or not key.startswith(ADAPTERS)}
+    model = build(spec, base, own or None, input_size=card.input_size, **options)
+    if card.adapter is not None:
+        _adapt(model, card.adapter, tuned, what=str(weights))
+    return model if card.recipe is None else TunedModel(model, card.recipe, card.threshold)
+
+
+def _adapt(model: TrainableModel, choice: AdapterChoice, state: State, *, what: str) -> None:
+    """Inject the adapter of a card and load its weights."""
+    adapter_from(choice.method, choice.settings).inject(model.network)
+    load_adapter_state(model.network, state, what=what)
 
 
 def _tuned_base(spec: ModelSpec, card: TunedCard, weights: Path) -> Callable[[], State]:
-    """Reads the weights that a decoder was tuned on top of: the registry's, or those beside it."""
+    """Reads the weights that others were tuned on top of: the registry's, or those beside them."""
     own_registry = checkpoint_path(spec)
     registry_sha256 = spec.sha256 or (file_sha256(own_registry) if own_registry.is_file() else None)
     if registry_sha256 == card.base_sha256:
@@ -162,8 +182,8 @@ def _tuned_base(spec: ModelSpec, card: TunedCard, weights: Path) -> Callable[[],
     if beside.is_file() and file_sha256(beside) == card.base_sha256:
         return lambda: load_state_dict(beside)
     raise ModelError(
-        f"The decoder {weights} was tuned on top of weights of {card.base} with the SHA-256 {card.base_sha256[:12]}, "
-        f"not those of this program; put them beside it as {beside.name}, or tune again."
+        f"The {card.kind} {weights} was tuned on top of weights of {card.base} with the SHA-256 "
+        f"{card.base_sha256[:12]}, not those of this program; put them beside it as {beside.name}, or tune again."
     )
 
 

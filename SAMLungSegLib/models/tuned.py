@@ -1,7 +1,7 @@
-"""Tuned mask decoders: weights that belong on top of a base model, and the card that says how to use them.
+"""Tuned mask decoders and adapters: weights that belong on top of a base model, and the card that says how to use them.
 
 The card is the JSON file beside the weights, of the same stem. It names the base model with the SHA-256 of its weights,
-the probability above which a pixel is lung, and what the decoder was tuned to be asked.
+the adapter where there is one, the probability above which a pixel is lung, and what was asked while tuning.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from SAMLungSegLib.prompts.reference import tight_box
 
 SCHEMA_NAME = "samlungseg-tuned-decoder"
 SCHEMA = f"{SCHEMA_NAME}/1"
+ADAPTER_SCHEMA_NAME = "samlungseg-adapter"
+ADAPTER_SCHEMA = f"{ADAPTER_SCHEMA_NAME}/1"
+_SCHEMAS = {SCHEMA_NAME: SCHEMA, ADAPTER_SCHEMA_NAME: ADAPTER_SCHEMA}
 
 PromptKind = Literal["none", "box", "points", "both"]
 PROMPT_KINDS: tuple[PromptKind, ...] = ("none", "box", "points", "both")
@@ -59,17 +62,26 @@ class PromptRecipe:
 
 
 @dataclass(frozen=True)
+class AdapterChoice:
+    """Which adapter weights belong to: `method` of the registry of adapters, and its `settings`."""
+
+    method: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class TunedCard:
-    """What loading a tuned decoder has to know.
+    """What loading a tuned decoder, or adapters, has to know.
 
     Attributes:
         base: name of the model in the registry.
-        base_sha256: of the weights that the decoder was tuned on top of.
+        base_sha256: of the weights that these were tuned on top of.
         base_file: name of their file.
-        weights_sha256: of the decoder's own file.
+        weights_sha256: of the tuned weights' own file.
         input_size: of SAM's frame while tuning; None for models that have no choice.
-        recipe: what to ask where nobody asks anything.
-        threshold: probability above which a pixel is lung, in (0, 1).
+        recipe: what to ask where nobody asks anything; None for adapters that leave that to the base.
+        threshold: probability above which a pixel is lung, in (0, 1); None where there is no recipe.
+        adapter: of the image encoder; None for a mask decoder alone.
     """
 
     base: str
@@ -77,29 +89,34 @@ class TunedCard:
     base_file: str
     weights_sha256: str
     input_size: int | None
-    recipe: PromptRecipe
-    threshold: float
+    recipe: PromptRecipe | None
+    threshold: float | None
+    adapter: AdapterChoice | None = None
+
+    @property
+    def kind(self) -> str:
+        """What messages call the weights."""
+        return "decoder" if self.adapter is None else "adapter"
 
     def to_fields(self) -> dict[str, Any]:
         """As it is written."""
+        recipe, adapter = self.recipe, self.adapter
         return {
-            "schema": SCHEMA,
+            "schema": SCHEMA if adapter is None else ADAPTER_SCHEMA,
             "base": self.base,
             "base_sha256": self.base_sha256,
             "base_file": self.base_file,
             "weights_sha256": self.weights_sha256,
-            "trained": "mask_decoder",
+            "trained": "mask_decoder" if adapter is None else "adapters",
             "input_size": self.input_size,
-            "prompts": {"kind": self.recipe.kind, "mean_points": [list(xy) for xy in self.recipe.mean_points]},
+            "prompts": recipe and {"kind": recipe.kind, "mean_points": [list(xy) for xy in recipe.mean_points]},
             "threshold": self.threshold,
-        }
+        } | ({} if adapter is None else {"adapter": {"method": adapter.method, "settings": dict(adapter.settings)}})
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> TunedCard:
         """From what was written. Raises KeyError, TypeError or ValueError for anything else."""
-        prompts, threshold, size = fields["prompts"], fields["threshold"], fields["input_size"]
-        if type(threshold) is not float or not 0 < threshold < 1:
-            raise ValueError("the threshold is not between 0 and 1")
+        size, adapter = fields["input_size"], _adapter(fields)
         if size is not None and (type(size) is not int or size < 1):
             raise ValueError("the input size is no number of pixels")
         base, base_sha256, base_file, weights_sha256 = (
@@ -107,10 +124,28 @@ class TunedCard:
         )
         if Path(base_file).name != base_file or "\0" in base_file or len(base_file.encode()) > _LONGEST_NAME_BYTES:
             raise ValueError("base_file is no name of a file")
-        recipe = PromptRecipe(prompts["kind"], _points(prompts["mean_points"]))
-        if recipe.kind not in PROMPT_KINDS or (recipe.kind in ("points", "both")) != bool(recipe.mean_points):
-            raise ValueError("the prompts are not possible")
-        return cls(base, base_sha256, base_file, weights_sha256, size, recipe, threshold)
+        recipe, threshold = _recipe(fields["prompts"], fields["threshold"], is_optional=adapter is not None)
+        return cls(base, base_sha256, base_file, weights_sha256, size, recipe, threshold, adapter)
+
+
+def _adapter(fields: Mapping[str, Any]) -> AdapterChoice | None:
+    if fields["schema"] != ADAPTER_SCHEMA:
+        return None
+    adapter = fields["adapter"]
+    if not isinstance(adapter["method"], str) or not isinstance(adapter["settings"], dict):
+        raise TypeError("the adapter has no method and settings")
+    return AdapterChoice(adapter["method"], adapter["settings"])
+
+
+def _recipe(prompts: Any, threshold: Any, *, is_optional: bool) -> tuple[PromptRecipe | None, float | None]:
+    if is_optional and prompts is None and threshold is None:
+        return None, None
+    if type(threshold) is not float or not 0 < threshold < 1:
+        raise ValueError("the threshold is not between 0 and 1")
+    recipe = PromptRecipe(prompts["kind"], _points(prompts["mean_points"]))
+    if recipe.kind not in PROMPT_KINDS or (recipe.kind in ("points", "both")) != bool(recipe.mean_points):
+        raise ValueError("the prompts are not possible")
+    return recipe, threshold
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
@@ -129,7 +164,7 @@ def _points(given: Any) -> tuple[tuple[float, float], ...]:
 
 
 def card_path(weights: Path) -> Path | None:
-    """The card beside `weights`, if there is one of a tuned decoder.
+    """The card beside `weights`, if there is one of a tuned decoder or of adapters.
 
     Raises:
         ModelError: it is damaged.
@@ -138,11 +173,11 @@ def card_path(weights: Path) -> Path | None:
 
 
 def read_card(weights: Path, *, is_decoder: bool = False) -> TunedCard | None:
-    """The card of a tuned decoder; None if there is none beside `weights`.
+    """The card of a tuned decoder or of adapters; None if there is none beside `weights`.
 
     Args:
         weights: their file.
-        is_decoder: whether they are of a mask decoder alone. What lies beside whole weights may be anybody's JSON; a
+        is_decoder: whether they hold no encoder of their own. What lies beside whole weights may be anybody's JSON; a
             file beside a decoder that cannot be read would take its threshold and its prompts along.
     Raises:
         ModelError: it is damaged or of another version of this program.
@@ -151,8 +186,11 @@ def read_card(weights: Path, *, is_decoder: bool = False) -> TunedCard | None:
     if fields is None:
         return None
     path = weights.with_suffix(".json")
-    if fields["schema"] != SCHEMA:
-        raise ModelError(f"{path} has the schema {fields['schema']}, expected {SCHEMA}; tune again with this version.")
+    expected = _SCHEMAS[_schema_name(fields)]
+    if fields["schema"] != expected:
+        raise ModelError(
+            f"{path} has the schema {fields['schema']}, expected {expected}; tune again with this version."
+        )
     try:
         return TunedCard.from_fields(fields)
     except (KeyError, TypeError, ValueError) as error:
@@ -160,7 +198,7 @@ def read_card(weights: Path, *, is_decoder: bool = False) -> TunedCard | None:
 
 
 def _card_fields(weights: Path, *, is_decoder: bool = False) -> dict[str, Any] | None:
-    """What is written in the JSON file beside `weights`, if it says that it is of a tuned decoder."""
+    """What is written in the JSON file beside `weights`, if it says that it is a card of `_SCHEMAS`."""
     path = weights.with_suffix(".json") if weights.name else weights
     if not os.path.lexists(path):
         return None
@@ -170,16 +208,21 @@ def _card_fields(weights: Path, *, is_decoder: bool = False) -> dict[str, Any] |
         if is_decoder or _names_schema(path):
             raise _damaged(path, str(error)) from error
         return None
-    if isinstance(fields, dict) and str(fields.get("schema", "")).startswith(f"{SCHEMA_NAME}/"):
+    if isinstance(fields, dict) and _schema_name(fields) in _SCHEMAS:
         return fields
     if is_decoder and (not isinstance(fields, dict) or len(_CARD_FIELDS & fields.keys()) > 1):
         raise _damaged(path, "it does not say that it is one")
     return None
 
 
+def _schema_name(fields: Mapping[str, Any]) -> str:
+    return str(fields.get("schema", "")).rpartition("/")[0]
+
+
 def _names_schema(path: Path) -> bool:
     try:
-        return SCHEMA_NAME.encode() in read_bytes(path)
+        content = read_bytes(path)
+        return any(name.encode() in content for name in _SCHEMAS)
     except DocumentError:
         return False
 
@@ -189,14 +232,14 @@ def _damaged(path: Path, reason: str) -> ModelError:
 
 
 class TunedModel(ModelWrapper):
-    """A model with a tuned decoder: its logits exceed 0 above the tuned threshold; it prompts itself as it was tuned.
+    """A model with tuned weights: its logits exceed 0 above the tuned threshold; it prompts itself as it was tuned.
 
     Where no prompt is given, mean points are put in. A box is taken from what the model predicts without a prompt, if
     it predicts anything then, and otherwise from a coarse labelmap, see `template_prompts`.
     """
 
     def __init__(self, model: PromptableModel, recipe: PromptRecipe, threshold: float) -> None:
-        """Wrap a model that has the tuned decoder already."""
+        """Wrap a model that has the tuned weights already."""
         super().__init__(copy.copy(model))
         self.model.capabilities = replace(model.capabilities, needs_prompt=False)  # what is needed is decided here
         self._capabilities = replace(

@@ -189,6 +189,7 @@ def test_a_card_of_other_weights_is_refused(tmp_path):
         {"prompts": {"kind": "points", "mean_points": [[1e9, 1e9]]}},
         {"prompts": {"kind": "points", "mean_points": [[0.5, 0.5]] * 1000}},
         {"prompts": None},
+        {"prompts": None, "threshold": None},
         {"base": {"a": 1}},
         {"base_sha256": None},
         {"base_file": ""},
