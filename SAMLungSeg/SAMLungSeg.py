@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import slicer
-from slicer.i18n import tr as _
-from slicer.i18n import translate
+from slicer.i18n import tr as _, translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 _REPOSITORY = Path(__file__).resolve().parents[1]

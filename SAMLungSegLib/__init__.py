@@ -6,6 +6,32 @@ Example:
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what `__getattr__` loads on first use, for editors and type checkers
+    from SAMLungSegLib.automatic import automatic_masks as automatic_masks
+    from SAMLungSegLib.errors import SAMLungSegError as SAMLungSegError
+    from SAMLungSegLib.evaluation import evaluate as evaluate
+    from SAMLungSegLib.models import MODELS as MODELS, load_model as load_model
+    from SAMLungSegLib.pipeline import (
+        Options as Options,
+        Segmentation as Segmentation,
+        SliceSegmentation as SliceSegmentation,
+        SliceSegmenter as SliceSegmenter,
+        VolumeBox as VolumeBox,
+        VolumePoint as VolumePoint,
+        segment as segment,
+        segment_slice as segment_slice,
+        segment_volume as segment_volume,
+    )
+    from SAMLungSegLib.volume import (
+        SliceCut as SliceCut,
+        Volume as Volume,
+        as_volume as as_volume,
+        cut_volume as cut_volume,
+        read_volume as read_volume,
+        write_labelmap as write_labelmap,
+    )
 
 __version__ = "0.1.0"  # the only place that states it: pyproject.toml takes it from here
 
@@ -35,10 +61,12 @@ _EXPORTS = {
 __all__ = [*_EXPORTS]  # loaded on first use, so that importing the package does not import torch
 
 
-def __getattr__(name: str) -> object:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+if not TYPE_CHECKING:  # to whom any name at all would pass for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name not in _EXPORTS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,7 @@ from SAMLungSegLib.errors import OutputError
 try:
     import fcntl
 except ImportError:  # Windows, where a file that is open cannot be deleted, which is all that the lock is for
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -209,7 +209,7 @@ def _sync_folder(folder: Path) -> None:
 
 def cannot_write(path: Path, error: Exception) -> OutputError:
     """What to tell the user of a file that cannot be written."""
-    remedy = _REMEDIES.get(getattr(error, "errno", None))
+    remedy = _REMEDIES.get(getattr(error, "errno", 0))
     reason = getattr(error, "strerror", None) or str(error)
     if remedy is not None:
         told = f"{remedy} ({reason})"
@@ -329,7 +329,7 @@ def check_name_fits(path: Path) -> None:
         raise cannot_write(path, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)))
 
 
-def real_path(path: str | os.PathLike) -> Path:
+def real_path(path: str | os.PathLike[str]) -> Path:
     """What a path leads to; where it leads nowhere or round in a circle, the path itself, from the root."""
     with contextlib.suppress(OSError, ValueError):
         return Path(os.path.realpath(path))

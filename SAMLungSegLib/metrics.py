@@ -121,7 +121,7 @@ def surface_dice(
     if not tolerance_mm >= 0:
         raise SettingsError(f"Tolerance {tolerance_mm} mm is not usable; give zero or a positive number.")
     both = np.concatenate(distances_mm or surface_distances_mm(reference, prediction, spacing_mm))
-    return _ratio(np.count_nonzero(both <= tolerance_mm), both.size)
+    return _ratio(int(np.count_nonzero(both <= tolerance_mm)), both.size)
 
 
 def volume_difference_ml(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> float:
@@ -174,7 +174,8 @@ def _boundary_mm(mask: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
 def _counts(reference: np.ndarray, prediction: np.ndarray) -> tuple[int, int, int]:
     """Voxels in both masks, in the reference, in the prediction."""
     reference, prediction = _checked_pair(reference, prediction)
-    return tuple(int(np.count_nonzero(mask)) for mask in (reference & prediction, reference, prediction))
+    both, in_reference, in_prediction = map(np.count_nonzero, (reference & prediction, reference, prediction))
+    return int(both), int(in_reference), int(in_prediction)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -5,9 +5,15 @@ used, so that settings are checked without torch.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from SAMLungSegLib.automatic.masks import AutomaticMask, numbered
 from SAMLungSegLib.automatic.settings import AutomaticSettings, default_settings
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.automatic.figures import mask_sheet
+    from SAMLungSegLib.automatic.generator import automatic_masks
+    from SAMLungSegLib.automatic.whole import VolumeMasks, volume_masks
 
 _WITH_TORCH = {"automatic_masks": "generator", "VolumeMasks": "whole", "volume_masks": "whole", "mask_sheet": "figures"}
 
@@ -23,7 +29,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _WITH_TORCH:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _WITH_TORCH:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)

@@ -4,6 +4,7 @@ The names that draw are loaded when they are first used, so that measuring does 
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from SAMLungSegLib.evaluation.measure import ComparedSlice, Evaluation, check_tolerance, evaluate
 from SAMLungSegLib.evaluation.pairs import Pair, Pairing, Unpaired, case_name, match_files, pair_files
@@ -16,6 +17,11 @@ from SAMLungSegLib.evaluation.tables import (
     summarise_tables,
     table_markdown,
 )
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet, draw_overlay, overlay_sheet
+    from SAMLungSegLib.evaluation.images import with_images
+    from SAMLungSegLib.evaluation.report import write_report
 
 _DRAWING = {
     "box_plot": "figures",
@@ -53,7 +59,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _DRAWING:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_DRAWING[name]}"), name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _DRAWING:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_DRAWING[name]}"), name)

@@ -45,10 +45,11 @@ def load_model(
     from SAMLungSegLib.models.tuned import read_card
 
     spec = model_spec(name)
-    own = load_state_dict(Path(weights)) if weights is not None else None
-    card = read_card(Path(weights), is_decoder=is_decoder(own)) if own is not None else None
+    path = None if weights is None else Path(weights)
+    own = None if path is None else load_state_dict(path)
     options = {"what": str(weights), "device": chosen_device(device), "input_size": input_size, "dtype": dtype}
     logger.info("Model %s with the weights %s, on %s.", name, weights or checkpoint_path(spec), options["device"])
-    if card is not None:
-        return build_tuned(spec, card, own, Path(weights), **options)
-    return build(spec, lambda: registry_state(spec), own, **options)
+    card = None if path is None or own is None else read_card(path, is_decoder=is_decoder(own))
+    if path is None or own is None or card is None:
+        return build(spec, lambda: registry_state(spec), own, **options)
+    return build_tuned(spec, card, own, path, **options)

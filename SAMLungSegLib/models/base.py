@@ -46,7 +46,7 @@ class ModelView:
     @classmethod
     def of(cls, slice_or_view: np.ndarray | ModelView) -> ModelView:
         """A slice without neighbours, or the view itself."""
-        return slice_or_view if isinstance(slice_or_view, cls) else cls(slice_or_view)
+        return slice_or_view if isinstance(slice_or_view, ModelView) else cls(slice_or_view)
 
     def stack(self, count: int) -> np.ndarray:
         """The slice amid its neighbours, uint8 (count, H, W); the nearest one stands for those that are not there."""
@@ -164,7 +164,8 @@ class PromptableModel(ABC):
 
 def scaled_size(size_hw: tuple[int, int], side: int) -> tuple[int, int]:
     """Rows and columns of a slice of `size_hw` pixels whose longest side becomes `side`, aspect kept."""
-    return tuple(max(1, round(length * side / max(size_hw))) for length in size_hw)
+    height, width = (max(1, round(length * side / max(size_hw))) for length in size_hw)
+    return height, width
 
 
 def check_slice(array: np.ndarray) -> None:

@@ -68,7 +68,7 @@ class TrainableModel(PromptableModel):
         """Rows and columns that a slice takes, at the top left, of the network's frame drawn as `side` x `side`."""
         return scaled_size(size_hw, side)
 
-    def threads(self) -> AbstractContextManager:
+    def threads(self) -> AbstractContextManager[None]:
         """A block in which torch uses as many threads as suit the network: all there are, unless a family says else."""
         return nullcontext()
 

@@ -26,7 +26,7 @@ class ModelWrapper(PromptableModel):
         self.model = model
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]  # read only here
         """The wrapped model's."""
         return self.model.name
 
@@ -36,12 +36,12 @@ class ModelWrapper(PromptableModel):
         return self.model.device
 
     @property
-    def capabilities(self) -> Capabilities:
+    def capabilities(self) -> Capabilities:  # type: ignore[override]  # read only here
         """The wrapped model's."""
         return self.model.capabilities
 
     @property
-    def max_threads(self) -> int:
+    def max_threads(self) -> int:  # type: ignore[override]  # read only here
         """The wrapped model's."""
         return self.model.max_threads
 

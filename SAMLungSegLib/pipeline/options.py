@@ -4,15 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
-from SAMLungSegLib.errors import CancelledError as CancelledError  # where it was
-from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.errors import (
+    CancelledError as CancelledError,  # where it was
+    SettingsError,
+)
 from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, parse_window
 from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint, VolumePrompts
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 Progress = Callable[[int, int], None]
 LUNG_CHOICES = {"both": (RIGHT_LUNG, LEFT_LUNG), "right": (RIGHT_LUNG,), "left": (LEFT_LUNG,)}
+
+
+class OptionValues(TypedDict, total=False):
+    """The fields of `Options` as keywords of a call."""
+
+    modality: Modality | None
+    window: Window | str
+    points: tuple[VolumePoint, ...]
+    boxes: tuple[VolumeBox, ...]
+    threshold: float
+    lungs: str
+    every: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,12 @@ class Options:
         if self.modality is not None:
             object.__setattr__(self, "modality", self.modality.upper())
         if isinstance(self.window, str):
-            object.__setattr__(self, "window", parse_window(self.window))
+            object.__setattr__(self, "window", self.ct_window)
+
+    @property
+    def ct_window(self) -> Window:
+        """The window as such, whether it was given or named."""
+        return self.window if isinstance(self.window, Window) else parse_window(self.window)
 
     @property
     def prompts(self) -> VolumePrompts:

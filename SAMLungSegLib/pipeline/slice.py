@@ -113,7 +113,7 @@ class SliceSegmenter:
         is one lung: the one on whose side of the volume's middle it lies.
         """
         options = options or Options()
-        view = self._views.of(cut, options.modality, options.window)
+        view = self._views.of(cut, options.modality, options.ct_window)
         placed = options.prompts.on(cut, self.volume)
         is_outside_every_box = bool(options.boxes) and not placed
         objects = [] if is_outside_every_box else self._objects(cut, view, placed)

@@ -5,7 +5,7 @@ Whatever is prefetched, previewed or segmented takes its slices from here, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -33,6 +33,8 @@ KEPT_VIEWS = 16
 _KEPT_MAPPINGS = 4
 _MIDDLE = 50
 
+Box = tuple[slice, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class VolumeView:
@@ -58,7 +60,7 @@ class VolumeView:
         modality = options.modality or guess_modality(volume)
         plane = axial_plane(volume)
         resampling = IsotropicResampling.of(plane.size_nhw[1:], plane.spacing_hw_mm)
-        return cls(volume, modality, plane, grey_mapping(volume, modality, options.window), resampling)
+        return cls(volume, modality, plane, grey_mapping(volume, modality, options.ct_window), resampling)
 
     def __len__(self) -> int:
         return self.plane.size_nhw[0]
@@ -93,7 +95,7 @@ class VolumeView:
         """Whether an X-ray was taken from the side, by what its file says of view or directions."""
         return self.modality == "XRAY" and (self.volume.is_lateral or self.plane.is_sagittal)
 
-    def lung_hu(self, box: tuple[slice, ...] = np.s_[:, :, :]) -> np.ndarray:
+    def lung_hu(self, box: Box = np.s_[:, :, :]) -> np.ndarray:
         """Hounsfield units, int16 (N, H, W), in a box of a CT within the lung window, however it is stored."""
         return lung_window_hu(grey_mapping(self.volume, "CT").apply(self._shown_nhw[box]))
 
@@ -152,7 +154,7 @@ class CutViews:
     def __init__(self, volume: Volume) -> None:
         self.volume = volume
         self._mapping = lru_cache(_KEPT_MAPPINGS)(partial(grey_mapping, volume))
-        self._views: dict[tuple, CutView] = {}
+        self._views: dict[Hashable, CutView] = {}
 
     def of(self, cut: SliceCut, modality: Modality | None, window: Window) -> CutView:
         """A cut in a window; the modality is guessed where it is None.

@@ -22,7 +22,7 @@ from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.laterality import LATERAL, with_one_side_each, xray_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options, Progress
+from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options, OptionValues, Progress
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, SlicePrediction, object_prompts, predict_slice
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.postprocess import (
@@ -39,8 +39,11 @@ from SAMLungSegLib.volume.itk import image_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
+    from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
+
+_NOT_LOOKED_AT = np.empty((0, 0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,11 @@ def segment_volume(
             labelmap = majority_filter_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.with_points)
         box = box_around(labelmap)
         labelmap[box] = without_airway(labelmap[box], view.lung_hu(box), view.spacing_mm)
-    labelmap, *on_sides = _with_one_side_each(labelmap, view)
+    labelmap, on_sides = _with_one_side_each(labelmap, view)
     labelmap = clean_lungs(labelmap)
     on_view = [LATERAL] if view.is_lateral_xray else []
     on_lungs = [view.why_no_lung()] if modality == "CT" and not labelmap.any() else []
-    notes = (*on_view, *view.notes(options.modality), *on_sides, *on_lungs)
+    notes = (*on_view, *view.notes(options.modality), *filter(None, [on_sides]), *on_lungs)
     for note in notes:
         logger.warning("%s: %s", volume.name, note)
     labelmap[~np.isin(labelmap, LUNG_CHOICES[options.lungs])] = 0
@@ -139,33 +142,33 @@ def segment_volume(
     return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores, notes)
 
 
-def _with_one_side_each(labelmap: np.ndarray, view: VolumeView) -> tuple[np.ndarray, ...]:
-    """The labelmap (N, H, W) with its sides told by the body around it, and a note where there is something to say."""
+def _with_one_side_each(labelmap: np.ndarray, view: VolumeView) -> tuple[np.ndarray, str]:
+    """The labelmap (N, H, W) with its sides told by the body around it, and a note, empty if nothing is to be said."""
     if view.modality == "CT" and view.plane.is_axial:
-        result, note = with_one_side_each(labelmap, view.spacing_mm, view.tissue)
-    elif view.modality == "XRAY" and len(view) == 1 and not view.is_lateral_xray:
-        result, note = xray_with_one_side(labelmap, view.grey_nhw)
-    else:
-        return (labelmap,)
-    return (result, note) if note else (result,)
+        return with_one_side_each(labelmap, view.spacing_mm, view.tissue)
+    if view.modality == "XRAY" and len(view) == 1 and not view.is_lateral_xray:
+        return xray_with_one_side(labelmap, view.grey_nhw)
+    return labelmap, ""
 
 
 def _say_how(view: VolumeView, options: Options, seen: Sequence[int], seconds: float) -> None:
     slices, height, width = view.plane.size_nhw
-    kind = f"CT, window {options.window.width:g}/{options.window.level:g}" if view.modality == "CT" else "X-ray"
+    kind = f"CT, window {options.ct_window.width:g}/{options.ct_window.level:g}" if view.modality == "CT" else "X-ray"
     count = f"{slices} slice{'s' if slices > 1 else ''}"
     said = f"{kind}, {count} of {width} x {height} pixels, {len(seen)} shown to the model"
     logger.info("%s: %s, %.1f s.", view.volume.name, said, seconds)
 
 
-def _in_order(predict: Callable[[int], SlicePrediction | None], seen: Sequence[int], threads: int) -> Iterator:
+def _in_order(
+    predict: Callable[[int], SlicePrediction | None], seen: Sequence[int], threads: int
+) -> Iterator[SlicePrediction | None]:
     """What `predict` gives for each number, by several threads that run a few slices ahead."""
     if threads == 1:
         yield from map(predict, seen)
         return
     pool = ThreadPoolExecutor(threads, "slices")
     try:
-        waiting: deque[Future] = deque()
+        waiting: deque[Future[SlicePrediction | None]] = deque()
         for index in seen:
             waiting.append(pool.submit(predict, index))
             if len(waiting) > 2 * threads:
@@ -184,9 +187,8 @@ class _PromptPlan:
         self.slices = len(view)
         self.has_boxes = bool(options.boxes)
         self.placed = options.prompts.by_slice(view.plane, view.volume)
-        self.coarse = None
-        if model.capabilities.needs_prompt and not options.boxes:
-            self.coarse = _coarse_lungs(view)
+        needs_coarse = model.capabilities.needs_prompt and not options.boxes
+        self.coarse = _coarse_lungs(view) if needs_coarse else _NOT_LOOKED_AT
         for index in self.placed:
             for one in self.of_slice(index):
                 model.check_prompts(one.prompts, view.plane.size_nhw[1:])
@@ -223,7 +225,7 @@ def segment(
     device: str = "auto",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-    **options: object,
+    **options: Unpack[OptionValues],
 ) -> Segmentation:
     """Lungs of one image, the one-line way.
 

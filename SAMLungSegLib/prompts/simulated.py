@@ -66,7 +66,7 @@ def corrective_click(prediction: np.ndarray, reference: np.ndarray) -> tuple[tup
     if not wrong.any():
         return None
     kinds = wrong * (1 + reference)
-    best, best_size = None, 0
+    best, best_size = wrong, 0
     for kind in (1, 2):
         components, count = ndimage.label(kinds == kind)
         if count and (sizes := np.bincount(components.ravel())[1:]).max() > best_size:

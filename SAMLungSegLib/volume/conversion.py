@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TypeAlias
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -15,7 +16,7 @@ from SAMLungSegLib.volume.itk import ijk_to_ras_of
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, without_trailing_axes
 from SAMLungSegLib.volume.types import Volume
 
-Image = Volume | sitk.Image | np.ndarray | os.PathLike | str
+Image: TypeAlias = Volume | sitk.Image | np.ndarray | os.PathLike[str] | str
 
 _COLOUR_CHANNELS = (3, 4)
 
