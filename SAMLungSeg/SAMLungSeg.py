@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import slicer
-from slicer.i18n import tr as _, translate
+from slicer.i18n import tr as _
+from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule
 
 _REPOSITORY = Path(__file__).resolve().parents[1]

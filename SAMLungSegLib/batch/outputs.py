@@ -14,7 +14,8 @@ from scipy import ndimage
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.errors import OutputError, SAMLungSegError
 from SAMLungSegLib.evaluation.figures import BOX_COLOUR, NEGATIVE_POINT, POSITIVE_POINT, Prompts, shown_slices
-from SAMLungSegLib.files import has_room, remove_leftovers as remove_leftovers_of, write_bytes
+from SAMLungSegLib.files import has_room, write_bytes
+from SAMLungSegLib.files import remove_leftovers as remove_leftovers_of
 from SAMLungSegLib.pipeline import Segmentation
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.provenance import Recipe, recipe_path, save

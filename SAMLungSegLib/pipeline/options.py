@@ -8,6 +8,8 @@ from typing import TypedDict
 
 from SAMLungSegLib.errors import (
     CancelledError as CancelledError,  # where it was
+)
+from SAMLungSegLib.errors import (
     SettingsError,
 )
 from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, parse_window

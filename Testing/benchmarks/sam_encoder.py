@@ -87,7 +87,8 @@ def _on_frames(network: nn.Module, device: torch.device, channels: int, size: in
 
 
 def transformers_sam(device: torch.device) -> Encode:
-    from transformers import SamConfig, SamModel as Network
+    from transformers import SamConfig
+    from transformers import SamModel as Network
 
     return _on_frames(Network(SamConfig()).vision_encoder, device, 3, FULL)
 

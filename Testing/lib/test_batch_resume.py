@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from cohorts import chest_hu, chest_picture, segmented, write_broken, write_image
 
-from SAMLungSegLib.batch import BatchError, Settings, journal as journals, preview, run
+from SAMLungSegLib.batch import BatchError, Settings, preview, run
+from SAMLungSegLib.batch import journal as journals
 from SAMLungSegLib.batch.journal import Journal, read_history
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.pipeline import Options, VolumePoint

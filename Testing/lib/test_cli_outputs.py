@@ -11,7 +11,8 @@ import pytest
 from cohorts import chest_hu, chest_picture, write_cohort, write_image
 from test_files import room_for
 
-from SAMLungSegLib.batch import BatchError, run as run_batch
+from SAMLungSegLib.batch import BatchError
+from SAMLungSegLib.batch import run as run_batch
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import OutputError
 from SAMLungSegLib.evaluation import report

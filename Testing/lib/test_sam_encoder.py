@@ -12,7 +12,8 @@ from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from SAMLungSegLib.models.sam import attention, encoder as encoder_module
+from SAMLungSegLib.models.sam import attention
+from SAMLungSegLib.models.sam import encoder as encoder_module
 from SAMLungSegLib.models.sam.attention import attend_fused, attend_in_blocks, relative_offsets
 from SAMLungSegLib.models.sam.encoder import FastEncoder, mix_tokens, position_embedding
 
