@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo-output
 
-.PHONY: demo test screenshots bench lint clean
+.PHONY: demo test screenshots import-graph bench lint clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ test: $(VENV)/installed lint
 
 screenshots: $(VENV)/installed
 	PYTHONPATH=Testing:SAMLungSeg $(BIN)/python -m bench.screenshots $(OUTPUT)
+
+import-graph: $(VENV)/installed
+	$(BIN)/python Testing/tools/import_graph.py docs/images/import_graph.png
 
 bench: $(VENV)/installed
 	$(BIN)/python Testing/benchmarks

@@ -30,6 +30,17 @@ State = Mapping[str, Tensor]
 FAMILIES: dict[str, type[PromptableModel]] = {"compact": CompactModel, "sam": SamModel, "medsam": MedSamModel}
 
 
+def _sam_network(architecture: str) -> nn.Module:
+    return sam_model_registry[architecture](checkpoint=None)
+
+
+NETWORKS: dict[str, Callable[[str], nn.Module]] = {  # by family; of the architecture called so
+    "compact": lambda _architecture: CompactNet(),
+    "sam": _sam_network,
+    "medsam": _sam_network,
+}
+
+
 def chosen_device(device: str) -> torch.device:
     """The device called `device`; 'auto' takes CUDA, then MPS, then the CPU.
 
@@ -84,7 +95,7 @@ def build(
             "has the same name, with .json)."
         )
     options = _encoder_options(spec, input_size=input_size, dtype=dtype)
-    net = _network(spec)
+    net = NETWORKS[spec.family](spec.architecture)
     if own is None or is_decoder(own):
         apply_weights(net, registry(), what=spec.name)
     if own is not None:
@@ -192,7 +203,3 @@ def _encoder_options(spec: ModelSpec, **options: Any) -> dict[str, Any]:
     if given and spec.family == "compact":
         raise ModelError(f"Model {spec.name} has no {' or '.join(given)} to choose; leave that out or choose a SAM.")
     return given
-
-
-def _network(spec: ModelSpec) -> nn.Module:
-    return CompactNet() if spec.family == "compact" else sam_model_registry[spec.architecture](checkpoint=None)

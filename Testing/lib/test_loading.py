@@ -60,7 +60,7 @@ def test_options_of_sams_encoder_reach_it(monkeypatch):
     """With a constructor that records instead of a network of 90 million weights."""
     seen = {}
     monkeypatch.setitem(loading.FAMILIES, "sam", lambda _net, **options: seen.update(options))
-    monkeypatch.setattr(loading, "_network", lambda _spec: torch.nn.Identity())
+    monkeypatch.setitem(loading.NETWORKS, "sam", lambda _architecture: torch.nn.Identity())
     monkeypatch.setattr(loading, "registry_state", lambda _spec: {})
     monkeypatch.setattr(loading, "apply_weights", lambda *_args, **_options: "full")
     load_model("sam-vit-b", device="cpu", input_size=512, dtype=torch.bfloat16)
