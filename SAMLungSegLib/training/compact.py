@@ -1,13 +1,16 @@
-"""Training of lung-compact: encode a batch once, ask it without a prompt, with prompts, and with corrections."""
+"""Training of lung-compact on a pack: a batch is encoded once, predicted without a prompt, with prompts, corrected."""
 
 from __future__ import annotations
 
-import copy
-import io
+import hashlib
+import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +20,9 @@ from monai.transforms import Compose
 from monai.utils import set_determinism
 from torch import Tensor, nn
 from torch.utils.data import WeightedRandomSampler
-from tqdm import tqdm
 
-from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.metrics import dice
-from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, load_state_dict
+from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, file_sha256, load_state_dict
 from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.training.augment import RandomWindow, training_transforms
@@ -30,13 +31,17 @@ from SAMLungSegLib.training.data.packs import is_trained_on, read_pack
 from SAMLungSegLib.training.figures import add_to_history
 from SAMLungSegLib.training.losses import Answer, TrainingBatch, answer_iou_loss, answer_loss
 from SAMLungSegLib.training.prompt_policies import PromptSampler, interaction_steps
+from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINT_NAME = "checkpoint.pt"
+FREE_SETTINGS = ("name", "start", "threads", "workers")  # that decide no number, or only by what they name
 CPU = torch.device("cpu")
 WARM_UP = 0.05
 LOWEST_RATE = 1e-3
 IOU_LEARNING_RATE = 1e-3
+LONGEST_GRADIENT = 1.0
 
 
 def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.device = CPU) -> CompactNet:
@@ -45,7 +50,7 @@ def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.
     Leaves `checkpoint.pt`, `history.csv` and the validation curves `history.png` in `folder`.
 
     Args:
-        pack: file written by `SAMLungSegLib.training.data.pack`.
+        pack: file written by `training.data.packs.pack`.
         folder: where checkpoints go.
         config: the recipe.
         device: to train on; on a graphics card in mixed precision (bfloat16).
@@ -57,80 +62,102 @@ def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.
     """
     set_determinism(config.seed)
     torch.set_num_threads(config.threads)
-    writable_folder(folder)
-    run = TrainingRun(pack, folder, config, started_network(config), torch.device(device))
-    for epoch in range(run.resume(), config.epochs + config.iou_epochs):
-        if epoch == config.epochs:
-            run.learn_iou_only()
-        losses = [run.step(batch, epoch) for batch in tqdm(run.batches(epoch), desc=f"epoch {epoch}", leave=False)]
-        run.close_epoch(epoch, float(np.mean(losses)))
-    return run.averaged.eval().cpu()
+    task = CompactTask(pack, folder, config, started_network(config), torch.device(device))
+    trained = Trainer(task, trainer_settings(config), folder / CHECKPOINT_NAME, title=config.name).run()
+    net = task.network.cpu()
+    net.load_state_dict(trained.state)
+    return net.eval()
 
 
-class TrainingRun:
-    """A network, its average over the steps, the optimiser, and where they are kept.
+def trainer_settings(config: TrainingConfig) -> TrainerSettings:
+    """Averaged weights of the last epoch; short gradients; half precision where the device has it."""
+    return TrainerSettings(
+        config.epochs + config.iou_epochs,
+        keep="last",
+        ema_decay=config.averaging,
+        clip_norm=LONGEST_GRADIENT,
+        mixed_precision=True,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class CompactBatch:
+    """Images and their references at the size of a phase, what draws their prompts, and what is wrong with a mask."""
+
+    images: TrainingBatch
+    sampler: PromptSampler
+    loss: Callable[[Answer, Tensor, TrainingBatch], Tensor]
+
+
+class CompactTask(TrainingTask[CompactBatch]):
+    """A whole network on a pack, by a recipe; at the end, in a stage of its own, its prediction of IoU alone.
 
     Args:
         pack: with the images.
-        folder: where checkpoints go.
+        folder: where the history goes.
         config: the recipe.
         net: to train.
         device: to train on.
     """
 
+    network: CompactNet
+
     def __init__(
         self, pack: Path, folder: Path, config: TrainingConfig, net: CompactNet, device: torch.device = CPU
     ) -> None:
-        self.config, self.folder, self.device = config, folder, device
+        self.config, self.pack, self.folder, self.device = config, pack, folder, device
         self.data = read_pack(pack)
-        self.net = net.to(device, memory_format=torch.channels_last)
-        self.averaged = copy.deepcopy(self.net)
-        encoder = [*self.net.image_encoder.parameters()]
-        decoder = [*self.net.prompt_encoder.parameters(), *self.net.mask_decoder.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": encoder, "share": 1.0}, {"params": decoder, "share": config.decoder_share}],
+        self.network = net.to(device, memory_format=torch.channels_last)
+        self.total_steps = config.epochs * (config.epoch_images // config.batch)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the pack, the weights to start from, and all of the recipe that decides the numbers."""
+        facts = {name: value for name, value in asdict(self.config).items() if name not in FREE_SETTINGS}
+        files = [self.pack, *([start_path(self.config)] if self.config.start else [])]
+        text = json.dumps([facts, *map(file_sha256, files)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def optimizer(self, stage: int) -> torch.optim.Optimizer:
+        """AdamW on all of the network; in the second stage on the head that predicts the IoU."""
+        config, net = self.config, self.network
+        net.requires_grad_(stage == 0)
+        if stage > 0:
+            head = net.mask_decoder.iou_prediction_head.requires_grad_(True)
+            return torch.optim.AdamW(head.parameters(), lr=IOU_LEARNING_RATE)
+        encoder = [*net.image_encoder.parameters()]
+        decoder = [*net.prompt_encoder.parameters(), *net.mask_decoder.parameters()]
+        return torch.optim.AdamW(
+            [{"params": encoder}, {"params": decoder, "lr": config.learning_rate * config.decoder_share}],
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
-        self.total_steps = config.epochs * (config.epoch_images // config.batch)
-        self.steps = 0
 
-    def resume(self) -> int:
-        """First epoch still to do."""
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
-            return 0
-        state = torch.load(path, weights_only=True, map_location=self.device)
-        self.net.load_state_dict(state["net"])
-        self.averaged.load_state_dict(state["averaged"])
-        if state["epoch"] >= self.config.epochs:
-            self.learn_iou_only()
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.steps = state["steps"]
-        return state["epoch"] + 1
+    def stage(self, epoch: int) -> int:
+        """The second is that of the IoU."""
+        return int(epoch >= self.config.epochs)
 
-    def learn_iou_only(self) -> None:
-        """From now on nothing but the predicted IoU of the averaged network changes."""
-        self.net.load_state_dict(self.averaged.state_dict())
-        self.net.requires_grad_(False)
-        head = self.net.mask_decoder.iou_prediction_head.requires_grad_(True)
-        self.optimizer = torch.optim.AdamW(head.parameters(), lr=IOU_LEARNING_RATE)
+    def rate(self, epoch: int, steps: int) -> float:
+        """A short rise, then half a cosine over all phases; constant in the IoU's stage."""
+        return 1.0 if self.stage(epoch) else warm_cosine(steps / self.total_steps)
 
-    def batches(self, epoch: int) -> DataLoader:
-        """Batches of one epoch; the epoch's number seeds all randomness, so a resumed run sees the same."""
+    def batches(self, epoch: int) -> Iterator[CompactBatch]:
+        """As many images as an epoch has, drawn by the sets' shares and changed at random."""
         config = self.config
         chosen = np.flatnonzero(is_trained_on(self.data["sets"], self.data["splits"], config))
         sets = self.data["sets"][chosen]
         counts = {name: np.sum(sets == name) for name in np.unique(sets)}
         weights = [(config.shares.get(str(name), 0.0) if config.shares else 1.0) / counts[name] for name in sets]
         seed = config.seed * 1000 + epoch
-        self.sampler = PromptSampler(seed)
-        # failures are what the predicted IoU learns from
-        strength = config.phase(epoch).augmentation if epoch < config.epochs else "strong"
-        transforms = Compose([self._sample, training_transforms(strength)]).set_random_state(seed)
+        phase, loss = config.phase(epoch), answer_loss
+        if self.stage(epoch):  # failures are what the predicted IoU learns from: strong augmentation
+            phase, loss = Phase(1, frozen_norm=True), answer_iou_loss
+        set_training(self.network, frozen_norm=phase.frozen_norm)
+        sampler = PromptSampler(seed)
+        transforms = Compose([self._sample, training_transforms(phase.augmentation)]).set_random_state(seed)
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
-        return DataLoader(
+        loader = DataLoader(
             Dataset(chosen.tolist(), transforms),
             batch_size=config.batch,
             sampler=WeightedRandomSampler(weights, config.epoch_images, generator=generator),
@@ -138,6 +165,8 @@ class TrainingRun:
             drop_last=True,
             generator=generator,
         )
+        for batch in loader:
+            yield CompactBatch(TrainingBatch(batch, phase.side, self.device), sampler, loss)
 
     def _sample(self, index: int) -> dict:
         return {
@@ -147,60 +176,46 @@ class TrainingRun:
             "sides_known": bool(self.data["sides_known"][index]),
         }
 
-    def step(self, batch: dict, epoch: int) -> float:
-        """One step as the recipe wants it in an epoch; returns the loss."""
-        if epoch >= self.config.epochs:
-            return self.learn(batch, Phase(1, frozen_norm=True), answer_iou_loss)
-        self.set_learning_rate(self.steps / self.total_steps)
-        return self.learn(batch, self.config.phase(epoch), answer_loss)
+    def predict(self, batch: CompactBatch) -> list[tuple[Answer, Tensor]]:
+        """Without a prompt, with prompts, and corrected: each with the target that was asked for."""
+        return list(interaction_steps(self.network, batch.images, batch.sampler, self.config))
 
-    def learn(self, batch: dict, phase: Phase, measure: Callable[[Answer, Tensor, TrainingBatch], Tensor]) -> float:
-        """One step of the optimiser on what `measure` finds wrong in the predictions; returns the loss."""
-        set_training(self.net, frozen_norm=phase.frozen_norm)
-        seen = TrainingBatch(batch, phase.side, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            replies = list(interaction_steps(self.net, seen, self.sampler, self.config))
-        loss = torch.stack([measure(answer, asked, seen) for answer, asked in replies]).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimizer.step()
-        self.steps += 1
-        self._average()
-        return float(loss.detach())
+    def loss(self, predictions: list[tuple[Answer, Tensor]], batch: CompactBatch) -> Tensor:
+        """Mean over these."""
+        return torch.stack([batch.loss(answer, asked, batch.images) for answer, asked in predictions]).mean()
 
-    def set_learning_rate(self, progress: float) -> None:
-        """A short rise, then half a cosine; `progress` is 0 at the start of the training and 1 at its end."""
-        factor = min(1.0, progress / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * progress))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * group["share"] * max(factor, LOWEST_RATE)
+    def validate(self) -> Row:
+        """Mean Dice of each set without a prompt."""
+        return validation_dice(self.network.eval(), self.data)
 
-    def _average(self) -> None:
-        keep = min(self.config.averaging, (1 + self.steps) / (10 + self.steps))
-        with torch.no_grad():
-            new = self.net.state_dict()
-            for name, value in self.averaged.state_dict().items():
-                if value.dtype.is_floating_point:
-                    value.lerp_(new[name], 1 - keep)
-                else:
-                    value.copy_(new[name])
+    def score(self, row: Row) -> float:
+        """Mean over the sets; NaN where there is no validation part."""
+        scores = [value for name, value in row.items() if name not in ("epoch", "loss")]
+        return float(np.mean(scores)) if scores else float("nan")
 
-    def close_epoch(self, epoch: int, loss: float) -> None:
-        """Save a checkpoint and the history's next row."""
-        state = {
-            "net": self.net.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "steps": self.steps,
-            "epoch": epoch,
-        }
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_bytes(content.getvalue(), self.folder / "checkpoint.pt")
-        scores = validation_dice(self.averaged.eval(), self.data)
-        row = {"epoch": epoch, "loss": round(loss, 5)} | {name: round(score, 5) for name, score in scores.items()}
-        add_to_history(self.folder, row)
-        logger.info("epoch %d: %s", epoch, row)
+    def record(self, row: Row) -> None:
+        """Into the history's table and its curves."""
+        rounded = {name: value if name == "epoch" else round(value, 5) for name, value in row.items()}
+        add_to_history(self.folder, rounded)
+        logger.info("epoch %d: %s", row["epoch"], rounded)
+
+    def upgraded(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """Earlier ones did not say of what they are, and the figures were in the history's table alone."""
+        if "fingerprint" in checkpoint:
+            return checkpoint
+        history = [{"epoch": epoch, "loss": float("nan")} for epoch in range(checkpoint["epoch"] + 1)]
+        return {**checkpoint, "fingerprint": self.fingerprint, "history": history, "kept": None}
+
+
+def warm_cosine(progress: float) -> float:
+    """A short rise, then half a cosine; `progress` is 0 at the start of the training and 1 at its end."""
+    return max(min(1.0, progress / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * progress)), LOWEST_RATE)
+
+
+def start_path(config: TrainingConfig) -> Path:
+    """The file of weights that a recipe starts from."""
+    spec = model_spec("lung-compact")
+    return checkpoint_path(spec) if config.start == spec.name else Path(config.start)
 
 
 def started_network(config: TrainingConfig) -> CompactNet:
@@ -211,8 +226,7 @@ def started_network(config: TrainingConfig) -> CompactNet:
     """
     net = CompactNet()
     if config.start:
-        spec = model_spec("lung-compact")
-        path = checkpoint_path(spec) if config.start == spec.name else Path(config.start)
+        path = start_path(config)
         apply_weights(net, load_state_dict(path), what=str(path))
         net.input_size.fill_(INPUT_SIZE)  # whatever the frame was that these weights learned from
     return net

@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.training.data.examples import EncodedExample
 from SAMLungSegLib.training.losses import LOSS_KINDS, LossKind, TuningLoss, on_grid
 from SAMLungSegLib.training.prompt_policies import Prompter
+from SAMLungSegLib.training.trainer import Row, State, Trainer, TrainerSettings, TrainingTask, copied, with_state
 
-logger = logging.getLogger(__name__)
-
+CHECKPOINT_NAME = "tuning.pt"
 THRESHOLDS = (0.50, 0.55, 0.60, 0.65, 0.70)
-
-State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class TunedDecoder:
     """
 
     state: State
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
     epoch: int = 0
 
     @property
@@ -105,18 +102,14 @@ def dice_column(threshold: float) -> str:
 
 def decoder_state(model: TrainableModel) -> State:
     """A copy of the mask decoder's weights on the CPU."""
-    return {name: value.detach().cpu().clone() for name, value in model.network.mask_decoder.state_dict().items()}
+    return copied(model.network.mask_decoder.state_dict(), "cpu")
 
 
 @contextmanager
 def with_decoder(model: TrainableModel, state: State) -> Iterator[None]:
     """Let a model answer with another mask decoder inside the block."""
-    before = decoder_state(model)
-    model.network.mask_decoder.load_state_dict(state)
-    try:
+    with with_state(model.network.mask_decoder, state):
         yield
-    finally:
-        model.network.mask_decoder.load_state_dict(before)
 
 
 def tune_decoder(
@@ -143,17 +136,27 @@ def tune_decoder(
         folder: where the run lies; made if it is not there.
         title: of the progress bar.
     """
-    writable_folder(folder)
     with model.threads(), with_decoder(model, decoder_state(model)):
-        run = _Run(model, training, validation, prompter, config, folder / "tuning.pt")
+        task = DecoderTask(model, training, validation, prompter, config)
+        settings = TrainerSettings(config.epochs, "best" if config.patience else "last", config.patience)
         try:
-            model.network.mask_decoder.requires_grad_(True)
-            return run.finish(title)
+            trained = Trainer(task, settings, folder / CHECKPOINT_NAME, title=title).run()
         finally:
             model.network.mask_decoder.requires_grad_(False)
+    return TunedDecoder(trained.state, trained.history, trained.epoch)
 
 
-class _Run:
+@dataclass(frozen=True, eq=False)
+class DecoderBatch:
+    """Examples and the prompts that were drawn for them."""
+
+    examples: Sequence[EncodedExample]
+    prompts: Sequence[PromptSet]
+
+
+class DecoderTask(TrainingTask[DecoderBatch]):
+    """A mask decoder on embeddings; the arguments are those of `tune_decoder`."""
+
     def __init__(
         self,
         model: TrainableModel,
@@ -161,77 +164,16 @@ class _Run:
         validation: Sequence[EncodedExample],
         prompter: Prompter,
         config: TuningConfig,
-        path: Path,
     ) -> None:
-        self.model, self.prompter, self.config, self.path = model, prompter, config, path
+        self.model, self.prompter, self.config = model, prompter, config
+        self.network, self.device = model.part("mask_decoder"), model.device
         self.training, self.validation = training, validation
-        self.loss = TuningLoss(config.loss)
-        self.optimizer = torch.optim.Adam(
-            model.network.mask_decoder.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.history: list[dict[str, float]] = []
-        self.kept, self.kept_epoch = decoder_state(model), 0
-        self.fingerprint = self._fingerprint()
+        self.tuning_loss = TuningLoss(config.loss)
+        self.start = decoder_state(model)
 
-    def finish(self, title: str) -> TunedDecoder:
-        self._resume()
-        with tqdm(total=self.config.epochs, initial=len(self.history), desc=title, unit="epoch", disable=None) as bar:
-            while not self._is_done():
-                self._epoch(len(self.history))
-                bar.set_postfix(dice=f"{_best_dice(self.history[self.kept_epoch]):.4f}")
-                bar.update()
-        return TunedDecoder(self.kept, self.history, self.kept_epoch)
-
-    def _is_done(self) -> bool:
-        done, patience = len(self.history), self.config.patience
-        return done >= self.config.epochs or (patience > 0 and done - 1 - self.kept_epoch >= patience)
-
-    def _epoch(self, epoch: int) -> None:
-        """All training slices once; the epoch's number seeds all randomness, so a resumed run sees the same."""
-        rng = np.random.default_rng([self.config.seed, epoch])
-        order = rng.permutation(len(self.training))
-        batches = [order[start : start + self.config.batch] for start in range(0, len(order), self.config.batch)]
-        losses = [self._step([self.training[index] for index in batch], rng) for batch in batches]
-        row = {"epoch": epoch, "loss": float(np.average(losses, weights=[len(batch) for batch in batches]))}
-        self.history.append(row | self._validate())
-        if self.config.patience == 0 or epoch == 0 or self._is_better(self.history[epoch]):
-            self.kept, self.kept_epoch = decoder_state(self.model), epoch
-        self._save()
-
-    def _is_better(self, row: dict[str, float]) -> bool:
-        return _best_dice(row) > _best_dice(self.history[self.kept_epoch])
-
-    def _step(self, batch: Sequence[EncodedExample], rng: np.random.Generator) -> float:
-        prompts = [self.prompter.draw(one.example, rng) for one in batch]
-        loss = self._loss_of(batch, self.model.decode_batch(self._embeddings(batch), prompts))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        return float(loss.detach())
-
-    def _embeddings(self, batch: Sequence[EncodedExample]) -> list:
-        return [one.embedding(self.model.device) for one in batch]
-
-    def _loss_of(self, batch: Sequence[EncodedExample], answer: tuple[Tensor, Tensor]) -> Tensor:
-        targets = torch.stack([one.target for one in batch]).to(self.model.device, torch.float32)
-        return self.loss(answer, targets, torch.tensor([one.sides_known for one in batch]).to(targets.device))
-
-    @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        """Mean loss and Dice at each threshold on the 256 x 256 grid."""
-        losses, scores = [], []
-        for one in self.validation:
-            answer = self.model.decode_batch(self._embeddings([one]), [self.prompter.fixed(one.example)])
-            losses.append(float(self._loss_of([one], answer)))
-            scores.append(_dice_at_thresholds(on_grid(answer[0])[0, 0].cpu(), one.target.any(0)))
-        means = np.mean(scores, axis=0)
-        columns = {dice_column(threshold): float(mean) for threshold, mean in zip(THRESHOLDS, means, strict=True)}
-        return {"validation_loss": float(np.mean(losses)), **columns}
-
-    # ---- files
-
-    def _fingerprint(self) -> str:
-        """Of everything that decides the run."""
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of examples, embeddings, prompts, settings and the decoder to start from."""
         facts = {
             "config": asdict(self.config),
             "prompts": asdict(self.prompter),
@@ -244,41 +186,60 @@ class _Run:
         for one in (*self.training, *self.validation):
             digest.update(one.target.numpy())
             digest.update(one.halves[0].numpy())
-        for value in self.kept.values():
+        for value in self.start.values():
             digest.update(value.contiguous().numpy())
         return digest.hexdigest()
 
-    def _resume(self) -> None:
-        if not self.path.is_file():
-            return
-        try:
-            saved = torch.load(self.path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises whatever a damaged file leads to
-            logger.warning("%s is damaged (%s); the tuning starts anew.", self.path, error)
-            return
-        if saved.get("fingerprint") != self.fingerprint:
-            logger.warning("%s is of another tuning; it starts anew.", self.path)
-            return
-        self.model.network.mask_decoder.load_state_dict(saved["decoder"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.history, self.kept, self.kept_epoch = saved["history"], saved["kept"], saved["kept_epoch"]
+    def optimizer(self, stage: int) -> torch.optim.Optimizer:
+        """Adam on all of the decoder."""
+        parameters = self.network.requires_grad_(True).parameters()
+        return torch.optim.Adam(parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
 
-    def _save(self) -> None:
-        state = {
-            "fingerprint": self.fingerprint,
-            "decoder": decoder_state(self.model),
-            "optimizer": self.optimizer.state_dict(),
-            "history": self.history,
-            "kept": self.kept,
-            "kept_epoch": self.kept_epoch,
-        }
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_bytes(content.getvalue(), self.path)
+    def batches(self, epoch: int) -> Iterator[DecoderBatch]:
+        """All training slices once."""
+        rng = np.random.default_rng([self.config.seed, epoch])
+        order = rng.permutation(len(self.training))
+        for start in range(0, len(order), self.config.batch):
+            batch = [self.training[index] for index in order[start : start + self.config.batch]]
+            yield DecoderBatch(batch, [self.prompter.draw(one.example, rng) for one in batch])
 
+    def weight(self, batch: DecoderBatch) -> float:
+        """Its slices."""
+        return len(batch.examples)
 
-def _best_dice(row: dict[str, float]) -> float:
-    return max(row[dice_column(threshold)] for threshold in THRESHOLDS)
+    def predict(self, batch: DecoderBatch) -> tuple[Tensor, Tensor]:
+        """Logits and IoU of the decoder's tokens."""
+        embeddings = [one.embedding(self.device) for one in batch.examples]
+        return self.model.decode_batch(embeddings, batch.prompts)
+
+    def loss(self, predictions: tuple[Tensor, Tensor], batch: DecoderBatch) -> Tensor:
+        """See `TuningLoss`."""
+        targets = torch.stack([one.target for one in batch.examples]).to(self.device, torch.float32)
+        sides_known = torch.tensor([one.sides_known for one in batch.examples]).to(targets.device)
+        return self.tuning_loss(predictions, targets, sides_known)
+
+    def validate(self) -> Row:
+        """Mean loss and Dice at each threshold on the 256 x 256 grid."""
+        losses, scores = [], []
+        for one in self.validation:
+            batch = DecoderBatch([one], [self.prompter.fixed(one.example)])
+            predictions = self.predict(batch)
+            losses.append(float(self.loss(predictions, batch)))
+            scores.append(_dice_at_thresholds(on_grid(predictions[0])[0, 0].cpu(), one.target.any(0)))
+        means = np.mean(scores, axis=0)
+        columns = {dice_column(threshold): float(mean) for threshold, mean in zip(THRESHOLDS, means, strict=True)}
+        return {"validation_loss": float(np.mean(losses)), **columns}
+
+    def score(self, row: Row) -> float:
+        """Dice at the best threshold."""
+        return max(row[dice_column(threshold)] for threshold in THRESHOLDS)
+
+    def upgraded(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """Earlier ones called the network the decoder, and kept weights whichever epoch they were of."""
+        if "net" in checkpoint:
+            return checkpoint
+        kept = checkpoint["kept"] if self.config.patience else None
+        return {**checkpoint, "net": checkpoint["decoder"], "kept": kept, "steps": 0}
 
 
 def _dice_at_thresholds(logits_hw: Tensor, reference_hw: Tensor) -> list[float]:

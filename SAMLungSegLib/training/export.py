@@ -21,7 +21,7 @@ from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.models.trainable import TrainableModel, trainable
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedCard, read_card
 from SAMLungSegLib.training.config import TrainingConfig
-from SAMLungSegLib.training.decoder import State
+from SAMLungSegLib.training.trainer import State
 
 DECODER_PREFIX = "mask_decoder."
 

@@ -32,9 +32,15 @@ from SAMLungSegLib.models.compact.network import (
     PyramidEncoder,
     SkipMaskDecoder,
 )
-from SAMLungSegLib.training.compact import TrainingRun, validation_dice
+from SAMLungSegLib.training.compact import (
+    CHECKPOINT_NAME,
+    CompactTask,
+    trainer_settings,
+    validation_dice,
+    warm_cosine,
+)
 from SAMLungSegLib.training.config import Phase, TrainingConfig
-from SAMLungSegLib.training.losses import answer_loss
+from SAMLungSegLib.training.trainer import Trainer
 
 SHARES = {"cxr_montgomery": 0.25, "cxr_shenzhen": 0.40, "ct_kmader": 0.20, "phantom_ct": 0.15}
 LEARNING_RATE, DECODER_SHARE = 2e-3, 0.25
@@ -157,22 +163,42 @@ def designs(side: int) -> dict[str, Callable[[], CompactNet]]:
     }
 
 
+class TimedTask(CompactTask):
+    """A training whose learning rate follows the time that was spent, a share of all there is."""
+
+    progress = 0.0
+
+    def stage(self, epoch: int) -> int:
+        return 0
+
+    def rate(self, epoch: int, steps: int) -> float:
+        return warm_cosine(self.progress)
+
+
 def trained(build: Callable[[], CompactNet], pack: Path, side: int, seconds: float) -> dict[str, float]:
     """Train one design for so many seconds of computing and score it on the validation images."""
-    config = TrainingConfig(shares=SHARES, threads=1, learning_rate=LEARNING_RATE, decoder_share=DECODER_SHARE)
+    config = TrainingConfig(
+        phases=(Phase(1, side=side),),
+        shares=SHARES,
+        threads=1,
+        learning_rate=LEARNING_RATE,
+        decoder_share=DECODER_SHARE,
+    )
     torch.manual_seed(0)
-    run = TrainingRun(pack, pack.parent, config, build())
+    task = TimedTask(pack, pack.parent, config, build())
+    trainer = Trainer(task, trainer_settings(config), pack.parent / CHECKPOINT_NAME)
     spent, epoch = 0.0, 0
     while spent < seconds:
-        for batch in run.batches(epoch):
+        for batch in task.batches(epoch):
             started = time.process_time()
-            run.set_learning_rate(spent / seconds)
-            run.learn(batch, Phase(1, side=side), answer_loss)
+            task.progress = spent / seconds
+            trainer.step(batch, epoch)
             spent += time.process_time() - started
             if spent >= seconds:
                 break
         epoch += 1
-    return {"steps": run.steps, **validation_dice(run.net.eval(), run.data, side), **cost(run.net, side)}
+    net = task.network
+    return {"steps": trainer.steps, **validation_dice(net.eval(), task.data, side), **cost(net, side)}
 
 
 @torch.inference_mode()

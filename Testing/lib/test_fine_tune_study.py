@@ -20,10 +20,12 @@ from SAMLungSegLib.studies.fine_tune.report import prompt_statistics, write_fine
 from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config
 from SAMLungSegLib.studies.fine_tune.study import piece, run_fine_tune
 from SAMLungSegLib.studies.fine_tune.tables import best_and_worst, fold_statistics, threshold_table
-from SAMLungSegLib.studies.fine_tune.unet import UNetConfig, train_unet, unet_masks
-from SAMLungSegLib.training import Base, TuningConfig, decoder
+from SAMLungSegLib.studies.fine_tune.unet import UNetConfig, UNetTask, train_unet, unet_masks
+from SAMLungSegLib.training import Base, TuningConfig
 from SAMLungSegLib.training.data.examples import Example
 from SAMLungSegLib.training.data.splits import fold_splits
+from SAMLungSegLib.training.decoder import DecoderTask
+from SAMLungSegLib.training.trainer import Trainer
 
 QUICK = {"epochs": 2, "learning_rate": 1e-3, "patience": 0}
 TINY_UNET = UNetConfig(epochs=2, channels=(4, 8))
@@ -237,13 +239,12 @@ def test_a_study_that_was_stopped_goes_on_and_gives_the_same_numbers(tmp_path, t
     wanted = settings(kinds=("box", "points"), unet=TINY_UNET)
     whole = run_fine_tune(data, tmp_path / "whole", wanted)
 
-    saves = {"decoder": decoder._Run._save, "unet": unet._Run._save}
-    for owner, after in ((decoder._Run, 7), (unet._Run, 3)):  # in the second epoch of a decoder, the first of a U-Net
-        stop_after(monkeypatch, owner, after)
+    original = Trainer.save
+    for task, after in ((DecoderTask, 7), (UNetTask, 3)):  # in the second epoch of a decoder, the first of a U-Net
+        stop_after(monkeypatch, task, after)
         with pytest.raises(KeyboardInterrupt):
             run_fine_tune(data, tmp_path / "stopped", wanted)
-        monkeypatch.setattr(decoder._Run, "_save", saves["decoder"])
-        monkeypatch.setattr(unet._Run, "_save", saves["unet"])
+        monkeypatch.setattr(Trainer, "save", original)
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "stopped").rglob("result.json")}
     resumed = run_fine_tune(data, tmp_path / "stopped", wanted)
     assert len(done) == 6 + 1 and all(path.stat().st_mtime_ns == time for path, time in done.items())
@@ -254,16 +255,17 @@ def test_a_study_that_was_stopped_goes_on_and_gives_the_same_numbers(tmp_path, t
     ]
 
 
-def stop_after(monkeypatch, owner, count):
-    original, saved = owner._save, []
+def stop_after(monkeypatch, task, count):
+    """Stop after so many checkpoints of a kind of task."""
+    original, saved = Trainer.save, []
 
     def save_and_stop(self):
         original(self)
-        saved.append(0)
+        saved.extend([0] * isinstance(self.task, task))
         if len(saved) == count:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(owner, "_save", save_and_stop)
+    monkeypatch.setattr(Trainer, "save", save_and_stop)
 
 
 def test_changed_settings_make_only_what_they_concern_anew(tmp_path, tiny_registry):
@@ -306,7 +308,7 @@ def test_the_unet_learns_and_keeps_its_best_epoch(tmp_path):
     config = UNetConfig(epochs=12, channels=(8, 16), learning_rate=1e-2)
     training, validation = examples(8), examples(3, first_seed=30)
     net = train_unet(training, validation, config, tmp_path)
-    history = torch.load(tmp_path / "unet.pt", weights_only=True)["history"]
+    history = [row["dice"] for row in torch.load(tmp_path / "unet.pt", weights_only=True)["history"]]
     masks = unet_masks(net, validation)
     scores = [2 * np.sum(m & e.lung_hw) / (m.sum() + e.lung_hw.sum()) for m, e in zip(masks, validation, strict=True)]
     assert np.mean(scores) == pytest.approx(max(history)) and max(history) > 0.9

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
@@ -19,6 +21,7 @@ from SAMLungSegLib.training.data.packs import is_trained_on, paired_examples, ph
 from SAMLungSegLib.training.data.splits import split_of
 from SAMLungSegLib.training.losses import iou_loss, segmentation_loss
 from SAMLungSegLib.training.prompt_policies import BatchPrompts, PromptSampler
+from SAMLungSegLib.training.trainer import Trainer
 
 TINY = TrainingConfig(
     phases=(Phase(1, side=160), Phase(1, augmentation="mild", frozen_norm=True)),
@@ -209,6 +212,8 @@ def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_pa
     resumed = train(packed, run, stopped)
     for name, value in whole.state_dict().items():
         assert torch.allclose(value.float(), resumed.state_dict()[name].float(), atol=1e-5), name
+    rounded = pd.read_csv(run / "history.csv")
+    assert rounded["epoch"].tolist() == [0, 1, 2] and rounded.equals(pd.read_csv(tmp_path / "whole" / "history.csv"))
     facts = {"data": data_facts(packed, TINY), "scores": []}
     path = export_network(trained_network(run), tmp_path / "model", TINY, facts)
     card = json.loads(path.with_suffix(".json").read_text())
@@ -217,23 +222,35 @@ def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_pa
     assert "research use only" in path.with_suffix(".md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+def test_a_training_of_an_earlier_version_goes_on(packed, tmp_path):
+    config = replace(TINY, iou_epochs=0)
+    whole = train(packed, tmp_path / "whole", config)
+    train_one_epoch_then_stop(packed, tmp_path / "old", config)
+    path = tmp_path / "old" / "checkpoint.pt"
+    saved = torch.load(path, weights_only=True)
+    torch.save({name: saved[name] for name in ("net", "averaged", "optimizer", "steps")} | {"epoch": 0}, path)
+    resumed = train(packed, tmp_path / "old", config)
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert pd.read_csv(tmp_path / "old" / "history.csv").equals(pd.read_csv(tmp_path / "whole" / "history.csv"))
+    assert not (tmp_path / "old" / "checkpoint.pt.earlier").exists()
+
+
 def train_one_epoch_then_stop(packed, folder, config):
     """Interrupt a run after its first checkpoint."""
-
-    from SAMLungSegLib.training import compact
 
     class StopError(Exception):
         pass
 
-    original = compact.TrainingRun.close_epoch
+    original = Trainer.save
 
-    def close_and_stop(self, epoch, loss):
-        original(self, epoch, loss)
+    def save_and_stop(self):
+        original(self)
         raise StopError
 
-    compact.TrainingRun.close_epoch = close_and_stop
+    Trainer.save = save_and_stop
     try:
         with pytest.raises(StopError):
             train(packed, folder, config)
     finally:
-        compact.TrainingRun.close_epoch = original
+        Trainer.save = original

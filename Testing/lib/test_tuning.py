@@ -29,6 +29,7 @@ from SAMLungSegLib.training.decoder import TunedDecoder, TuningConfig, dice_colu
 from SAMLungSegLib.training.losses import TuningLoss
 from SAMLungSegLib.training.prompt_policies import Prompter, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import compared
+from SAMLungSegLib.training.trainer import Trainer
 
 TWO_POINTS = ((0.28, 0.5), (0.72, 0.5))
 
@@ -192,18 +193,18 @@ def test_a_tuning_that_was_stopped_goes_on_and_gives_the_same_numbers(tmp_path, 
     prompter, config = Prompter(PromptRecipe("both", TWO_POINTS)), TuningConfig(epochs=4, learning_rate=1e-3)
     whole = tune_decoder(model, encoded[:3], encoded[3:], prompter, config, tmp_path / "whole")
 
-    original, folder = decoder._Run._save, tmp_path / "stopped"
+    original, folder = Trainer.save, tmp_path / "stopped"
 
     def save_and_stop(self):
         original(self)
         if len(self.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(decoder._Run, "_save", save_and_stop)
+    monkeypatch.setattr(Trainer, "save", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         tune_decoder(model, encoded[:3], encoded[3:], prompter, config, folder)
-    monkeypatch.setattr(decoder._Run, "_save", original)
-    monkeypatch.setattr(decoder._Run, "_epoch", counting(epochs := [], decoder._Run._epoch))
+    monkeypatch.setattr(Trainer, "save", original)
+    monkeypatch.setattr(Trainer, "train_epoch", counting(epochs := [], Trainer.train_epoch))
     resumed = tune_decoder(model, encoded[:3], encoded[3:], prompter, config, folder)
     assert epochs == [2, 3]
     assert resumed.history == whole.history and resumed.epoch == whole.epoch
@@ -227,7 +228,7 @@ def test_training_stops_after_the_patience_and_keeps_the_best_epoch(tmp_path, mo
     encoded = encode_examples(model, examples(3))
     dice = iter([0.5, 0.7, 0.6, 0.65, 0.69, 0.9])
     scripted = {dice_column(threshold): 0.1 for threshold in decoder.THRESHOLDS}
-    monkeypatch.setattr(decoder._Run, "_validate", lambda self: {**scripted, dice_column(0.6): next(dice)})
+    monkeypatch.setattr(decoder.DecoderTask, "validate", lambda self: {**scripted, dice_column(0.6): next(dice)})
     prompter = Prompter(PromptRecipe("box"))
     tuned = tune_decoder(model, encoded[:2], encoded[2:], prompter, TuningConfig(epochs=9, patience=3), tmp_path)
     assert (len(tuned.history), tuned.epoch, tuned.threshold) == (5, 1, 0.6)

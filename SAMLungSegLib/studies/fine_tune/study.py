@@ -25,12 +25,13 @@ from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe
 from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config, tested_sets
+from SAMLungSegLib.studies.fine_tune.unet import CHECKPOINT_NAME as UNET_CHECKPOINT_NAME
 from SAMLungSegLib.studies.fine_tune.unet import train_unet, unet_masks
 from SAMLungSegLib.training.data.cases import Greys, StudyCase, data_sha256, first_of_each, study_cases
 from SAMLungSegLib.training.data.examples import GRID, EncodedExample, encode_examples, read_examples
 from SAMLungSegLib.training.data.leakage import SeenImages, check_unseen, seen_images
 from SAMLungSegLib.training.data.splits import Split, fold_splits
-from SAMLungSegLib.training.decoder import TuningConfig, tune_decoder, with_decoder
+from SAMLungSegLib.training.decoder import CHECKPOINT_NAME, TuningConfig, tune_decoder, with_decoder
 from SAMLungSegLib.training.prompt_policies import Prompter, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import prompted_masks, scores_table
 
@@ -233,7 +234,7 @@ class _Study:
             after = scores_table(test, prompted_masks(self.model, test, prompter, tuned.threshold))
         content = save({key: value.contiguous() for key, value in tuned.state.items()})
         write_bytes(content, folder / DECODER_NAME)
-        (folder / "tuning.pt").unlink(missing_ok=True)
+        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
         return {
             "split": asdict(split),
             "mean_points": recipe.mean_points,
@@ -269,7 +270,7 @@ class _Study:
         title = f"{name}, U-Net, fold {fold + 1} of {self.settings.folds}"
         net = train_unet(training, validation, self.settings.unet, folder, device=self.model.device, title=title)
         table = scores_table(parts[2], unet_masks(net, test))
-        (folder / "unet.pt").unlink(missing_ok=True)
+        (folder / UNET_CHECKPOINT_NAME).unlink(missing_ok=True)
         return {"seconds": round(time.monotonic() - started, 1), "rows": table.to_dict("records")}
 
     def cross_sets(self) -> Iterable[tuple[dict[str, Any], Mapping[str, Any]]]:

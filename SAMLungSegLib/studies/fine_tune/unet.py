@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +16,13 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 from monai.transforms import Compose, RandAdjustContrastd, RandAffined, RandGaussianNoised
 from torch import Tensor
-from tqdm import tqdm
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.files import writable_folder, write_bytes
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.training.data.examples import Example
+from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
 
+CHECKPOINT_NAME = "unet.pt"
 LEAST_RATE = 0.01  # of the learning rate, at the end of the cosine
 
 
@@ -81,16 +81,10 @@ def train_unet(
     Returns:
         The network of the best epoch, in evaluation mode.
     """
-    writable_folder(folder)
-    run = _Run(training, validation, config, folder / "unet.pt", torch.device(device))
-    run.resume()
-    with tqdm(total=config.epochs, initial=len(run.history), desc=title, unit="epoch", disable=None) as bar:
-        while len(run.history) < config.epochs:
-            run.epoch(len(run.history))
-            bar.set_postfix(dice=f"{max(run.history):.4f}")
-            bar.update()
-    run.net.load_state_dict(run.kept)
-    return run.net.eval()
+    task = UNetTask(training, validation, config, torch.device(device))
+    trained = Trainer(task, TrainerSettings(config.epochs), folder / CHECKPOINT_NAME, title=title).run()
+    task.network.load_state_dict(trained.state)
+    return task.network.eval()
 
 
 @torch.no_grad()
@@ -121,82 +115,74 @@ def _transforms(seed: int) -> Compose:
     return Compose([shift, contrast, RandGaussianNoised("image", prob=0.2, std=0.05)]).set_random_state(seed)
 
 
-class _Run:
+class UNetTask(TrainingTask[dict]):
+    """The U-Net on images and masks of both lungs; the arguments are those of `train_unet`."""
+
     def __init__(
-        self,
-        training: Sequence[Example],
-        validation: Sequence[Example],
-        config: UNetConfig,
-        path: Path,
-        device: torch.device,
+        self, training: Sequence[Example], validation: Sequence[Example], config: UNetConfig, device: torch.device
     ) -> None:
-        self.config, self.path, self.device, self.validation = config, path, device, validation
+        self.config, self.device = config, device
+        self.training, self.validation = training, validation
         self.samples = [
             {"image": _image(one), "label": torch.from_numpy(one.lung_hw[None].astype(np.float32))} for one in training
         ]
-        self.net = new_unet(config).to(device)
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.loss = DiceCELoss(sigmoid=True)
-        self.history: list[float] = []
-        self.kept = self._state()
-        names = [[[one.name, one.number] for one in part] for part in (training, validation)]
-        self.fingerprint = hashlib.sha256(json.dumps([asdict(config), names]).encode()).hexdigest()
+        self.network = new_unet(config).to(device)
+        self.overlap = DiceCELoss(sigmoid=True)
 
-    def epoch(self, epoch: int) -> None:
-        """All training images once; the epoch's number seeds all randomness, so a resumed run sees the same."""
+    @property
+    def fingerprint(self) -> str:
+        """Of the settings and the images' names."""
+        names = [[[one.name, one.number] for one in part] for part in (self.training, self.validation)]
+        return hashlib.sha256(json.dumps([asdict(self.config), names]).encode()).hexdigest()
+
+    def optimizer(self, stage: int) -> torch.optim.Optimizer:
+        """AdamW on all of it."""
+        config = self.config
+        return torch.optim.AdamW(self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def rate(self, epoch: int, steps: int) -> float:
+        """Half a cosine over the epochs."""
+        return max(float(0.5 + 0.5 * np.cos(np.pi * epoch / self.config.epochs)), LEAST_RATE)
+
+    def batches(self, epoch: int) -> DataLoader:
+        """All training images once, changed at random."""
         seed = self.config.seed * 100_003 + epoch
-        self._set_learning_rate(epoch)
-        loader = DataLoader(
+        self.network.train()
+        return DataLoader(
             Dataset(self.samples, _transforms(seed)),
             batch_size=self.config.batch,
             shuffle=True,
             generator=torch.Generator().manual_seed(seed),
         )
-        self.net.train()
-        for batch in loader:
-            image, label = (torch.as_tensor(batch[name].numpy()).to(self.device) for name in ("image", "label"))
-            loss = self.loss(self.net(image), label)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
-        score = self._validation_dice()
-        if not self.history or score > max(self.history):
-            self.kept = self._state()
-        self.history.append(score)
-        self._save()
 
-    def _set_learning_rate(self, epoch: int) -> None:
-        share = 0.5 + 0.5 * np.cos(np.pi * epoch / self.config.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * max(float(share), LEAST_RATE)
+    def weight(self, batch: dict) -> float:
+        """Its images."""
+        return len(batch["image"])
 
-    def _validation_dice(self) -> float:
-        masks = unet_masks(self.net.eval(), self.validation)
-        return float(np.mean([dice(one.lung_hw, mask) for one, mask in zip(self.validation, masks, strict=True)]))
+    def predict(self, batch: dict) -> Tensor:
+        """Logits (B, 1, H, W)."""
+        return self.network(self._plain(batch["image"]))
 
-    def _state(self) -> dict[str, Tensor]:
-        return {name: value.detach().cpu().clone() for name, value in self.net.state_dict().items()}
+    def loss(self, predictions: Tensor, batch: dict) -> Tensor:
+        """Cross entropy and Dice."""
+        return self.overlap(predictions, self._plain(batch["label"]))
 
-    def resume(self) -> None:
-        if not self.path.is_file():
-            return
-        saved = torch.load(self.path, map_location="cpu", weights_only=True)
-        if saved["fingerprint"] != self.fingerprint:
-            return
-        self.net.load_state_dict(saved["net"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.kept, self.history = saved["kept"], saved["history"]
+    def _plain(self, value: Tensor) -> Tensor:
+        return torch.as_tensor(value.numpy()).to(self.device)
 
-    def _save(self) -> None:
-        state = {
-            "fingerprint": self.fingerprint,
-            "net": self._state(),
-            "optimizer": self.optimizer.state_dict(),
-            "kept": self.kept,
-            "history": self.history,
-        }
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_bytes(content.getvalue(), self.path)
+    def validate(self) -> Row:
+        """Mean Dice."""
+        masks = unet_masks(self.network.eval(), self.validation)
+        scores = [dice(one.lung_hw, mask) for one, mask in zip(self.validation, masks, strict=True)]
+        return {"dice": float(np.mean(scores))}
+
+    def score(self, row: Row) -> float:
+        """That Dice."""
+        return row["dice"]
+
+    def upgraded(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """Earlier ones kept the Dice of each epoch and nothing else."""
+        if "steps" in checkpoint:
+            return checkpoint
+        rows = [{"epoch": epoch, "loss": float("nan"), "dice": one} for epoch, one in enumerate(checkpoint["history"])]
+        return {**checkpoint, "history": rows, "steps": 0}
