@@ -68,6 +68,7 @@ class _LoraBlock(BlockAdapter):
         """Add the products to the layer's rows; rounded once, from double precision."""
         weight = block.attn.qkv.weight
         rows = dict(zip(PARTS, weight.chunk(3), strict=True))
-        for target, down in self.down.items():
-            product = self.up[target].double() @ down.double()
-            rows[target].copy_(rows[target].double() + self.scale * product)
+        for target, row in rows.items():
+            if target in self.down:  # on the CPU, for MPS has no float64
+                old, up, down = (one.cpu().double() for one in (row, self.up[target], self.down[target]))
+                row.copy_(old + self.scale * (up @ down))

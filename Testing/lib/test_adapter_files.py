@@ -25,6 +25,7 @@ from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.provenance import ModelChoice, read_recipe
+from SAMLungSegLib.training.data.leakage import seen_images
 
 GREY = chest(0)[0]
 POINT = PromptSet((PointPrompt((22.0, 48.0)),))
@@ -194,6 +195,9 @@ def test_the_command_merges_and_says_how_to_use_it(tmp_path, capsys):
     assert card["schema"] == "samlungseg-merged/1" and card["merged"]["method"] == "lora"
     assert card["data"] == [{"set": "mine"}] and "adapter" not in card
     assert not isinstance(loaded(target), TunedModel)
+    for weights in (path, target):
+        seen = seen_images("sam-vit-b", weights)
+        assert seen.whole_sets == {"mine"}
 
 
 def test_only_adapters_are_merged_and_not_over_themselves(tmp_path, capsys):
