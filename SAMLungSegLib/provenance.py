@@ -11,9 +11,8 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,111 +20,18 @@ from SAMLungSegLib.documents import is_matrix, is_number, parse_json, read_text
 from SAMLungSegLib.errors import ModelError, PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.files import writing
 from SAMLungSegLib.intensity import MODALITIES, Window
-from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256
-from SAMLungSegLib.models.registry import model_spec
-from SAMLungSegLib.models.tuned import card_path
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options, Segmentation, VolumeBox, VolumePoint
 from SAMLungSegLib.prompts.volume import MOST_PROMPTS
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
 from SAMLungSegLib.volume.guarded import metadata_of
 
-if TYPE_CHECKING:
-    from SAMLungSegLib.models.base import PromptableModel
-
 logger = logging.getLogger(__name__)
 
 SCHEMA = "samlungseg-recipe/1"
 METADATA_NAME = "SAMLungSeg_Recipe"
-_AUTOMATIC_PROMPTER = "lung-compact"  # finds the lungs of X-rays for models that need prompts
 _SAME_PLACE_MM = 1e-4
 _LONGEST_REASON = 300
-_PRECISIONS = ("float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which model answers.
-
-    Attributes:
-        name: of the registry.
-        weights: a checkpoint of the user's for that model.
-        keeps_embeddings: whether embeddings are kept on disk, which rounds them.
-        input_size: of SAM's frame, see `load_model`.
-        dtype: of SAM's image encoder by name, such as 'bfloat16'.
-    """
-
-    name: str = "lung-compact"
-    weights: Path | None = None
-    keeps_embeddings: bool = True
-    input_size: int | None = None
-    dtype: str | None = None
-
-    def located(self) -> ModelChoice:
-        """The same, with weights that are found from any working folder."""
-        return self if self.weights is None else replace(self, weights=self.weights.absolute())
-
-    def load(self, device: str = "auto") -> PromptableModel:
-        """The model, loaded once in each process and again when the weights' file or its card changes.
-
-        Raises:
-            ModelError: as `load_model`.
-        """
-        model = _loaded(self, device, (_stamp(self.weights), _stamp(self._card)))
-        weights = self.weights or checkpoint_path(model_spec(self.name))
-        logger.info("Model %s with the weights %s, on %s.", self.name, weights, model.device)
-        return model
-
-    def weights_sha256(self) -> dict[str, str]:
-        """SHA-256 of all weights that decide an answer, by model name, and of the user's as 'own'.
-
-        The card of a tuned decoder decides as well, as 'card'.
-
-        Raises:
-            ModelError: there is no such model, or no such file of weights.
-        """
-        if self.weights is not None and not self.weights.is_file():
-            raise ModelError(
-                f"There are no weights at {self.weights}; give an existing .safetensors, .pth or .pt file."
-            )
-        digests = {name: _registry_sha256(name) for name in sorted({self.name, _AUTOMATIC_PROMPTER})}
-        own = {"own": self.weights, "card": self._card}
-        return digests | {role: _file_sha256(path, _stamp(path)) for role, path in own.items() if path is not None}
-
-    @property
-    def _card(self) -> Path | None:
-        return None if self.weights is None else card_path(self.weights)
-
-
-def _stamp(path: Path | None) -> tuple[int, int] | None:
-    """What changes when a file does."""
-    if path is None or not path.is_file():
-        return None
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-@lru_cache(maxsize=2)
-def _loaded(choice: ModelChoice, device: str, stamps: tuple) -> PromptableModel:
-    import torch
-
-    from SAMLungSegLib.models import load_model
-    from SAMLungSegLib.models.cached import cached
-
-    if choice.dtype and choice.dtype not in _PRECISIONS:
-        raise ModelError(f"'{choice.dtype}' is no precision; give one of {', '.join(_PRECISIONS)}.")
-    dtype = getattr(torch, choice.dtype) if choice.dtype else None
-    model = load_model(choice.name, weights=choice.weights, device=device, input_size=choice.input_size, dtype=dtype)
-    return cached(model) if choice.keeps_embeddings else model
-
-
-@lru_cache(maxsize=4)
-def _file_sha256(path: Path, stamp: tuple[int, int] | None) -> str:
-    return file_sha256(path)
-
-
-def _registry_sha256(name: str) -> str:
-    spec = model_spec(name)
-    return spec.sha256 or file_sha256(checkpoint_path(spec))
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from SAMLungSegLib.batch.outputs import write_outputs
 from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.batch.table import agreement_of, measures_of, place_of, plain
 from SAMLungSegLib.errors import CancelledError, ModelError, SAMLungSegError, VolumeError, is_out_of_memory
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options, Segmentation, segment_volume
-from SAMLungSegLib.provenance import ModelChoice, Recipe, is_same_place, recipe_of, voxels_sha256
+from SAMLungSegLib.provenance import Recipe, is_same_place, recipe_of, voxels_sha256
 from SAMLungSegLib.results import check_format, default_format
 from SAMLungSegLib.volume import Volume, read_volume
 from SAMLungSegLib.volume.guarded import read_series

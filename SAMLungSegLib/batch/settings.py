@@ -12,8 +12,8 @@ from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.errors import PromptError, SAMLungSegError, SettingsError
 from SAMLungSegLib.files import file_signature
 from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options
-from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.results import FORMATS
 
 _VERSION = 3  # of what a run measures and writes; another one makes all results anew

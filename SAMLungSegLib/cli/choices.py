@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
+    from SAMLungSegLib.models.choice import ModelChoice
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
-    from SAMLungSegLib.provenance import ModelChoice
 
 
 def given_path(text: str) -> Path:
@@ -112,6 +112,6 @@ def options_of(
 
 def model_choice_of(arguments: argparse.Namespace) -> ModelChoice:
     """The model that was asked for; nothing is loaded."""
-    from SAMLungSegLib.provenance import ModelChoice
+    from SAMLungSegLib.models.choice import ModelChoice
 
     return ModelChoice(arguments.model, arguments.weights, not arguments.no_cache, arguments.input_size)

@@ -25,8 +25,9 @@ from SAMLungSegLib.files import check_name_fits, check_writable, check_written, 
 from SAMLungSegLib.results import FORMATS, check_format, default_format, result_path
 
 if TYPE_CHECKING:
+    from SAMLungSegLib.models.choice import ModelChoice
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
-    from SAMLungSegLib.provenance import ModelChoice, Recipe
+    from SAMLungSegLib.provenance import Recipe
 
 logger = logging.getLogger(__name__)
 

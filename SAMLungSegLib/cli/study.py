@@ -192,12 +192,12 @@ def run_fine_tune(arguments: argparse.Namespace) -> int:
 
 
 def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
+    from SAMLungSegLib.models.choice import BaseCheckpoint
     from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings
     from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
-    from SAMLungSegLib.training import Base
 
     return FineTuneSettings(
-        base=Base(arguments.model, arguments.weights),
+        base=BaseCheckpoint(arguments.model, arguments.weights),
         device=arguments.device,
         input_size=arguments.input_size,
         kinds=tuple(kind.strip() for kind in arguments.prompts.split(",")),

@@ -80,10 +80,11 @@ def given_tuning_choices(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.training import Base, check_target, paired_cases, seen_note, tune
+    from SAMLungSegLib.models.choice import BaseCheckpoint
+    from SAMLungSegLib.training import check_target, paired_cases, seen_note, tune
 
     check_writable(arguments.output)
-    base = Base(arguments.model, arguments.weights)
+    base = BaseCheckpoint(arguments.model, arguments.weights)
     cases = paired_cases(arguments.images, arguments.masks)
     model = base.load(arguments.device, arguments.input_size)
     options = _options(arguments, model)

@@ -40,16 +40,21 @@ def load_model(
         ModelError: unknown name, weights absent (says how to fetch them) or not fitting, no such device, or options
             that the model does not have.
     """
-    from SAMLungSegLib.models.checkpoints import checkpoint_path, load_state_dict
+    from SAMLungSegLib.models.checkpoints import load_state_dict
+    from SAMLungSegLib.models.choice import ModelChoice, note_origin
     from SAMLungSegLib.models.loading import build, build_tuned, chosen_device, is_decoder, registry_state
     from SAMLungSegLib.models.tuned import read_card
 
+    precision = None if dtype is None else str(dtype).removeprefix("torch.")
+    choice = ModelChoice(name, None if weights is None else Path(weights), False, input_size, precision)
     spec = model_spec(name)
-    path = None if weights is None else Path(weights)
-    own = None if path is None else load_state_dict(path)
+    own = None if choice.weights is None else load_state_dict(choice.weights)
     options = {"what": str(weights), "device": chosen_device(device), "input_size": input_size, "dtype": dtype}
-    logger.info("Model %s with the weights %s, on %s.", name, weights or checkpoint_path(spec), options["device"])
-    card = None if path is None or own is None else read_card(path, is_decoder=is_decoder(own))
-    if path is None or own is None or card is None:
-        return build(spec, lambda: registry_state(spec), own, **options)
-    return build_tuned(spec, card, own, path, **options)
+    logger.info("Model %s with the weights %s, on %s.", name, choice.path, options["device"])
+    card = None if choice.weights is None or own is None else read_card(choice.weights, is_decoder=is_decoder(own))
+    if choice.weights is None or own is None or card is None:
+        model = build(spec, lambda: registry_state(spec), own, **options)
+    else:
+        model = build_tuned(spec, card, own, choice.weights, **options)
+    note_origin(model, choice)
+    return model

@@ -6,7 +6,6 @@
 from importlib import import_module
 
 _EXPORTS = {
-    "Base": "export",
     "Phase": "config",
     "Prompter": "prompt_policies",
     "RecipeError": "config",

@@ -6,20 +6,19 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
 
-from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.files import writable_folder, write_together, writing
-from SAMLungSegLib.models import load_model, model_spec
-from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256, load_state_dict
+from SAMLungSegLib.models.checkpoints import file_sha256
+from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
-from SAMLungSegLib.models.trainable import TrainableModel, trainable
-from SAMLungSegLib.models.tuned import PromptRecipe, TunedCard, read_card
+from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.models.tuned import PromptRecipe, TunedCard
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.trainer import State
 
@@ -152,47 +151,9 @@ or a box, and after a corrective click. Cross entropy and soft Dice, AdamW, one 
 # ---- decoders
 
 
-@dataclass(frozen=True)
-class Base:
-    """The model that a decoder is tuned for.
-
-    Attributes:
-        name: of the registry.
-        weights: of the user's, whole ones, in place of the registry's.
-    """
-
-    name: str = "lung-compact"
-    weights: Path | None = None
-
-    def load(self, device: str = "auto", input_size: int | None = None) -> TrainableModel:
-        """The model.
-
-        Raises:
-            ModelError: as `load_model`, or the weights are a mask decoder alone, tuned or not: a decoder is tuned from
-                weights that one file holds, so that its card can name them.
-        """
-        if self.weights is not None:
-            if read_card(self.weights) is not None:
-                raise ModelError(f"{self.weights} is a tuned decoder; tune from the model that it was tuned from.")
-            if not any(name.startswith("image_encoder.") for name in load_state_dict(self.weights)):
-                raise ModelError(f"{self.weights} holds no image encoder; give whole weights to tune from.")
-        return trainable(load_model(self.name, weights=self.weights, device=device, input_size=input_size))
-
-    @property
-    def path(self) -> Path:
-        """The file of the weights."""
-        return self.weights or checkpoint_path(model_spec(self.name))
-
-    @property
-    def title(self) -> str:
-        """For tables: the name, the file where it is the user's, and the start of its SHA-256."""
-        file = f" ({self.weights.name})" if self.weights else ""
-        return f"{self.name}{file}, SHA-256 {file_sha256(self.path)[:12]}"
-
-
 def export_decoder(
     target: Path,
-    base: Base,
+    base: BaseCheckpoint,
     model: TrainableModel,
     state: State,
     recipe: PromptRecipe,

@@ -12,13 +12,14 @@ import pandas as pd
 from SAMLungSegLib.errors import ModelError, PromptError
 from SAMLungSegLib.files import check_written, write_csv, write_text
 from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
 from SAMLungSegLib.training.data.cases import Greys, StudyCase, data_sha256
 from SAMLungSegLib.training.data.examples import SLICES_EACH, EncodedExample, encode_examples, read_examples
 from SAMLungSegLib.training.data.leakage import seen_images
 from SAMLungSegLib.training.data.splits import Split, split_by_name
 from SAMLungSegLib.training.decoder import TunedDecoder, TuningConfig, tune_decoder, with_decoder
-from SAMLungSegLib.training.export import Base, export_decoder
+from SAMLungSegLib.training.export import export_decoder
 from SAMLungSegLib.training.figures import before_and_after, learning_curve
 from SAMLungSegLib.training.prompt_policies import JITTER_PX, Prompter, check_jitter, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import Comparison, compared, prompted_masks, scores_table, unprompted_masks
@@ -72,7 +73,7 @@ class TuneResult:
 
 
 def tune(
-    model: PromptableModel, base: Base, cases: Sequence[StudyCase], folder: Path, options: TuneOptions
+    model: PromptableModel, base: BaseCheckpoint, cases: Sequence[StudyCase], folder: Path, options: TuneOptions
 ) -> TuneResult:
     """Tune a model's mask decoder and export it if it is better on images that were held out.
 
@@ -116,7 +117,7 @@ def tune(
     return TuneResult(weights, comparison, prompted, table, tuned.threshold)
 
 
-def seen_note(base: Base, cases: Sequence[StudyCase]) -> str | None:
+def seen_note(base: BaseCheckpoint, cases: Sequence[StudyCase]) -> str | None:
     """A warning where the base model has learned from images that it is tuned on; None otherwise.
 
     Raises:
@@ -132,7 +133,7 @@ def seen_note(base: Base, cases: Sequence[StudyCase]) -> str | None:
     )
 
 
-def check_target(folder: Path, base: Base, *, overwrite: bool) -> None:
+def check_target(folder: Path, base: BaseCheckpoint, *, overwrite: bool) -> None:
     """Refuse to replace a decoder that was adopted earlier.
 
     Raises:
@@ -188,7 +189,7 @@ def _write_tables(folder: Path, tuned: TunedDecoder, table: pd.DataFrame, compar
 
 
 def _facts(
-    base: Base,
+    base: BaseCheckpoint,
     cases: Sequence[StudyCase],
     split: Split,
     options: TuneOptions,

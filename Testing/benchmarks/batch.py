@@ -28,9 +28,9 @@ from measure import put_figures
 
 from SAMLungSegLib.batch import Settings, preview, run
 from SAMLungSegLib.batch.journal import Entry, Journal
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import Options, segment_volume
-from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.volume import read_volume
 
 CHEST_CTS, CHEST_SLICES = 10_000, 300

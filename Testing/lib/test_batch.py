@@ -14,7 +14,7 @@ from cohorts import DarkIsLung, chest_hu, chest_picture, segmented, use_dark_is_
 
 from SAMLungSegLib.batch import BatchError, Settings, run
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.provenance import ModelChoice
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.volume import read_volume
 
 pytestmark = pytest.mark.usefixtures("dark_is_lung")

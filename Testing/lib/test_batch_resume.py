@@ -15,8 +15,8 @@ from SAMLungSegLib.batch import BatchError, Settings, preview, run
 from SAMLungSegLib.batch import journal as journals
 from SAMLungSegLib.batch.journal import Journal, read_history
 from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options, VolumePoint
-from SAMLungSegLib.provenance import ModelChoice
 
 pytestmark = pytest.mark.usefixtures("dark_is_lung")
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from SAMLungSegLib import models, provenance
+from SAMLungSegLib import models
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.choice import forget_models
 from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 from SAMLungSegLib.phantom import chest_ct
 
@@ -22,9 +23,9 @@ def cache(tmp_path, monkeypatch) -> EmbeddingCache:
     slow = load_model(device="cpu")
     slow.capabilities = replace(slow.capabilities, encodes_slowly=True)
     monkeypatch.setattr(models, "load_model", lambda *arguments, **options: slow)
-    provenance._loaded.cache_clear()
+    forget_models()
     yield EmbeddingCache()
-    provenance._loaded.cache_clear()
+    forget_models()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tuning_sets import chest, register_tiny_sam, write_png, write_set
 
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError, PromptError, VolumeError
+from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.studies.fine_tune import study, unet
 from SAMLungSegLib.studies.fine_tune.report import prompt_statistics, write_fine_tune_report
@@ -21,7 +22,7 @@ from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kin
 from SAMLungSegLib.studies.fine_tune.study import piece, run_fine_tune
 from SAMLungSegLib.studies.fine_tune.tables import best_and_worst, fold_statistics, threshold_table
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig, UNetTask, train_unet, unet_masks
-from SAMLungSegLib.training import Base, TuningConfig
+from SAMLungSegLib.training import TuningConfig
 from SAMLungSegLib.training.data.examples import Example
 from SAMLungSegLib.training.data.splits import fold_splits
 from SAMLungSegLib.training.decoder import DecoderTask
@@ -32,7 +33,7 @@ TINY_UNET = UNetConfig(epochs=2, channels=(4, 8))
 
 
 def settings(**changes) -> FineTuneSettings:
-    usual = {"base": Base("sam-vit-b"), "device": "cpu", "folds": 3, "changes": QUICK, "unet": None}
+    usual = {"base": BaseCheckpoint("sam-vit-b"), "device": "cpu", "folds": 3, "changes": QUICK, "unet": None}
     return FineTuneSettings(**{**usual, **changes})
 
 
@@ -154,7 +155,7 @@ def test_a_set_that_the_base_knows_can_be_tuned_on_for_the_cross_set_table_only(
         grey, mask = chest(number)
         write_png(data / "known" / "images" / f"MCUCXR_{number:04d}_0.png", grey)
         write_png(data / "known" / "masks" / f"MCUCXR_{number:04d}_0.png", mask.astype(np.uint8))
-    quick = {"base": Base(), "kinds": ("box", "points"), "changes": {"epochs": 1}}
+    quick = {"base": BaseCheckpoint(), "kinds": ("box", "points"), "changes": {"epochs": 1}}
     with pytest.raises(ModelError, match="lung-compact has learned from"):
         run_fine_tune(data, out, settings(**quick))
     result = run_fine_tune(data, out, settings(**quick, tune_only=("known",)))
@@ -186,7 +187,7 @@ def test_medsam_is_refused_points_before_anything_is_computed(tmp_path, tiny_reg
 def test_base_weights_that_are_not_there_are_refused(tmp_path, tiny_registry):
     data = write_set(tmp_path / "set", 6)
     with pytest.raises(ModelError, match="no weights at"):
-        run_fine_tune(data, tmp_path / "out", settings(base=Base("sam-vit-b", tmp_path / "none.pth")))
+        run_fine_tune(data, tmp_path / "out", settings(base=BaseCheckpoint("sam-vit-b", tmp_path / "none.pth")))
 
 
 # ---- the whole study
@@ -283,7 +284,7 @@ def test_changed_settings_make_only_what_they_concern_anew(tmp_path, tiny_regist
 
 def test_lung_compact_is_tuned_in_the_study(tmp_path):
     data = write_set(tmp_path / "set", 6)
-    wanted = settings(base=Base(), kinds=("points",), changes={"epochs": 1}, limit=6)
+    wanted = settings(base=BaseCheckpoint(), kinds=("points",), changes={"epochs": 1}, limit=6)
     result = run_fine_tune(data, tmp_path / "out", wanted)
     assert result.config == TuningConfig(epochs=1, patience=6, learning_rate=5e-4)
     statistics = prompt_statistics(result, "after")

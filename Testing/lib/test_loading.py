@@ -58,12 +58,16 @@ def test_options_of_sams_encoder_are_refused_by_the_compact_network(options):
 
 def test_options_of_sams_encoder_reach_it(monkeypatch):
     """With a constructor that records instead of a network of 90 million weights."""
-    seen = {}
-    monkeypatch.setitem(loading.FAMILIES, "sam", lambda _net, **options: seen.update(options))
+
+    class Recorded:
+        def __init__(self, _net, **options):
+            self.seen, self.device = options, options["device"]
+
+    monkeypatch.setitem(loading.FAMILIES, "sam", Recorded)
     monkeypatch.setitem(loading.NETWORKS, "sam", lambda _architecture: torch.nn.Identity())
     monkeypatch.setattr(loading, "registry_state", lambda _spec: {})
     monkeypatch.setattr(loading, "apply_weights", lambda *_args, **_options: "full")
-    load_model("sam-vit-b", device="cpu", input_size=512, dtype=torch.bfloat16)
+    seen = load_model("sam-vit-b", device="cpu", input_size=512, dtype=torch.bfloat16).seen
     assert seen == {
         "name": "sam-vit-b", "device": torch.device("cpu"), "input_size": 512, "dtype": torch.bfloat16,
         "capabilities": SAM,

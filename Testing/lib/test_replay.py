@@ -14,12 +14,13 @@ import SimpleITK as sitk  # noqa: N813
 from safetensors.torch import load_file, save_file
 
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.errors import ModelError, VolumeError
+from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import Window
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.registry import bundled_file
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint, segment_volume
-from SAMLungSegLib.provenance import ModelChoice, read_recipe, recipe_of, recipe_path, save, voxels_sha256
+from SAMLungSegLib.provenance import read_recipe, recipe_of, recipe_path, save, voxels_sha256
 from SAMLungSegLib.volume import Volume, read_volume
 
 
@@ -119,17 +120,6 @@ def test_another_place_is_another_image(segmentation):
     moved[0, 3] += 1
     with pytest.raises(VolumeError, match="at another place"):
         recipe.check_image(replace(segmentation.volume, ijk_to_ras=moved))
-
-
-def test_weights_are_known_by_their_content(tmp_path):
-    (tmp_path / "mine.pth").write_bytes(b"abc")
-    digests = ModelChoice("sam-vit-b", tmp_path / "mine.pth").weights_sha256()
-    assert digests["own"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of 'abc', FIPS 180-2
-    assert set(digests) == {"sam-vit-b", "lung-compact", "own"}
-    (tmp_path / "mine.pth").write_bytes(b"abcd")
-    assert ModelChoice("sam-vit-b", tmp_path / "mine.pth").weights_sha256()["own"] != digests["own"]
-    with pytest.raises(ModelError, match="no weights at"):
-        ModelChoice(weights=tmp_path / "none.pth").weights_sha256()
 
 
 # ---- segment --replay

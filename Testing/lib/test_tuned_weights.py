@@ -15,12 +15,12 @@ from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.cached import cached
+from SAMLungSegLib.models.choice import BaseCheckpoint, ModelChoice
 from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedModel, read_card
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
-from SAMLungSegLib.provenance import ModelChoice, read_recipe
-from SAMLungSegLib.training import Base
+from SAMLungSegLib.provenance import read_recipe
 from SAMLungSegLib.training.decoder import decoder_state
 from SAMLungSegLib.training.export import export_decoder
 
@@ -38,7 +38,7 @@ def tiny_registry(tmp_path, monkeypatch):
 
 def exported(folder, name="lung-compact", kind="points", threshold=0.5, weights=None):
     """A decoder that differs from its base in one weight, exported."""
-    base = Base(name, weights)
+    base = BaseCheckpoint(name, weights)
     model = base.load("cpu")
     state = dict(decoder_state(model))
     state["iou_token.weight"] = state["iou_token.weight"] + 1
@@ -222,7 +222,7 @@ def test_another_input_size_is_refused_and_the_tuned_one_is_taken(tmp_path):
     model = load_model("sam-vit-b", device="cpu", input_size=128)
     recipe = PromptRecipe("none")
     path = export_decoder(
-        tmp_path / "mine.safetensors", Base("sam-vit-b"), model, decoder_state(model), recipe, 0.5, {}
+        tmp_path / "mine.safetensors", BaseCheckpoint("sam-vit-b"), model, decoder_state(model), recipe, 0.5, {}
     )
     tuned = load_model("sam-vit-b", weights=path, device="cpu")
     assert tuned.encode([GREY])[0].features[0].shape[-1] == 8
@@ -267,10 +267,10 @@ def test_a_damaged_card_beside_a_decoder_is_not_overlooked(damage, tmp_path):
 def test_tuning_starts_from_whole_weights(tmp_path):
     path = exported(tmp_path)
     with pytest.raises(ModelError, match="is a tuned decoder"):
-        Base(weights=path).load("cpu")
+        BaseCheckpoint(weights=path).load("cpu")
     path.with_suffix(".json").unlink()
     with pytest.raises(ModelError, match="holds no image encoder"):
-        Base(weights=path).load("cpu")
+        BaseCheckpoint(weights=path).load("cpu")
 
 
 def change_card(path, **fields):

@@ -16,10 +16,10 @@ from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import IntensityError, PromptError, VolumeError
 from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models.capabilities import COMPACT, MEDSAM, SAM
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.prompts.reference import ABLATION_STEPS, gutierrez2024_prompts
-from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.studies.answers import with_more_negatives
 from SAMLungSegLib.studies.report import Picture, Table, write_study_report
 from SAMLungSegLib.studies.zero_shot import study

@@ -8,10 +8,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import slicer
 
-from SAMLungSegLib import provenance
 from SAMLungSegLib.batch import BatchError
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError, SettingsError
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.volume import read_volume
 from SAMLungSegSlicer.jobs import FolderJob, Settings, releaseMemory
 
@@ -26,7 +26,7 @@ def nothing_kept():
 def model(monkeypatch) -> chests.DarknessModel:
     """A model that takes no time, in the place of any other."""
     model = chests.DarknessModel()
-    monkeypatch.setattr(provenance, "_loaded", lambda choice, device, stamp: model)
+    monkeypatch.setattr(ModelChoice, "load", lambda self, device="auto": model)
     return model
 
 

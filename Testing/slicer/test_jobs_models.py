@@ -16,9 +16,11 @@ import slicer
 
 from SAMLungSegLib import load_model
 from SAMLungSegLib.errors import ModelError, VolumeError
+from SAMLungSegLib.models import choice
+from SAMLungSegLib.models.capabilities import COMPACT
 from SAMLungSegLib.models.registry import bundled_file
 from SAMLungSegSlicer.jobs import DownloadJob, Settings, releaseMemory
-from SAMLungSegSlicer.jobs.caches import ModelCache, imageOf, models
+from SAMLungSegSlicer.jobs.caches import imageOf
 
 WEIGHTS = "lung-compact.safetensors"
 
@@ -29,17 +31,24 @@ def nothing_kept():
     releaseMemory()
 
 
+class Loaded:
+    """Stands for a model that takes no time to load."""
+
+    device = "cpu"
+    capabilities = COMPACT
+
+
 @pytest.fixture
 def loaded(monkeypatch) -> list[tuple]:
     """What was loaded, without loading it."""
     calls = []
 
-    def load(name, weights, device):
+    def load(name, *, weights, device, **options):
         calls.append((name, weights, device))
-        return object()
+        return Loaded()
 
-    monkeypatch.setattr("SAMLungSegLib.load_model", load, raising=False)
-    monkeypatch.setattr("SAMLungSegLib.models.cached.cached", lambda model: model)
+    monkeypatch.setattr("SAMLungSegLib.models.load_model", load)
+    monkeypatch.setattr(choice, "note_origin", lambda model, choice: None)
     return calls
 
 
@@ -47,51 +56,52 @@ def loaded(monkeypatch) -> list[tuple]:
 
 
 def test_a_model_is_loaded_once_whatever_else_is_asked(loaded):
-    cache = ModelCache()
-    first = cache.get(Settings())
-    assert cache.get(Settings(lungs="right", window="bone", threshold=0.3, device="auto")) is first
+    first = Settings().loadedModel()
+    assert Settings(lungs="right", window="bone", threshold=0.3, device="auto").loadedModel() is first
     assert loaded == [("lung-compact", None, "auto")]
 
 
 def test_other_weights_or_another_device_are_another_model(loaded, tmp_path):
     weights = tmp_path / "own.safetensors"
     weights.write_bytes(b"one")
-    cache = ModelCache(capacity=9)
     for settings in (Settings(), Settings(device="cpu"), Settings(weights=weights), Settings(model="sam-vit-b")):
-        cache.get(settings)
+        settings.loadedModel()
     assert len(loaded) == 4
     weights.write_bytes(b"another")
-    cache.get(Settings(weights=weights))
-    cache.get(Settings(weights=str(weights)))
+    Settings(weights=weights).loadedModel()
+    Settings(weights=str(weights)).loadedModel()
     assert len(loaded) == 5
     weights.with_suffix(".json").write_text("{}")  # the card says how the weights are used
-    cache.get(Settings(weights=weights))
-    cache.get(Settings(weights=weights))
+    Settings(weights=weights).loadedModel()
+    Settings(weights=weights).loadedModel()
     assert len(loaded) == 6
 
 
 def test_only_the_models_used_last_stay(loaded):
-    cache = ModelCache(capacity=2)
-    for name in ("a", "b", "a", "c", "a", "b"):
-        cache.get(Settings(model=name))
-    assert [name for name, _, _ in loaded] == ["a", "b", "c", "b"]
+    for name in ("lung-compact", "sam-vit-b", "lung-compact", "sam-vit-l", "lung-compact", "sam-vit-b"):
+        Settings(model=name).loadedModel()
+    assert [name for name, _, _ in loaded] == ["lung-compact", "sam-vit-b", "sam-vit-l", "sam-vit-b"]
 
 
-def test_two_threads_that_ask_at_once_get_one_model(monkeypatch):
-    entered, calls = threading.Barrier(2), []
+def test_models_are_let_go_of(loaded):
+    first = Settings().loadedModel()
+    releaseMemory()
+    assert Settings().loadedModel() is not first
 
-    def load(name, weights, device):
+
+def test_two_threads_that_ask_at_once_get_one_model(monkeypatch, loaded):
+    entered, calls, got = threading.Barrier(2), [], []
+
+    def load(name, **options):
         calls.append(name)
         threading.Event().wait(0.05)
-        return object()
+        return Loaded()
 
-    monkeypatch.setattr("SAMLungSegLib.load_model", load, raising=False)
-    monkeypatch.setattr("SAMLungSegLib.models.cached.cached", lambda model: model)
-    cache, got = ModelCache(), []
+    monkeypatch.setattr("SAMLungSegLib.models.load_model", load)
 
     def ask() -> None:
         entered.wait()
-        got.append(cache.get(Settings()))
+        got.append(Settings().loadedModel())
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
@@ -113,14 +123,14 @@ def test_two_threads_that_ask_at_once_get_one_model(monkeypatch):
 def test_a_model_that_cannot_be_loaded_says_why_and_is_not_kept(settings, message):
     for _ in range(2):
         with pytest.raises(ModelError, match=message):
-            models.get(settings)
+            settings.loadedModel()
 
 
 def test_the_users_own_weights_answer_as_the_librarys_loader_has_them(tmp_path):
     own = shutil.copy(bundled_file(WEIGHTS), tmp_path / "own.safetensors")
     image = chests.xray()
     expected = load_model(weights=own, device="cpu").encode([image])[0].features[0]
-    got = models.get(Settings(weights=str(own), device="cpu")).encode([image])[0].features[0]
+    got = Settings(weights=str(own), device="cpu").loadedModel().encode([image])[0].features[0]
     assert np.array_equal(got, expected)
 
 
@@ -193,7 +203,7 @@ def test_no_image_can_be_had_of_no_volume():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ready", ["models.get(Settings())", "importQuietly(('segment_anything',))"])
+@pytest.mark.parametrize("ready", ["Settings().loadedModel()", "importQuietly(('segment_anything',))"])
 def test_a_model_can_be_loaded_after_a_view_was_drawn(ready):
     """Mesa's OpenGL and triton each bring an LLVM, which must not mix: the process would end."""
     pytest.importorskip("triton")
@@ -201,7 +211,6 @@ def test_a_model_can_be_loaded_after_a_view_was_drawn(ready):
         "import bench; bench.start();"
         "from bench import offscreen; offscreen.render_window(9, 9).Render();"
         "from SAMLungSegSlicer.runtime.imports import importQuietly;"
-        "from SAMLungSegSlicer.jobs.caches import models;"
         "from SAMLungSegSlicer.jobs import Settings;"
         f"{ready}; import triton"
     )

@@ -17,7 +17,6 @@ from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.pipeline import CancelledError
 from SAMLungSegSlicer.bridge.history import historyOf
 from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob, Settings, releaseMemory
-from SAMLungSegSlicer.jobs.caches import models
 from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
 SEGMENTATION = "vtkMRMLSegmentationNode"
@@ -33,7 +32,7 @@ def nothing_kept():
 def model(monkeypatch) -> chests.DarknessModel:
     """A model that takes no time, in the place of any other."""
     model = chests.DarknessModel()
-    monkeypatch.setattr(models, "get", lambda settings: model)
+    monkeypatch.setattr(Settings, "loadedModel", lambda settings: model)
     return model
 
 

@@ -14,7 +14,6 @@ from SAMLungSegLib.pipeline import CancelledError, segment_slice
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.bridge.history import historyOf
 from SAMLungSegSlicer.jobs import SegmentSliceJob, Settings, releaseMemory
-from SAMLungSegSlicer.jobs.caches import models
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +26,7 @@ def nothing_kept():
 def model(monkeypatch) -> chests.DarknessModel:
     """A model that takes no time, in the place of any other."""
     model = chests.DarknessModel()
-    monkeypatch.setattr(models, "get", lambda settings: model)
+    monkeypatch.setattr(Settings, "loadedModel", lambda settings: model)
     return model
 
 

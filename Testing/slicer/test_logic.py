@@ -19,7 +19,6 @@ from SAMLungSegLib.pipeline import CancelledError
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.bridge.history import historyOf
 from SAMLungSegSlicer.jobs import Settings, releaseMemory
-from SAMLungSegSlicer.jobs.caches import models
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "slicer-console.md"
@@ -35,7 +34,7 @@ def nothing_kept():
 def model(monkeypatch) -> chests.DarknessModel:
     """A model that takes no time, in the place of any other."""
     model = chests.DarknessModel()
-    monkeypatch.setattr(models, "get", lambda settings: model)
+    monkeypatch.setattr(Settings, "loadedModel", lambda settings: model)
     return model
 
 

@@ -227,19 +227,19 @@ def test_missing_packages_keep_the_preview_quiet_until_the_user_has_agreed(chest
 
 
 def test_an_error_of_the_preview_is_one_line_and_the_next_prompt_is_answered(window, chest, monkeypatch, dialogs):
-    from SAMLungSegSlicer.jobs.caches import models
+    from SAMLungSegSlicer.jobs import Settings
 
-    good, bad = models.get, ModelError("The weights are damaged.")
+    good, bad = Settings.loadedModel, ModelError("The weights are damaged.")
 
     def refuse(settings):
         raise bad
 
-    monkeypatch.setattr(models, "get", refuse)
+    monkeypatch.setattr(Settings, "loadedModel", refuse)
     window.jump(tools.world(chest, (48, 48, SLICE)))
     add_point(window, (30, 50, SLICE))
     tools.settled(window)
     assert window.ui.statusLabel.text == "⚠ The weights are damaged."
-    monkeypatch.setattr(models, "get", good)
+    monkeypatch.setattr(Settings, "loadedModel", good)
     add_point(window, (60, 50, SLICE))
     tools.settled(window)
     assert tools.preview_lungs(window, chest)[SLICE].any()

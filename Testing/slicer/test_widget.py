@@ -217,7 +217,7 @@ def test_an_error_that_the_user_can_act_on_is_one_line_in_the_panel(window, monk
     def refuse(settings):
         raise ModelError("The weights are damaged; download them again.")
 
-    monkeypatch.setattr("SAMLungSegSlicer.jobs.caches.models.get", refuse)
+    monkeypatch.setattr("SAMLungSegSlicer.jobs.Settings.loadedModel", refuse)
     window.click(window.ui.segmentVolumeButton)
     tools.idle(window)
     assert window.ui.statusLabel.text == "⚠ The weights are damaged; download them again."
@@ -239,7 +239,7 @@ def test_a_defect_is_shown_in_a_dialog_with_its_details(window, monkeypatch, dia
     def fail(settings):
         raise RuntimeError("broken in the middle")
 
-    monkeypatch.setattr("SAMLungSegSlicer.jobs.caches.models.get", fail)
+    monkeypatch.setattr("SAMLungSegSlicer.jobs.Settings.loadedModel", fail)
     window.click(window.ui.segmentVolumeButton)
     tools.idle(window)
     (shown,) = dialogs.take()

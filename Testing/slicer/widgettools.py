@@ -16,7 +16,7 @@ from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.jobs.caches import models
+from SAMLungSegSlicer.jobs import Settings
 
 
 def show(volume_node, width=1500, level=-500):
@@ -109,7 +109,7 @@ def preview_lungs(window, volume_node):
 def answer_at_once(monkeypatch, model=None):
     """Have a model answer that needs no weights and no time."""
     model = model or chests.DarknessModel()
-    monkeypatch.setattr(models, "get", lambda settings: model)
+    monkeypatch.setattr(Settings, "loadedModel", lambda settings: model)
     return model
 
 

@@ -41,12 +41,10 @@ class FolderJob:
         """
         keepTritonApart()
         from SAMLungSegLib.batch import Settings as BatchSettings
-        from SAMLungSegLib.provenance import ModelChoice
 
         self._input, self._output = Path(inputFolder), Path(outputFolder)
         self._retryFailed = retryFailed
-        choice = ModelChoice(settings.model, Path(settings.weights) if settings.weights else None)
-        self._settings = BatchSettings(settings.options(), choice, settings.device or "auto", format)
+        self._settings = BatchSettings(settings.options(), settings.choice, settings.device or "auto", format)
 
     def run(
         self, progress: Callable[[int, int], None] | None = None, cancelled: Callable[[], bool] = lambda: False

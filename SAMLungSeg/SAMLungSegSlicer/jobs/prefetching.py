@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from SAMLungSegSlicer.jobs.caches import imageOf, models
+from SAMLungSegSlicer.jobs.caches import imageOf
 from SAMLungSegSlicer.jobs.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class EncodeAheadJob:
         from SAMLungSegLib.models.cached import CachedModel
         from SAMLungSegLib.pipeline import encode_volume_ahead
 
-        model = models.get(self._settings)
+        model = self._settings.loadedModel()
         if isinstance(model, CachedModel):
             options = self._settings.options()
             encode_volume_ahead(self._image.volume, model, self._queue, options, progress=progress, cancelled=cancelled)

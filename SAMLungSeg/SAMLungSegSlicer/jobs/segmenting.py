@@ -10,7 +10,7 @@ import slicer
 
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.edits import Edits, firstRecord, gridKey, noteWritten, remember
-from SAMLungSegSlicer.jobs.caches import imageOf, models, segmenters
+from SAMLungSegSlicer.jobs.caches import imageOf, segmenters
 from SAMLungSegSlicer.jobs.settings import Settings
 from SAMLungSegSlicer.jobs.sliceboxes import SortedBoxes, withFlatBoxes
 from SAMLungSegSlicer.jobs.targets import Target
@@ -97,7 +97,7 @@ class SegmentVolumeJob(_SegmentJob):
         """
         from SAMLungSegLib import segment_volume
 
-        volume, model = self._image.volume, models.get(self._settings)
+        volume, model = self._image.volume, self._settings.loadedModel()
         boxes = SortedBoxes.of(self._boxes, volume)
         around = (*boxes.thick, *boxes.flat) if boxes.thick else ()
         options = self._settings.options(self._points, around)

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegSlicer.runtime.imports import keepTritonApart
+
 if TYPE_CHECKING:
     from SAMLungSegLib import Options, VolumeBox, VolumePoint
+    from SAMLungSegLib.models.base import PromptableModel
+    from SAMLungSegLib.models.choice import ModelChoice
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,22 @@ class Settings:
     device: str | None = None
     lungs: str = "both"
     threshold: float = 0.5
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The model; embeddings of one that encodes slowly are kept on disk, as by the command line."""
+        from SAMLungSegLib.models.choice import ModelChoice
+
+        return ModelChoice(self.model, Path(self.weights) if self.weights else None)
+
+    def loadedModel(self) -> PromptableModel:
+        """The model itself, loaded once; any thread may ask.
+
+        Raises:
+            ModelError: the model is unknown, or its weights are absent or do not fit.
+        """
+        keepTritonApart()
+        return self.choice.load(self.device or "auto")
 
     def options(self, points: Sequence[VolumePoint] = (), boxes: Sequence[VolumeBox] = ()) -> Options:
         """The same for the library, with prompts.

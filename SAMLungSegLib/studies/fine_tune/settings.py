@@ -9,10 +9,10 @@ from typing import Any
 from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.tuned import PromptKind
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
 from SAMLungSegLib.training.decoder import TuningConfig
-from SAMLungSegLib.training.export import Base
 from SAMLungSegLib.training.prompt_policies import JITTER_PX, check_jitter
 
 FEWEST_FOLDS = 3
@@ -40,7 +40,7 @@ class FineTuneSettings:
         include_training_images: whether a base model may have learned from the images.
     """
 
-    base: Base = field(default_factory=Base)
+    base: BaseCheckpoint = field(default_factory=BaseCheckpoint)
     device: str = "auto"
     input_size: int | None = None
     kinds: tuple[PromptKind, ...] = ("box", "points", "both")

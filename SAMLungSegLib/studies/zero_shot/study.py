@@ -24,9 +24,9 @@ from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.files import file_signature, writable_folder, write_text
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.prompts.reference import BOX, MODES, Mode
-from SAMLungSegLib.provenance import ModelChoice
 from SAMLungSegLib.studies.answers import answer, scores, slice_prompts
 from SAMLungSegLib.studies.zero_shot.statistics import METRICS
 from SAMLungSegLib.training.data.cases import Greys, StudyCase, first_of_each, study_cases
