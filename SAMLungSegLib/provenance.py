@@ -1,6 +1,6 @@
 """How a segmentation was made, kept with it so that it can be made again, voxel for voxel.
 
-A `Recipe` lies in a JSON file beside each result, and in the metadata of a .seg.nrrd or .nrrd as well.
+A `Provenance` lies in a JSON file beside each result, and in the metadata of a .seg.nrrd or .nrrd as well.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,21 @@ from SAMLungSegLib.errors import ModelError, PromptError, SAMLungSegError, Volum
 from SAMLungSegLib.files import writing
 from SAMLungSegLib.intensity import MODALITIES, Window
 from SAMLungSegLib.models.choice import ModelChoice
-from SAMLungSegLib.pipeline import Options, Segmentation, VolumeBox, VolumePoint
-from SAMLungSegLib.prompts.volume import MOST_PROMPTS
+from SAMLungSegLib.options import Options
+from SAMLungSegLib.prompts.volume import MOST_PROMPTS, VolumeBox, VolumePoint
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
 from SAMLungSegLib.volume.guarded import metadata_of
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "samlungseg-recipe/1"
+SCHEMA = "samlungseg-recipe/1"  # a provenance record was called recipe; what users have must be read for ever
 METADATA_NAME = "SAMLungSeg_Recipe"
 _SAME_PLACE_MM = 1e-4
 _LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Provenance:
     """All that decides a segmentation.
 
     Attributes:
@@ -59,13 +59,13 @@ class Recipe:
     options: Options
 
     def to_json(self) -> str:
-        """The recipe on one line."""
+        """The record on one line."""
         model = asdict(self.model) | {"weights": self.model.weights and str(self.model.weights)}
         fields = {**asdict(self), "schema": SCHEMA, "model": model}
         return json.dumps(fields, sort_keys=True)
 
     def check_image(self, volume: Volume) -> None:
-        """Refuse another image than the recipe's.
+        """Refuse another image than the one that was segmented.
 
         Raises:
             VolumeError: it has other voxels or another place.
@@ -79,7 +79,7 @@ class Recipe:
             raise VolumeError(f"{volume.name} has the voxels of {self.image} at another place; give that one as INPUT.")
 
     def check_model(self, choice: ModelChoice) -> None:
-        """Refuse other weights than the recipe's.
+        """Refuse other weights than those that made it.
 
         Raises:
             ModelError: they differ, or are not there.
@@ -95,8 +95,8 @@ class Recipe:
             )
 
 
-def recipe_of(
-    segmentation: Segmentation,
+def provenance_of(
+    volume: Volume,
     options: Options,
     choice: ModelChoice,
     device: str,
@@ -105,12 +105,12 @@ def recipe_of(
     series: str | None = None,
     image_sha256: str | None = None,
     weights_sha256: Mapping[str, str] | None = None,
-) -> Recipe:
-    """How `segmentation` was made.
+) -> Provenance:
+    """How the segmentation of `volume` was made.
 
     Args:
-        segmentation: the result.
-        options: it was made with.
+        volume: the image.
+        options: it was made with; the modality is the one that was taken.
         choice: of the model.
         device: that it ran on, such as 'cuda:0'.
         image: path of the image.
@@ -118,8 +118,7 @@ def recipe_of(
         image_sha256: where it is known already.
         weights_sha256: where they are known already.
     """
-    volume = segmentation.volume
-    return Recipe(
+    return Provenance(
         image=str(image.absolute()) if image else "",
         series=series,
         image_sha256=image_sha256 or voxels_sha256(volume),
@@ -127,35 +126,47 @@ def recipe_of(
         model=choice.located(),
         weights_sha256=weights_sha256 or choice.weights_sha256(),
         device=device.partition(":")[0],
-        options=replace(options, modality=segmentation.modality),
+        options=options,
     )
 
 
-def save(segmentation: Segmentation, path: Path, recipe: Recipe) -> None:
-    """Write a labelmap with its recipe in it, where the format has a place, and beside it.
+def save(labelmap_kji: np.ndarray, volume: Volume, path: Path, provenance: Provenance) -> None:
+    """Write the labelmap of a volume with its provenance in it, where the format has a place, and beside it.
 
     Raises:
         VolumeError, GeometryError: as `write_labelmap`.
-        OutputError: the recipe cannot be written.
+        OutputError: the provenance cannot be written.
     """
-    text = recipe.to_json()
-    with writing(recipe_path(path)) as file:  # both or neither are replaced
+    text = provenance.to_json()
+    beside = provenance_path(path)
+    with writing(beside) as file:  # both or neither are replaced
         file.write(f"{json.dumps(json.loads(text), indent=2)}\n".encode())
         file.flush()
         os.fsync(file.fileno())
-        write_labelmap(segmentation.labelmap_kji, segmentation.volume, path, metadata={METADATA_NAME: text})
-    logger.info("Written: %s and %s.", path, recipe_path(path).name)
+        write_labelmap(labelmap_kji, volume, path, metadata={METADATA_NAME: text})
+    logger.info("Written: %s and %s.", path, beside.name)
 
 
-def recipe_path(result: Path) -> Path:
-    """Where the recipe of a labelmap file lies: 'scan_lungs.json' of 'scan_lungs.seg.nrrd'."""
+def provenance_path(result: Path) -> Path:
+    """Where the provenance of a labelmap file lies: 'scan_lungs.json' of 'scan_lungs.seg.nrrd'."""
     name = result.name
     extension = next((one for one in LABELMAP_EXTENSIONS if name.lower().endswith(one)), result.suffix)
     return result.with_name(f"{name[: len(name) - len(extension)]}.json")
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a JSON file or a .seg.nrrd, or of the JSON file beside any other labelmap.
+def is_free(beside: Path) -> bool:
+    """Whether a provenance record may be written there: nothing else is there that it would replace."""
+    if not os.path.lexists(beside):
+        return True
+    try:
+        read_provenance(beside)
+    except VolumeError:
+        return False
+    return True
+
+
+def read_provenance(path: Path) -> Provenance:
+    """The provenance in a JSON file or a .seg.nrrd, or of the JSON file beside any other labelmap.
 
     Raises:
         VolumeError: there is none, or it is of another version of this program.
@@ -163,9 +174,9 @@ def read_recipe(path: Path) -> Recipe:
     if not os.path.isfile(path):
         raise VolumeError(f"{path} does not exist; give a segmentation of this program or the JSON file beside it.")
     text = None if path.suffix.lower() == ".json" else _embedded(path)
-    source = path if text is not None or path.suffix.lower() == ".json" else recipe_path(path)
+    source = path if text is not None or path.suffix.lower() == ".json" else provenance_path(path)
     try:
-        return _parsed(parse_json(read_text(source) if text is None else text, "the recipe"))
+        return _parsed(parse_json(read_text(source) if text is None else text, "the provenance record"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SAMLungSegError) as error:
         reason = str(error)[:_LONGEST_REASON]
         raise VolumeError(
@@ -175,7 +186,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def prompts_from(fields: Mapping[str, Any]) -> tuple[tuple[VolumePoint, ...], tuple[VolumeBox, ...]]:
-    """Points and boxes of a JSON object with 'points' and 'boxes', both optional, as in a recipe's options.
+    """Points and boxes of a JSON object with 'points' and 'boxes', both optional, as in a record's options.
 
     Raises:
         PromptError: they are not voxels.
@@ -222,14 +233,14 @@ def _voxel(numbers: Any) -> tuple[float, ...]:
 
 
 def _embedded(path: Path) -> str | None:
-    """The recipe in a file's own metadata."""
+    """The text in a file's own metadata."""
     try:
         return metadata_of(path, METADATA_NAME)
     except SAMLungSegError:
         return None
 
 
-def _parsed(fields: dict[str, Any]) -> Recipe:
+def _parsed(fields: dict[str, Any]) -> Provenance:
     if fields.pop("schema") != SCHEMA:
         raise ValueError("another version")
     options, model = fields["options"], fields["model"]
@@ -237,7 +248,7 @@ def _parsed(fields: dict[str, Any]) -> Recipe:
     points, boxes = prompts_from(options)
     window = Window(**options["window"])
     weights = Path(model["weights"]) if model["weights"] else None
-    return Recipe(
+    return Provenance(
         **fields
         | {
             "ijk_to_ras": tuple(map(tuple, fields["ijk_to_ras"])),
@@ -269,7 +280,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 
 
 def _check_kinds(fields: Mapping[str, Any]) -> None:
-    """Refuse values of another kind than the recipe's.
+    """Refuse values of another kind than those of a record.
 
     Raises:
         KeyError, TypeError: one is not there, or of another kind.

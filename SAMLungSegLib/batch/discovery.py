@@ -206,7 +206,7 @@ def cases_of_manifest(path: Path) -> Iterator[Case]:
 
     Modality is auto, ct, xray or a DICOM code such as DX. Paths are relative to the manifest. Prompts are a JSON
     object {"points": [{"ijk": [...], "positive": true}], "boxes": [{"first_ijk": [...], "last_ijk": [...]}]}, or the
-    path of a file with one, such as the recipe of an earlier result. Other columns are left alone.
+    path of a file with one, such as the provenance record of an earlier result. Other columns are left alone.
 
     Raises:
         BatchError: the file cannot be read, or has no images.

@@ -134,12 +134,12 @@ def _name(path: Path, base: Path) -> str:
 
 
 def _is_result(path: Path) -> bool:
-    """Whether this program has written a file: it says so itself, or has a recipe beside it."""
+    """Whether this program has written a file: it says so itself, or has a provenance record beside it."""
     name = path.name[: -len(image_extension(path))]
     if name.endswith(_OVERLAY_ENDING):
         name = name.removesuffix(_OVERLAY_ENDING) + _RESULT_ENDING
-    has_recipe = name.endswith(_RESULT_ENDING) and path.with_name(f"{name}.json").is_file()
-    return has_recipe or path.name.lower().endswith(_SEGMENTATION_EXTENSION)
+    has_record = name.endswith(_RESULT_ENDING) and path.with_name(f"{name}.json").is_file()
+    return has_record or path.name.lower().endswith(_SEGMENTATION_EXTENSION)
 
 
 def _is_dicom(path: Path, extension: str | None) -> bool:

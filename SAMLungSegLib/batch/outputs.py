@@ -18,7 +18,7 @@ from SAMLungSegLib.files import has_room, write_bytes
 from SAMLungSegLib.files import remove_leftovers as remove_leftovers_of
 from SAMLungSegLib.pipeline import Segmentation
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
-from SAMLungSegLib.provenance import Recipe, recipe_path, save
+from SAMLungSegLib.provenance import Provenance, provenance_path, save
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 SEGMENTATIONS, OVERLAYS = "segmentations", "overlays"
@@ -33,9 +33,9 @@ def remove_leftovers(output: Path) -> None:
 
 
 def write_outputs(
-    segmentation: Segmentation, recipe: Recipe, output: Path, case: str, extension: str, overlay: bool
+    segmentation: Segmentation, provenance: Provenance, output: Path, case: str, extension: str, overlay: bool
 ) -> dict[str, str]:
-    """Write labelmap, recipe and picture, each whole or not at all.
+    """Write labelmap, provenance record and picture, each whole or not at all.
 
     Returns:
         Their paths by kind, relative to the output folder.
@@ -44,13 +44,13 @@ def write_outputs(
         SAMLungSegError, OSError: this labelmap cannot be written.
     """
     target = output / SEGMENTATIONS / f"{case}_lungs.{extension}"
-    files = {"segmentation": target, "recipe": recipe_path(target)}
+    files = {"segmentation": target, "recipe": provenance_path(target)}
     if overlay:
         files["overlay"] = output / OVERLAYS / f"{case}.png"
     size_bytes = min(segmentation.labelmap_kji.nbytes, _LARGEST_PROBE_BYTES)
     for is_last in (False, True):
         try:
-            _write(segmentation, recipe, files)
+            _write(segmentation, provenance, files)
             break
         except (SAMLungSegError, OSError) as error:
             if not has_room(output, size_bytes):
@@ -63,12 +63,12 @@ def write_outputs(
     return {kind: path.relative_to(output).as_posix() for kind, path in files.items()}
 
 
-def _write(segmentation: Segmentation, recipe: Recipe, files: dict[str, Path]) -> None:
+def _write(segmentation: Segmentation, provenance: Provenance, files: dict[str, Path]) -> None:
     for path in files.values():
         path.parent.mkdir(exist_ok=True)
-    save(segmentation, files["segmentation"], recipe)
+    save(segmentation.labelmap_kji, segmentation.volume, files["segmentation"], provenance)
     if "overlay" in files:
-        prompts = recipe.options.prompts.by_slice(segmentation.plane, segmentation.volume)
+        prompts = provenance.options.prompts.by_slice(segmentation.plane, segmentation.volume)
         draw_thumbnail(segmentation, files["overlay"], prompts)
 
 

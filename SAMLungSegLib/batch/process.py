@@ -23,7 +23,7 @@ from SAMLungSegLib.batch.table import agreement_of, measures_of, place_of, plain
 from SAMLungSegLib.errors import CancelledError, ModelError, SAMLungSegError, VolumeError, is_out_of_memory
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options, Segmentation, segment_volume
-from SAMLungSegLib.provenance import Recipe, is_same_place, recipe_of, voxels_sha256
+from SAMLungSegLib.provenance import Provenance, is_same_place, provenance_of, voxels_sha256
 from SAMLungSegLib.results import check_format, default_format
 from SAMLungSegLib.volume import Volume, read_volume
 from SAMLungSegLib.volume.guarded import read_series
@@ -194,7 +194,7 @@ def _store(task: Task, segmented: Segmented, notes: list[str]) -> Entry:
     if loaded.reference is not None:
         metrics, metric_notes = agreement_of(segmentation, loaded.reference, settings.tolerance_mm)
     files = write_outputs(
-        segmentation, _recipe(task, segmented), task.output, task.case.id, task.format, settings.overlay
+        segmentation, _provenance(task, segmented), task.output, task.case.id, task.format, settings.overlay
     )
     row = {
         **place_of(task.case),
@@ -211,12 +211,12 @@ def _store(task: Task, segmented: Segmented, notes: list[str]) -> Entry:
     return Entry(DONE, task.fingerprint, task.case.stamp, loaded.image, files, plain(row))
 
 
-def _recipe(task: Task, segmented: Segmented) -> Recipe:
-    case, settings = task.case, task.settings
-    return recipe_of(
-        segmented.segmentation,
-        settings.options_of(case),
-        settings.model,
+def _provenance(task: Task, segmented: Segmented) -> Provenance:
+    case, segmentation = task.case, segmented.segmentation
+    return provenance_of(
+        segmentation.volume,
+        segmentation.options,
+        task.settings.model,
         segmented.device,
         image=case.path,
         series=case.series,

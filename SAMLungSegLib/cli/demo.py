@@ -50,7 +50,7 @@ def _show_own_image(path: Path, series: str | None, folder: Path) -> None:
     from SAMLungSegLib.volume import read_volume
 
     volume = read_volume(path, series=series)
-    _segment_and_draw(volume, writable_folder(folder), default_format(path))
+    _segment_and_draw(volume, writable_folder(folder), default_format(path), path, series)
 
 
 def _show_phantom(folder: Path) -> None:
@@ -99,13 +99,15 @@ def _print_agreement(evaluations: list[Evaluation]) -> None:
     print(table_markdown(table[[*columns]].rename(columns=columns)))
 
 
-def _segment_and_draw(volume: Volume, folder: Path, extension: str) -> Segmentation:
+def _segment_and_draw(
+    volume: Volume, folder: Path, extension: str, image: Path | None = None, series: str | None = None
+) -> Segmentation:
     """Segment with the bundled model, write labelmap and overlay, say where they are."""
     from SAMLungSegLib.models import load_model
     from SAMLungSegLib.pipeline import Options
 
     options = Options()
-    segmentation = segment_with_bar(volume, load_model(), options)
+    segmentation = replace(segment_with_bar(volume, load_model(), options), image=image, series=series)
     target = segmentation.save(folder / f"{volume.name}_lungs.{extension}")
     overlay = draw_overlay(segmentation, folder, options)
     print(f"{volume.name}: {describe(segmentation)}\n  {target}\n  {overlay}")

@@ -27,12 +27,12 @@ from SAMLungSegLib.results import FORMATS, check_format, default_format, result_
 if TYPE_CHECKING:
     from SAMLungSegLib.models.choice import ModelChoice
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
-    from SAMLungSegLib.provenance import Recipe
+    from SAMLungSegLib.provenance import Provenance
 
 logger = logging.getLogger(__name__)
 
-# What a recipe decides, and what these are where they are not given.
-_OF_A_RECIPE = {
+# What a provenance record decides, and what these are where they are not given.
+_OF_A_RECORD = {
     "modality": "auto",
     "window": "lung",
     "lungs": "both",
@@ -114,10 +114,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     """Make a result again, of the same image with the same weights."""
-    from SAMLungSegLib.provenance import read_recipe
+    from SAMLungSegLib.provenance import read_provenance
 
-    recipe = read_recipe(arguments.replay)
-    given = [name for name, usual in _OF_A_RECIPE.items() if getattr(arguments, name) != usual]
+    record = read_provenance(arguments.replay)
+    given = [name for name, usual in _OF_A_RECORD.items() if getattr(arguments, name) != usual]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise SettingsError(f"{arguments.replay} says itself how it was made; leave out {options}.")
@@ -125,15 +125,15 @@ def _replay(arguments: argparse.Namespace) -> int:
         raise SettingsError(
             f"--replay makes one result again, and {len(arguments.inputs)} INPUTs were given; give one."
         )
-    choice = replace(recipe.model, weights=arguments.weights or recipe.model.weights)
-    recipe.check_model(choice)
-    if not arguments.inputs and not recipe.image:
+    choice = replace(record.model, weights=arguments.weights or record.model.weights)
+    record.check_model(choice)
+    if not arguments.inputs and not record.image:
         raise VolumeError(f"{arguments.replay} does not say of which image it was made; give the image as INPUT.")
-    arguments.inputs = arguments.inputs or [Path(recipe.image)]
-    arguments.series = arguments.series or recipe.series
+    arguments.inputs = arguments.inputs or [Path(record.image)]
+    arguments.series = arguments.series or record.series
     ((path, targets),) = _targets(arguments).items()
     check_writable(arguments.output)
-    check_written(_segment_one(path, targets, recipe.options, choice, arguments, recipe))
+    check_written(_segment_one(path, targets, record.options, choice, arguments, record))
     return 0
 
 
@@ -143,10 +143,10 @@ def _segment_one(
     options: Options,
     choice: ModelChoice,
     arguments: argparse.Namespace,
-    made_by: Recipe | None = None,
+    made_by: Provenance | None = None,
 ) -> Sequence[Path]:
     """Write the results of one image; their paths. What `_targets` has against them is raised."""
-    from SAMLungSegLib.provenance import recipe_of, save
+    from SAMLungSegLib.provenance import save
     from SAMLungSegLib.volume import read_volume
 
     if isinstance(targets, Exception):
@@ -159,10 +159,9 @@ def _segment_one(
     model = choice.load(arguments.device)
     if made_by is not None and made_by.device != model.device.type:
         logger.warning("Made on %s, replayed on %s: single voxels may differ.", made_by.device, model.device.type)
-    segmentation = segment_with_bar(volume, model, options)
-    recipe = recipe_of(segmentation, options, choice, str(model.device), image=path, series=series)
+    segmentation = replace(segment_with_bar(volume, model, options), image=path, series=series)
     writable_folder(target.parent)
-    save(segmentation, target, recipe)
+    save(segmentation.labelmap_kji, volume, target, segmentation.provenance())
     print(f"{target}  {describe(segmentation)}")
     if arguments.overlay:
         print(draw_overlay(segmentation, target.parent, options))
@@ -195,17 +194,17 @@ def _targets(arguments: argparse.Namespace) -> dict[Path, Sequence[Path] | Excep
 
 
 def _results_of(path: Path, arguments: argparse.Namespace) -> Sequence[Path]:
-    """Labelmap, recipe and picture of an image.
+    """Labelmap, provenance record and picture of an image.
 
     Raises:
         OutputError: one is there already, or has a name that no file can have.
     """
-    from SAMLungSegLib.provenance import recipe_path
+    from SAMLungSegLib.provenance import provenance_path
     from SAMLungSegLib.volume import image_name
 
     target = result_path(path, arguments.output, arguments.format)
     overlay = [overlay_path(arguments.output, image_name(path))] if arguments.overlay else []
-    files = (target, recipe_path(target), *overlay)
+    files = (target, provenance_path(target), *overlay)
     for file in files:
         check_name_fits(file)
         if file.exists() and not arguments.overwrite:

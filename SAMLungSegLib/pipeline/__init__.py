@@ -1,7 +1,7 @@
 """The job: an image or one slice of it in, right and left lung out."""
 
 from SAMLungSegLib.errors import CancelledError
-from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options, Progress
+from SAMLungSegLib.options import LUNG_CHOICES, Options, Progress
 from SAMLungSegLib.pipeline.prefetch import SliceQueue, encode_ahead, encode_volume_ahead
 from SAMLungSegLib.pipeline.slice import SliceSegmentation, SliceSegmenter, segment_slice
 from SAMLungSegLib.pipeline.volume import Segmentation, segment, segment_volume

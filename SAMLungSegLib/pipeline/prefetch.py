@@ -9,7 +9,7 @@ import numpy as np
 
 from SAMLungSegLib.models.base import ModelView
 from SAMLungSegLib.models.cached import CachedModel
-from SAMLungSegLib.pipeline.options import Options
+from SAMLungSegLib.options import Options
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.volume import Volume
 

@@ -17,7 +17,7 @@ from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.laterality import slice_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, PromptableModel
-from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options
+from SAMLungSegLib.options import LUNG_CHOICES, Options
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, object_prompts, predict_slice
 from SAMLungSegLib.pipeline.view import CutView, CutViews
 from SAMLungSegLib.postprocess import SMALLEST_ISLAND, clean_lungs, without_airway

@@ -25,7 +25,7 @@ from SAMLungSegLib.intensity import (
 )
 from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue
 from SAMLungSegLib.models.base import Embedding, ModelView
-from SAMLungSegLib.pipeline.options import Options
+from SAMLungSegLib.options import Options
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.volume import SliceCut, SlicePlane, Volume, axial_plane
 

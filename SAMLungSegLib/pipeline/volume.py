@@ -6,11 +6,12 @@ Slices are taken in radiological display orientation, so that every storage orde
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.laterality import LATERAL, with_one_side_each, xray_with_one_side
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.pipeline.options import LUNG_CHOICES, Options, OptionValues, Progress
+from SAMLungSegLib.models.choice import ModelChoice, ModelOrigin, origin_of
+from SAMLungSegLib.options import LUNG_CHOICES, Options, OptionValues, Progress
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, SlicePrediction, object_prompts, predict_slice
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.postprocess import (
@@ -34,7 +36,9 @@ from SAMLungSegLib.postprocess import (
 )
 from SAMLungSegLib.prompts.automatic import coarse_lungs_ct
 from SAMLungSegLib.prompts.volume import PlacedPrompts
+from SAMLungSegLib.provenance import METADATA_NAME, Provenance, is_free, provenance_of, provenance_path, save
 from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
+from SAMLungSegLib.volume.formats import pair_header
 from SAMLungSegLib.volume.itk import image_of
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ _NOT_LOOKED_AT = np.empty((0, 0, 0), np.uint8)
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Lungs of one volume.
+    """Lungs of one volume, and how they were found.
 
     Attributes:
         volume: the input.
@@ -56,6 +60,10 @@ class Segmentation:
         grey_nhw: uint8 (N, H, W), what the model saw, in display orientation.
         scores: float32 (N,), predicted IoU per displayed slice; NaN where the model was not used.
         notes: what was assumed about the image, and what is uncertain about the lungs, a sentence each.
+        options: what was asked for, with the modality that was taken.
+        origin: what the model was loaded from; None of a model of the user's own making.
+        image: path of the image; None where it came from no file.
+        series: which one of a DICOM folder.
     """
 
     volume: Volume
@@ -65,16 +73,52 @@ class Segmentation:
     grey_nhw: np.ndarray
     scores: np.ndarray
     notes: tuple[str, ...] = ()
+    options: Options = field(default_factory=Options)
+    origin: ModelOrigin | None = None
+    image: Path | None = None
+    series: str | None = None
 
     @property
     def labelmap_nhw(self) -> np.ndarray:
         """The labelmap in display orientation."""
         return self.plane.to_display(self.labelmap_kji)
 
+    def provenance(self) -> Provenance | None:
+        """How the labelmap was made; None where `origin` is not known."""
+        if self.origin is None:
+            return None
+        model = self.origin
+        return provenance_of(
+            self.volume,
+            self.options,
+            model.choice,
+            model.device,
+            image=self.image,
+            series=self.series,
+            weights_sha256=model.weights_sha256,
+        )
+
     def save(self, path: Path | str) -> Path:
-        """Write the labelmap; the format follows the extension (see `volume.write_labelmap`)."""
-        write_labelmap(self.labelmap_kji, self.volume, Path(path))
-        return Path(path)
+        """Write the labelmap and how it was made, as `samlungseg segment` does; `--replay` makes it again.
+
+        The format follows the extension (see `volume.write_labelmap`). The provenance lies beside the labelmap as
+        <name>.json, and in it where the format has a place; a file of that name that is no provenance record stays as
+        it is, with a warning. Of a model that neither `ModelChoice.load` nor `load_model` has loaded, the provenance is
+        not known: the labelmap is written alone.
+
+        Raises:
+            VolumeError, GeometryError: as `write_labelmap`.
+            OutputError: a file cannot be written.
+        """
+        path, made = Path(path), self.provenance()
+        if made is None:
+            write_labelmap(self.labelmap_kji, self.volume, path)
+        elif is_free(beside := provenance_path(path)):
+            save(self.labelmap_kji, self.volume, path, made)
+        else:
+            logger.warning("%s is a file of somebody else's: how %s was made is not written there.", beside, path.name)
+            write_labelmap(self.labelmap_kji, self.volume, path, metadata={METADATA_NAME: made.to_json()})
+        return path
 
     def to_sitk(self) -> sitk.Image:
         """The labelmap as a SimpleITK image, uint8 in 3D on the input's grid."""
@@ -139,7 +183,9 @@ def segment_volume(
     labelmap[~np.isin(labelmap, LUNG_CHOICES[options.lungs])] = 0
     seconds = time.perf_counter() - start
     _say_how(view, options, seen, seconds)
-    return Segmentation(volume, modality, plane, plane.from_display(labelmap), grey, scores, notes)
+    made_with = replace(options, modality=modality)
+    found = plane.from_display(labelmap)
+    return Segmentation(volume, modality, plane, found, grey, scores, notes, made_with, origin_of(model))
 
 
 def _with_one_side_each(labelmap: np.ndarray, view: VolumeView) -> tuple[np.ndarray, str]:
@@ -220,7 +266,7 @@ def segment(
     image: Image,
     *,
     ijk_to_ras: ArrayLike | None = None,
-    model: str | PromptableModel = "lung-compact",
+    model: str | ModelChoice | PromptableModel = "lung-compact",
     weights: Path | str | None = None,
     device: str = "auto",
     progress: Progress | None = None,
@@ -236,7 +282,8 @@ def segment(
     Args:
         image: the path of a file or DICOM folder, a volume, a SimpleITK image, or an array (K, J, I).
         ijk_to_ras: (4, 4), of an array: voxel centre (i, j, k, 1) to patient RAS in mm.
-        model: a name of the registry or a loaded model.
+        model: a name of the registry, a choice or a loaded model. Without a choice, embeddings of a model that encodes
+            slowly are kept on disk, as by the command; a model that is not loaded yet is kept for the next image.
         weights: a checkpoint of the user's for that model.
         device: 'auto', 'cpu', 'cuda', 'mps'.
         progress: called with (slices done, slices in all).
@@ -246,5 +293,8 @@ def segment(
         SAMLungSegError: its kinds say what was wrong with the image, the prompts or the model.
     """
     volume = as_volume(image, ijk_to_ras)
-    loaded = model if isinstance(model, PromptableModel) else load_model(model, weights=weights, device=device)
-    return segment_volume(volume, loaded, Options(**options), progress=progress, cancelled=cancelled)
+    if not isinstance(model, PromptableModel):
+        choice = model if isinstance(model, ModelChoice) else ModelChoice(model)
+        model = (choice if weights is None else replace(choice, weights=Path(weights))).load(device)
+    result = segment_volume(volume, model, Options(**options), progress=progress, cancelled=cancelled)
+    return replace(result, image=pair_header(Path(image))) if isinstance(image, str | os.PathLike) else result

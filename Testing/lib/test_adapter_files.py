@@ -21,10 +21,11 @@ from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.adapted import save_adapter, save_merged
+from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
-from SAMLungSegLib.provenance import ModelChoice, read_recipe
+from SAMLungSegLib.provenance import read_provenance
 from SAMLungSegLib.training.data.leakage import seen_images
 
 GREY = chest(0)[0]
@@ -140,7 +141,7 @@ def test_the_command_segments_with_adapters_and_replays(tmp_path, capsys):
     for name, weights in (("plain", []), ("adapted", ["--weights", str(path)])):
         out = tmp_path / name
         assert main(["segment", str(tmp_path / "chest.png"), "-o", str(out), *arguments, *weights]) == 0
-        results[name] = read_recipe(out / "chest_lungs.json")
+        results[name] = read_provenance(out / "chest_lungs.json")
     assert results["adapted"].weights_sha256.keys() - results["plain"].weights_sha256.keys() == {"own", "card"}
     replay = ["segment", "--replay", str(tmp_path / "adapted" / "chest_lungs.json"), "-o", str(tmp_path / "again")]
     assert main([*replay, "--device", "cpu"]) == 0

@@ -20,7 +20,7 @@ from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedModel, read_card
 from SAMLungSegLib.pipeline.predict import ObjectPrompt, automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
-from SAMLungSegLib.provenance import read_recipe
+from SAMLungSegLib.provenance import read_provenance
 from SAMLungSegLib.training.decoder import decoder_state
 from SAMLungSegLib.training.export import export_decoder
 
@@ -286,7 +286,7 @@ def test_a_result_of_a_tuned_decoder_is_made_again_but_not_with_another_card(tmp
     write_png(tmp_path / "chest.png", GREY)
     command = ["segment", str(tmp_path / "chest.png"), "--device", "cpu"]
     assert main([*command, "-o", str(tmp_path / "first"), "--weights", str(path)]) == 0
-    recipe = read_recipe(tmp_path / "first" / "chest_lungs.json")
+    recipe = read_provenance(tmp_path / "first" / "chest_lungs.json")
     assert set(recipe.weights_sha256) == {"lung-compact", "own", "card"}
     replay = ["segment", "--replay", str(tmp_path / "first" / "chest_lungs.json"), "--device", "cpu"]
     assert main([*replay, "-o", str(tmp_path / "second")]) == 0

@@ -6,12 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypedDict
 
-from SAMLungSegLib.errors import (
-    CancelledError as CancelledError,  # where it was
-)
-from SAMLungSegLib.errors import (
-    SettingsError,
-)
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, parse_window
 from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint, VolumePrompts
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG

@@ -20,7 +20,7 @@ from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.registry import bundled_file
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint, segment_volume
-from SAMLungSegLib.provenance import read_recipe, recipe_of, recipe_path, save, voxels_sha256
+from SAMLungSegLib.provenance import provenance_of, provenance_path, read_provenance, save, voxels_sha256
 from SAMLungSegLib.volume import Volume, read_volume
 
 
@@ -45,7 +45,7 @@ def labels(path: Path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
-# ---- the recipe
+# ---- the record
 
 
 def full_options() -> Options:
@@ -65,41 +65,43 @@ def segmentation(images):
 
 
 @pytest.mark.parametrize("extension", ["seg.nrrd", "nrrd", "nii.gz"])
-def test_a_recipe_comes_back_as_it_was(segmentation, images, tmp_path, extension):
-    recipe = recipe_of(segmentation, full_options(), ModelChoice(), "cpu", image=images / "chest.nii.gz", series="1.2")
+def test_a_record_comes_back_as_it_was(segmentation, images, tmp_path, extension):
+    made = provenance_of(
+        segmentation.volume, full_options(), ModelChoice(), "cpu", image=images / "chest.nii.gz", series="1.2"
+    )
     path = tmp_path / f"chest_lungs.{extension}"
-    save(segmentation, path, recipe)
+    save(segmentation.labelmap_kji, segmentation.volume, path, made)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["chest_lungs.json", path.name]
-    assert read_recipe(path) == recipe
-    assert read_recipe(tmp_path / "chest_lungs.json") == recipe
-    assert recipe.options == full_options() and recipe.series == "1.2"
+    assert read_provenance(path) == made
+    assert read_provenance(tmp_path / "chest_lungs.json") == made
+    assert made.options == full_options() and made.series == "1.2"
 
 
-def test_slicers_segmentation_carries_its_recipe_alone(segmentation, tmp_path):
-    recipe = recipe_of(segmentation, Options(), ModelChoice(), "cuda:1")
-    save(segmentation, tmp_path / "chest.seg.nrrd", recipe)
+def test_slicers_segmentation_carries_its_provenance_alone(segmentation, tmp_path):
+    made = provenance_of(segmentation.volume, segmentation.options, ModelChoice(), "cuda:1")
+    save(segmentation.labelmap_kji, segmentation.volume, tmp_path / "chest.seg.nrrd", made)
     (tmp_path / "chest.json").unlink()
     (tmp_path / "chest.seg.nrrd").rename(tmp_path / "renamed.seg.nrrd")
-    assert read_recipe(tmp_path / "renamed.seg.nrrd") == recipe
-    assert recipe.device == "cuda" and recipe.options.modality == "CT" and recipe.image == ""
+    assert read_provenance(tmp_path / "renamed.seg.nrrd") == made
+    assert made.device == "cuda" and made.options.modality == "CT" and made.image == ""
 
 
-def test_the_recipe_lies_beside_its_result():
-    assert recipe_path(Path("a/b.c_lungs.seg.nrrd")) == Path("a/b.c_lungs.json")
-    assert recipe_path(Path("x_lungs.NII.GZ")) == Path("x_lungs.json")
+def test_the_record_lies_beside_its_result():
+    assert provenance_path(Path("a/b.c_lungs.seg.nrrd")) == Path("a/b.c_lungs.json")
+    assert provenance_path(Path("x_lungs.NII.GZ")) == Path("x_lungs.json")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "samlungseg-recipe/99"}', "no JSON"])
-def test_what_is_no_recipe_is_refused(tmp_path, content):
+def test_what_is_no_record_is_refused(tmp_path, content):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(VolumeError, match="does not say how it was made"):
-        read_recipe(tmp_path / "x.json")
+        read_provenance(tmp_path / "x.json")
 
 
-def test_a_labelmap_without_recipe_is_refused(tmp_path):
+def test_a_labelmap_without_provenance_is_refused(tmp_path):
     sitk.WriteImage(sitk.Image(4, 4, sitk.sitkUInt8), str(tmp_path / "x.png"))
     with pytest.raises(VolumeError, match="does not say how it was made"):
-        read_recipe(tmp_path / "x.png")
+        read_provenance(tmp_path / "x.png")
 
 
 def test_voxels_are_known_by_type_size_and_values():
@@ -113,13 +115,13 @@ def test_voxels_are_known_by_type_size_and_values():
 
 
 def test_another_place_is_another_image(segmentation):
-    recipe = recipe_of(segmentation, Options(), ModelChoice(), "cpu")
+    made = provenance_of(segmentation.volume, segmentation.options, ModelChoice(), "cpu")
     moved = segmentation.volume.ijk_to_ras.copy()
     moved[0, 3] += 1e-7
-    recipe.check_image(replace(segmentation.volume, ijk_to_ras=moved))
+    made.check_image(replace(segmentation.volume, ijk_to_ras=moved))
     moved[0, 3] += 1
     with pytest.raises(VolumeError, match="at another place"):
-        recipe.check_image(replace(segmentation.volume, ijk_to_ras=moved))
+        made.check_image(replace(segmentation.volume, ijk_to_ras=moved))
 
 
 # ---- segment --replay
@@ -132,16 +134,16 @@ def test_a_result_with_prompts_is_made_again_exactly(images, tmp_path):
     assert run("segment", "--replay", first / "chest_lungs.seg.nrrd", "-o", second) == 0
     made = labels(second / "chest_lungs.seg.nrrd")
     assert np.array_equal(made, labels(first / "chest_lungs.seg.nrrd")) and set(np.unique(made)) == {0, 1}
-    assert read_recipe(second / "chest_lungs.json") == read_recipe(first / "chest_lungs.json")
+    assert read_provenance(second / "chest_lungs.json") == read_provenance(first / "chest_lungs.json")
 
 
 def test_an_image_that_moved_is_given_and_known_again(images, tmp_path):
     shutil.copy(images / "frontal.png", tmp_path / "a.png")
     run("segment", tmp_path / "a.png", "-o", tmp_path / "first")
     (tmp_path / "a.png").rename(tmp_path / "b.png")
-    recipe = tmp_path / "first" / "a_lungs.json"
-    assert run("segment", "--replay", recipe, "-o", tmp_path / "second") == 2
-    assert run("segment", "--replay", recipe, tmp_path / "b.png", "-o", tmp_path / "second") == 0
+    made = tmp_path / "first" / "a_lungs.json"
+    assert run("segment", "--replay", made, "-o", tmp_path / "second") == 2
+    assert run("segment", "--replay", made, tmp_path / "b.png", "-o", tmp_path / "second") == 0
     assert np.array_equal(labels(tmp_path / "second" / "b_lungs.png"), labels(tmp_path / "first" / "a_lungs.png"))
 
 
@@ -171,7 +173,7 @@ def test_other_weights_are_refused(images, tmp_path, capsys):
         (("a.png", "b.png"), "give one"),
     ],
 )
-def test_what_the_recipe_decides_is_not_asked_twice(images, tmp_path, capsys, arguments, message):
+def test_what_the_record_decides_is_not_asked_twice(images, tmp_path, capsys, arguments, message):
     run("segment", images / "frontal.png", "-o", tmp_path / "first")
     assert run("segment", "--replay", tmp_path / "first" / "frontal_lungs.json", "-o", tmp_path, *arguments) == 2
     assert message in capsys.readouterr().err
