@@ -80,7 +80,7 @@ def size_of(path: Path) -> tuple[int, ...]:
 
 
 def metadata_of(path: Path, name: str) -> str | None:
-    """A text that an image file holds under a name.
+    """A text that an image file holds under a name, or in the segments' tags of that name where Slicer wrote it.
 
     Raises:
         VolumeError, GeometryError: it cannot be read.

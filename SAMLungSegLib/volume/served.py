@@ -55,9 +55,20 @@ def size(path: str) -> list[int]:
 
 
 def metadata(path: str, name: str) -> str | None:
-    """A text that the header holds under a name."""
+    """A text that the header holds under a name, or that all tags of that name of Slicer's segments hold alike."""
     header = _header(path)
-    return header.GetMetaData(name) if header.HasMetaDataKey(name) else None
+    if header.HasMetaDataKey(name):
+        return header.GetMetaData(name)
+    texts = {text for key in header.GetMetaDataKeys() for text in _tags(header, key, name)}
+    return texts.pop() if len(texts) == 1 else None
+
+
+def _tags(header: sitk.ImageFileReader, key: str, name: str) -> list[str]:
+    """Texts of the tags of a segment that have a name, where Slicer's 'name:text|name:text' stands under the key."""
+    if not (key.startswith("Segment") and key.endswith("_Tags")):
+        return []
+    parts = [one.partition(":") for one in header.GetMetaData(key).split("|")]
+    return [text for tag, _, text in parts if tag == name]
 
 
 def _header(path: str) -> sitk.ImageFileReader:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from SAMLungSegLib.pipeline.options import Options, OptionValues
 
 import SAMLungSegLib
+from SAMLungSegLib.options import Options, OptionValues
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

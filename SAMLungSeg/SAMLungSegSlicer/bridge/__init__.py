@@ -15,6 +15,7 @@ from SAMLungSegSlicer.bridge.segmentations import (
     findLungSegments,
     labelmapFromNode,
     lungLabels,
+    noteProvenance,
     writeCut,
     writeLabelmap,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "jumpTo",
     "labelmapFromNode",
     "lungLabels",
+    "noteProvenance",
     "plotFromTable",
     "pointsFromMarkups",
     "readCut",

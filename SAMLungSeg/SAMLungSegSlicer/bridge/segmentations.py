@@ -143,6 +143,26 @@ def writeLabelmap(
     announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid, True if area is None else area))
 
 
+def noteProvenance(segmentationNode: slicer.vtkMRMLSegmentationNode, lungs: str, text: str | None) -> None:
+    """Keep with lungs that were written how they were found, in a tag of each segment.
+
+    Slicer saves tags with the scene and in a .seg.nrrd, and undoes them together with the voxels.
+
+    Args:
+        segmentationNode: has the lungs.
+        lungs: as of `writeLabelmap`.
+        text: JSON of the record; None where it is not known, so that an earlier one goes.
+    """
+    from SAMLungSegLib.provenance import METADATA_NAME
+
+    segmentation, ids = segmentationNode.GetSegmentation(), findLungSegments(segmentationNode)
+    for segment in (segmentation.GetSegment(ids[label]) for label in lungLabels(lungs)):
+        if text is None:
+            segment.RemoveTag(METADATA_NAME)
+        else:
+            segment.SetTag(METADATA_NAME, text.replace("|", "\\u007c"))  # where Slicer saves tags, a | ends one
+
+
 def writeCut(
     segmentationNode: slicer.vtkMRMLSegmentationNode,
     labels_hw: np.ndarray,

@@ -84,6 +84,7 @@ class SegmentVolumeJob(_SegmentJob):
         self._grid = gridKey(volumeNode)
         self._found: Segmentation | None = None
         self._record = ""
+        self._provenance: str | None = None
         self.kept = 0
 
     def run(
@@ -109,6 +110,8 @@ class SegmentVolumeJob(_SegmentJob):
         if boxes.otherwise:
             note = f"Boxes drawn in a slice of another direction play no part here ({len(boxes.otherwise)})."
             self._found = replace(self._found, notes=(*self._found.notes, note))
+        provenance = self._found.provenance()
+        self._provenance = provenance and provenance.to_json()
         return self._merged()
 
     def finish(self, result: Segmentation) -> slicer.vtkMRMLSegmentationNode | None:
@@ -130,6 +133,7 @@ class SegmentVolumeJob(_SegmentJob):
         def fill(node: slicer.vtkMRMLSegmentationNode) -> None:
             bridge.writeLabelmap(node, result.labelmap_kji, target.volumeNode, lungs)
             remember(node, self._record, result.labelmap_kji)
+            bridge.noteProvenance(node, lungs, self._provenance)
 
         return target.write(fill)
 
