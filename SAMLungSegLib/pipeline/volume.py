@@ -87,15 +87,14 @@ class Segmentation:
         """How the labelmap was made; None where `origin` is not known."""
         if self.origin is None:
             return None
-        model = self.origin
         return provenance_of(
             self.volume,
             self.options,
-            model.choice,
-            model.device,
+            self.origin.choice,
+            self.origin.device,
             image=self.image,
             series=self.series,
-            weights_sha256=model.weights_sha256,
+            weights_sha256=self.origin.weights_sha256,
         )
 
     def save(self, path: Path | str) -> Path:
@@ -116,7 +115,11 @@ class Segmentation:
         elif is_free(beside := provenance_path(path)):
             save(self.labelmap_kji, self.volume, path, made)
         else:
-            logger.warning("%s is a file of somebody else's: how %s was made is not written there.", beside, path.name)
+            logger.warning(
+                "%s is no provenance record and stays as it is: %s has none beside it; save under another name.",
+                beside,
+                path.name,
+            )
             write_labelmap(self.labelmap_kji, self.volume, path, metadata={METADATA_NAME: made.to_json()})
         return path
 
@@ -297,4 +300,5 @@ def segment(
         choice = model if isinstance(model, ModelChoice) else ModelChoice(model)
         model = (choice if weights is None else replace(choice, weights=Path(weights))).load(device)
     result = segment_volume(volume, model, Options(**options), progress=progress, cancelled=cancelled)
-    return replace(result, image=pair_header(Path(image))) if isinstance(image, str | os.PathLike) else result
+    path = pair_header(Path(image)).absolute() if isinstance(image, str | os.PathLike) else None
+    return replace(result, image=path)

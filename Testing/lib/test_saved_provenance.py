@@ -110,7 +110,7 @@ def test_a_json_file_of_somebody_else_stays_and_one_of_ours_is_replaced(images, 
     with caplog.at_level(logging.WARNING):
         found.save(tmp_path / "chest.seg.nrrd")
     assert (tmp_path / "chest.json").read_text() == '{"Modality": "CT"}'
-    assert "chest.json is a file of somebody else's" in caplog.text
+    assert "chest.json is no provenance record and stays as it is" in caplog.text
     assert read_provenance(tmp_path / "chest.seg.nrrd") == found.provenance()
     for lungs in ("left", "right"):
         segment(images / "chest.nii.gz", lungs=lungs).save(tmp_path / "mine.nii.gz")
