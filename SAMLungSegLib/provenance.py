@@ -217,7 +217,7 @@ def voxels_sha256(volume: Volume) -> str:
     array = volume.array_kji
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}\n".encode())
     for one_slice in array:
-        digest.update(np.ascontiguousarray(one_slice))
+        digest.update(np.ascontiguousarray(one_slice).data)
     return digest.hexdigest()
 
 

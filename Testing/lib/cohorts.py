@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from SAMLungSegLib.batch import run
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
-from SAMLungSegLib.models.choice import ModelChoice
+from SAMLungSegLib.models.choice import ModelChoice, note_origin
 
 CT_IMAGE, REPORT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.11"
 
@@ -53,10 +53,15 @@ class DarkIsLung(PromptableModel):
 def use_dark_is_lung(monkeypatch=None, **settings) -> DarkIsLung:
     """Have every run answered by it, in a test or for good."""
     model = DarkIsLung(**settings)
+
+    def load(choice: ModelChoice, device: str = "auto") -> DarkIsLung:
+        note_origin(model, choice)
+        return model
+
     if monkeypatch is None:
-        ModelChoice.load = lambda self, device="auto": model
+        ModelChoice.load = load
     else:
-        monkeypatch.setattr(ModelChoice, "load", lambda self, device="auto": model)
+        monkeypatch.setattr(ModelChoice, "load", load)
     return model
 
 

@@ -27,6 +27,7 @@ WEIGHTS = "lung-compact.safetensors"
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
+    releaseMemory()
     yield
     releaseMemory()
 
