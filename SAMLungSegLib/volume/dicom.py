@@ -367,7 +367,7 @@ def _with_right_polarity(array: np.ndarray, tags: Tags, modality: str | None) ->
     """Bright bone for X-rays, HU for CT.
 
     MONOCHROME1 says that low values are shown bright. ITK has inverted such pixels, which is what an X-ray needs and
-    what spoils the HU of a CT. MONOCHROME2 with an inverse presentation LUT is left to us.
+    what makes the HU of a CT wrong. MONOCHROME2 with an inverse presentation LUT is left to us.
     """
     if tags.get(_PHOTOMETRIC) == "MONOCHROME1":
         return _with_hu_restored(array, tags) if modality == "CT" else array

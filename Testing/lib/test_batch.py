@@ -110,10 +110,10 @@ def test_the_report_shows_the_doubtful_ones_first_and_escapes_names(tmp_path):
 
 def test_a_defect_of_ours_costs_one_case(cohort, tmp_path, dark_is_lung, monkeypatch):
     decode = dark_is_lung.decode
-    spoilt = chest_picture(1)
+    corrupted = chest_picture(1)
 
     def fail_once(embedding, prompts):
-        if np.array_equal(embedding.features[0], spoilt):
+        if np.array_equal(embedding.features[0], corrupted):
             raise IndexError("beyond")
         return decode(embedding, prompts)
 

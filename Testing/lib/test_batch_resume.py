@@ -120,7 +120,7 @@ def test_a_preview_says_what_a_run_would_do_and_writes_nothing(cohort, tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are text on other systems")
-def test_a_file_name_that_is_no_text_does_not_spoil_the_table(cohort, tmp_path):
+def test_a_file_name_that_is_no_text_does_not_break_the_table(cohort, tmp_path):
     os.rename(os.fsencode(cohort / "xrays" / "0" / "x000.png"), os.fsencode(cohort) + b"/caf\xe9.png")
     result = run(cohort, tmp_path / "out")
     assert result.cases == 5 and result.done >= 4

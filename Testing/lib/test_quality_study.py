@@ -1,4 +1,4 @@
-"""How good a model is: tables by hand, spoilt images, the whole study on a generated X-ray."""
+"""How good a model is: tables by hand, corrupted images, the whole study on a generated X-ray."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from SAMLungSegLib.studies.quality.study import (
     accuracy_table,
     calibration_table,
     clicks_table,
+    corrupted_table,
     measure_quality,
-    spoilt_table,
     worst_tenth,
 )
 from SAMLungSegLib.training.data.cases import study_cases
@@ -75,7 +75,7 @@ def test_a_flag_counts_what_it_finds():
     assert row["poor_found"] == 0.5, "two are poor, one of them is flagged"
 
 
-# ---- spoilt images
+# ---- corrupted images
 
 
 @pytest.mark.parametrize("corruption", CORRUPTIONS, ids=lambda corruption: corruption.name)
@@ -83,19 +83,19 @@ def test_a_spoilt_image_keeps_its_kind_and_its_mask_stays_on_it(corruption):
     mask = np.zeros((120, 100), bool)
     mask[20:90, 15:45] = True
     grey = np.where(mask, 200, 40).astype(np.uint8)
-    spoilt, lung = corruption.change(grey, mask, np.random.default_rng(0))
-    assert spoilt.dtype == np.uint8 and lung.dtype == bool and spoilt.shape == lung.shape
-    assert not np.array_equal(spoilt, grey)
+    corrupted, lung = corruption.change(grey, mask, np.random.default_rng(0))
+    assert corrupted.dtype == np.uint8 and lung.dtype == bool and corrupted.shape == lung.shape
+    assert not np.array_equal(corrupted, grey)
     if corruption.name in MOVING:
-        assert np.mean((spoilt > 120) == lung) > 0.98
+        assert np.mean((corrupted > 120) == lung) > 0.98
     else:
         assert corruption.name.startswith("collimated") or np.array_equal(lung, mask)
 
 
 def test_the_table_of_spoilt_images_is_in_the_order_of_the_corruptions():
     names = [CORRUPTIONS[4].name, CORRUPTIONS[0].name, CORRUPTIONS[4].name]
-    spoilt = pd.DataFrame({"subset": "set", "corruption": names, "loss": [0.1, 0.2, 0.3]})
-    table = spoilt_table(spoilt)
+    corrupted = pd.DataFrame({"subset": "set", "corruption": names, "loss": [0.1, 0.2, 0.3]})
+    table = corrupted_table(corrupted)
     assert table["corruption"].tolist() == [CORRUPTIONS[0].name, CORRUPTIONS[4].name]
     assert table["set"].tolist() == pytest.approx([0.2, 0.2])
 
@@ -113,8 +113,8 @@ def test_a_model_is_measured_and_reported_on_a_generated_xray(tmp_path):
     quality = measure_quality(cases, model)
     assert quality.images["dice"].item() > 0.8
     assert quality.clicks["clicks"].tolist() == list(range(11))
-    assert len(quality.spoilt) == len(CORRUPTIONS)
-    assert np.allclose(quality.spoilt["loss"], quality.images["dice"].item() - quality.spoilt["dice"])
+    assert len(quality.corrupted) == len(CORRUPTIONS)
+    assert np.allclose(quality.corrupted["loss"], quality.images["dice"].item() - quality.corrupted["dice"])
     files = write_quality_report(quality, tmp_path / "report", basis="Model x.", cases=cases, model=model)
     assert all(path.stat().st_size > 0 for path in files)
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Ways in which images arrive spoilt, to measure what a model makes of them.
+"""Ways in which images arrive corrupted, to measure what a model makes of them.
 
 Each takes a grey slice, uint8 (H, W), and its lung mask, bool (H, W), and returns both as they would look then: masks
 move with the image, and there is no lung where there is no image.
@@ -22,7 +22,7 @@ Change = Callable[[np.ndarray, np.ndarray, np.random.Generator], Pair]
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to spoil an image.
+    """One way to corrupt an image.
 
     Attributes:
         name: for tables.

@@ -19,8 +19,8 @@ from SAMLungSegLib.studies.quality.study import (
     accuracy_table,
     calibration_table,
     clicks_table,
+    corrupted_table,
     rank_correlation,
-    spoilt_table,
 )
 from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_report
 from SAMLungSegLib.training.data.cases import Greys, StudyCase
@@ -66,9 +66,9 @@ def write_quality_report(
         Picture(_calibration_figure(quality.images, pictures / "calibration.png"), "Predicted and true overlap"),
         Table(
             "robustness",
-            "Loss of Dice on spoilt images",
-            spoilt_table(quality.spoilt),
-            f"Mean over the images of Dice as they are minus Dice as spoilt. {basis}",
+            "Loss of Dice on corrupted images",
+            corrupted_table(quality.corrupted),
+            f"Mean over the images of Dice as they are minus Dice as corrupted. {basis}",
             3,
         ),
         Picture(_worst_figure(quality, cases, model, pictures / "worst.png"), "Worst answers"),

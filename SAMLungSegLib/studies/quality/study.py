@@ -1,4 +1,4 @@
-"""How good a model is that answers without a prompt: accuracy, clicks, its own estimate, spoilt images.
+"""How good a model is that answers without a prompt: accuracy, clicks, its own estimate, corrupted images.
 
 Measured on images that it has not learned from, through the pipeline that users run.
 """
@@ -37,12 +37,12 @@ class Quality:
     Attributes:
         images: dice, jaccard and predicted_iou without a prompt.
         clicks: clicks (0 to 10), dice.
-        spoilt: corruption, dice, loss against the same image as it was.
+        corrupted: corruption, dice, loss against the same image as it was.
     """
 
     images: pd.DataFrame
     clicks: pd.DataFrame
-    spoilt: pd.DataFrame
+    corrupted: pd.DataFrame
 
 
 def measure_quality(
@@ -58,7 +58,7 @@ def measure_quality(
         model: that answers without a prompt.
         progress: wraps the cases as they are gone through, such as tqdm.
     """
-    images, clicks, spoilt = [], [], []
+    images, clicks, corrupted = [], [], []
     for case in progress(cases):
         modality, slices = _slices(case)
         for name, grey, lung in slices:
@@ -71,8 +71,8 @@ def measure_quality(
                     rng = np.random.default_rng(zlib.crc32(f"{name}/{corruption.name}".encode()))
                     found = _segmented(model, *corruption.change(grey, lung, rng), modality)["dice"]
                     loss = first["dice"] - found
-                    spoilt.append(place | {"corruption": corruption.name, "dice": found, "loss": loss})
-    return Quality(pd.DataFrame(images), pd.DataFrame(clicks), pd.DataFrame(spoilt))
+                    corrupted.append(place | {"corruption": corruption.name, "dice": found, "loss": loss})
+    return Quality(pd.DataFrame(images), pd.DataFrame(clicks), pd.DataFrame(corrupted))
 
 
 def _slices(case: StudyCase) -> tuple[Modality, Iterator[tuple[str, np.ndarray, np.ndarray]]]:
@@ -173,8 +173,8 @@ def rank_correlation(images: pd.DataFrame) -> float:
     return float(spearmanr(images["predicted_iou"], images["jaccard"]).statistic)
 
 
-def spoilt_table(spoilt: pd.DataFrame) -> pd.DataFrame:
+def corrupted_table(corrupted: pd.DataFrame) -> pd.DataFrame:
     """Mean loss of Dice by corruption (rows, in the order of `CORRUPTIONS`) and subset (columns)."""
-    table = spoilt.pivot_table(index="corruption", columns="subset", values="loss", aggfunc="mean")
+    table = corrupted.pivot_table(index="corruption", columns="subset", values="loss", aggfunc="mean")
     order = [corruption.name for corruption in CORRUPTIONS if corruption.name in table.index]
     return table.loc[order].reset_index()
