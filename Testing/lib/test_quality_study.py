@@ -13,11 +13,11 @@ from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS
 from SAMLungSegLib.studies.quality.report import write_quality_report
 from SAMLungSegLib.studies.quality.study import (
     accuracy_table,
+    bottom_decile,
     calibration_table,
     clicks_table,
     corrupted_table,
     measure_quality,
-    worst_tenth,
 )
 from SAMLungSegLib.training.data.cases import study_cases
 
@@ -46,9 +46,9 @@ def images(dice, predicted_iou=None):
 # ---- tables
 
 
-def test_the_worst_tenth_is_a_tenth_of_the_images_but_one_at_least():
-    assert worst_tenth(np.arange(1.0, 21.0)) == 1.5
-    assert worst_tenth(np.array([0.9, 0.5, 0.7])) == 0.5
+def test_the_bottom_decile_is_a_tenth_of_the_images_but_one_at_least():
+    assert bottom_decile(np.arange(1.0, 21.0)) == 1.5
+    assert bottom_decile(np.array([0.9, 0.5, 0.7])) == 0.5
 
 
 def test_the_accuracy_table_has_mean_spread_and_extremes():

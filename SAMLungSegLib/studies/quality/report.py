@@ -83,7 +83,7 @@ def _clicks_figure(clicks: pd.DataFrame, path: Path) -> Path:
     for subset, rows in clicks_table(clicks).groupby("subset"):
         (line,) = axes.plot(rows["clicks"], rows["dice_mean"], marker="o", label=f"{subset}, all")
         axes.plot(
-            rows["clicks"], rows["dice_worst_tenth"], "--", color=line.get_color(), label=f"{subset}, worst tenth"
+            rows["clicks"], rows["dice_worst_tenth"], "--", color=line.get_color(), label=f"{subset}, bottom decile"
         )
     axes.set(xlabel="corrective clicks", ylabel="Dice")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))

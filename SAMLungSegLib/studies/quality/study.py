@@ -103,7 +103,7 @@ def _clicked(model: PromptableModel, grey: np.ndarray, lung: np.ndarray) -> Iter
 
 
 def accuracy_table(images: pd.DataFrame) -> pd.DataFrame:
-    """Per subset: images, mean, SD, worst tenth and lowest Dice, mean Jaccard."""
+    """Per subset: images, mean, SD, bottom decile and lowest Dice, mean Jaccard."""
     rows = []
     for subset, group in images.groupby("subset"):
         values = group["dice"]
@@ -113,7 +113,7 @@ def accuracy_table(images: pd.DataFrame) -> pd.DataFrame:
                 "images": len(group),
                 "dice_mean": values.mean(),
                 "dice_sd": values.std(ddof=1),
-                "dice_worst_tenth": worst_tenth(values.to_numpy()),
+                "dice_worst_tenth": bottom_decile(values.to_numpy()),
                 "dice_min": values.min(),
                 "jaccard_mean": group["jaccard"].mean(),
             }
@@ -121,7 +121,7 @@ def accuracy_table(images: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def worst_tenth(values: np.ndarray) -> float:
+def bottom_decile(values: np.ndarray) -> float:
     """Mean of the lowest tenth, of one value at least."""
     count = max(1, round(WORST_SHARE * len(values)))
     return float(np.sort(values)[:count].mean())
