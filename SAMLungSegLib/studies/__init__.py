@@ -1,1 +1,1 @@
-"""The papers' studies on images and models of the user's: zero-shot answers to prompts from the reference."""
+"""The papers' studies on images and models of the user's: zero-shot predictions from prompts from the reference."""

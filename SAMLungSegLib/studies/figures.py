@@ -1,4 +1,4 @@
-"""Pictures of the studies: slices with the prompts that were given, the answer and the reference."""
+"""Pictures of the studies: slices with the prompts that were given, the prediction and the reference."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.prompts.reference import ABLATION_STEPS, gutierrez2024_prompts
-from SAMLungSegLib.studies.answers import with_more_negatives
+from SAMLungSegLib.studies.predictions import with_more_negatives
 from SAMLungSegLib.studies.report import Picture, Table, write_study_report
 from SAMLungSegLib.studies.zero_shot import study
 from SAMLungSegLib.studies.zero_shot.study import ZeroShotSettings, run_zero_shot

@@ -1,4 +1,4 @@
-"""The report on a model's quality: tables, curves, scatter plot of its own estimate, worst answers."""
+"""The report on a model's quality: tables, curves, scatter plot of its own estimate, lowest scores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from SAMLungSegLib.evaluation.figures import save_figure
 from SAMLungSegLib.files import writable_folder
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.prompts import PromptSet
-from SAMLungSegLib.studies.answers import answer
 from SAMLungSegLib.studies.figures import PromptedSlice, prompt_sheet
+from SAMLungSegLib.studies.predictions import predicted_mask
 from SAMLungSegLib.studies.quality.study import (
     Quality,
     accuracy_table,
@@ -32,7 +32,7 @@ WORST_SHOWN = 6
 def write_quality_report(
     quality: Quality, folder: Path, *, basis: str, cases: Sequence[StudyCase], model: PromptableModel
 ) -> list[Path]:
-    """Write report.html, report.md, the tables as CSV and the figures as PNG; the worst images are asked again.
+    """Write report.html, report.md, the tables as CSV and the figures as PNG; the worst images are predicted again.
 
     Args:
         quality: what was measured.
@@ -71,7 +71,7 @@ def write_quality_report(
             f"Mean over the images of Dice as they are minus Dice as corrupted. {basis}",
             3,
         ),
-        Picture(_worst_figure(quality, cases, model, pictures / "worst.png"), "Worst answers"),
+        Picture(_worst_figure(quality, cases, model, pictures / "worst.png"), "Lowest scores"),
         Table("images", "Images", quality.images, basis, rows_shown=30),
     ]
     return write_study_report(folder, "Quality of a model", parts)
@@ -111,7 +111,7 @@ def _worst_figure(quality: Quality, cases: Sequence[StudyCase], model: Promptabl
         name, _, number = row.image.partition("/")
         greys, labels = by_name[name].read(Greys())
         grey, reference = greys[int(number or 0)], labels[int(number or 0)] > 0
-        found = answer(model, model.encode([grey])[0], PromptSet())
+        found = predicted_mask(model, model.encode([grey])[0], PromptSet())
         title = f"{row.image}: Dice {row.dice:.3f}, predicted IoU {row.predicted_iou:.2f}"
         panels.append(PromptedSlice(title, grey, reference, found, PromptSet()))
     prompt_sheet(path, panels, columns=3)

@@ -1,4 +1,4 @@
-"""How good a model is that answers without a prompt: accuracy, clicks, its own estimate, corrupted images.
+"""How good a model is that predicts without a prompt: accuracy, clicks, its own estimate, corrupted images.
 
 Measured on images that it has not learned from, through the pipeline that users run.
 """
@@ -55,7 +55,7 @@ def measure_quality(
 
     Args:
         cases: see `study_cases`; none that the model has learned from.
-        model: that answers without a prompt.
+        model: that predicts without a prompt.
         progress: wraps the cases as they are gone through, such as tqdm.
     """
     images, clicks, corrupted = [], [], []
@@ -90,7 +90,7 @@ def _segmented(model: PromptableModel, grey: np.ndarray, lung: np.ndarray, modal
 
 
 def _clicked(model: PromptableModel, grey: np.ndarray, lung: np.ndarray) -> Iterator[dict[str, float]]:
-    """Dice after 0 to 10 clicks, each in the middle of the largest error left, the answer before given as a mask."""
+    """Dice after 0 to 10 clicks in the middle of the largest error left, the prediction before given as a mask."""
     embedding: Embedding = model.encode([grey])[0]
     points: tuple[PointPrompt, ...] = ()
     logits = model.decode(embedding, PromptSet()).logits
@@ -150,7 +150,7 @@ def calibration_table(images: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row for each threshold of `FLAGS`: flagged images, mean Dice of flagged and of other images, and the share
-        of poor answers (Dice below 0.93) that are flagged.
+        of poor predictions (Dice below 0.93) that are flagged.
     """
     rows = []
     poor = images["dice"] < POOR_DICE

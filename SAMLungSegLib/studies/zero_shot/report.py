@@ -14,8 +14,8 @@ from SAMLungSegLib.files import writable_folder
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.prompts.reference import BOX
-from SAMLungSegLib.studies.answers import answer, scores, slice_prompts, with_more_negatives
 from SAMLungSegLib.studies.figures import PromptedSlice, prompt_sheet
+from SAMLungSegLib.studies.predictions import predicted_mask, scores, slice_prompts, with_more_negatives
 from SAMLungSegLib.studies.published import (
     ZERO_SHOT_NEGATIVES,
     ZERO_SHOT_STATE_OF_THE_ART,
@@ -39,7 +39,7 @@ MOST_SUBSETS_DRAWN = 4
 
 
 def write_zero_shot_report(result: ZeroShotResult, folder: Path) -> list[Path]:
-    """Write report.html, report.md, the tables as CSV and the figures as PNG; the slices shown are asked again.
+    """Write report.html, report.md, the tables as CSV and the figures as PNG; the slices shown are predicted again.
 
     Returns:
         Paths of the files.
@@ -86,7 +86,7 @@ def _introduction(result: ZeroShotResult) -> list[str]:
     lines = [
         f"{len(result.cases)} images with {len(per_slice)} slices; {empty} slices have no lung in the reference and "
         f"are left out. CT window: level {greys.window.level:g}, width {greys.window.width:g}{stretched}; X-rays as "
-        "they are. Each slice is asked one question about both lungs together; the answer is not cleaned. For research "
+        "they are. Each slice is predicted once, for both lungs together; the prediction is not cleaned. For research "
         "only.",
         f"The study follows {ZERO_SHOT_TABLE_1.source.split(',')[0]}: rows and tables called 'published' are theirs, "
         "on their images, with SAM ViT-L.",
@@ -103,7 +103,7 @@ def _about_seen(result: ZeroShotResult) -> str:
     if not result.seen.is_known:
         return f"No card tells what {name} learned from, so that nobody checked whether it has seen these images."
     if result.settings.include_training_images:
-        return f"Images that {name} has learned from were asked for and are included."
+        return f"Images that {name} has learned from were requested and are included."
     return f"{result.left_out} images that {name} has learned from, by its card, are left out."
 
 
@@ -121,7 +121,7 @@ def _beside(ours: pd.DataFrame, published: PublishedTable) -> pd.DataFrame:
 
 def _ablation(result: ZeroShotResult, pictures: _Pictures, note: str) -> list[Part]:
     if result.ablation.empty:
-        return ["The steps of algorithm 1 were not compared: the model takes boxes only, or no slice was asked for."]
+        return ["The steps of algorithm 1 were not compared: the model takes boxes only, or no slice was chosen."]
     slices = len(result.ablation) // result.ablation["step"].nunique()
     return [
         Table(
@@ -191,18 +191,18 @@ class _Pictures:
         grey, labels, embedding, steps = self._asked(row["volume"], row["slice"])
         reference = labels > 0
         most = self.result.settings.negatives
-        answers = list(with_more_negatives(self.model, embedding, steps[BOX], reference, most))
-        values = [scores(reference, prediction) for _, prediction in answers]
+        predictions = list(with_more_negatives(self.model, embedding, steps[BOX], reference, most))
+        values = [scores(reference, prediction) for _, prediction in predictions]
         frame = pd.DataFrame(
             {"Negatives added": added, **{f"{name.capitalize()} [%]": 100 * one[name] for name in METRICS}}
             for added, one in enumerate(values)
         )
         best = int(np.argmax([one["dice"] for one in values]))
-        shown = dict.fromkeys((0, min(1, len(answers) - 1), best, len(answers) - 1))
+        shown = dict.fromkeys((0, min(1, len(predictions) - 1), best, len(predictions) - 1))
         panels = [
             PromptedSlice(_titled(_added(added), values[added]), grey, reference, prediction, prompts)
             for added in shown
-            for prompts, prediction in [answers[added]]
+            for prompts, prediction in [predictions[added]]
         ]
         path = self.folder / "negatives.png"
         prompt_sheet(path, panels, columns=len(panels))
@@ -210,7 +210,7 @@ class _Pictures:
 
     def _panel(self, row: pd.Series, title: str, step: str) -> PromptedSlice:
         grey, labels, embedding, steps = self._asked(row["volume"], row["slice"])
-        prediction, reference = answer(self.model, embedding, steps[step]), labels > 0
+        prediction, reference = predicted_mask(self.model, embedding, steps[step]), labels > 0
         heading = f"{title}: {shortened(self.result.cases[row['volume']].name, 40)}"
         if self._has_slices(row["volume"]):
             heading += f", slice {row['slice']}"

@@ -1,7 +1,7 @@
-"""The zero-shot study: how well a model answers prompts computed from the reference (Gutiérrez et al. 2024).
+"""The zero-shot study: how well a model predicts from prompts computed from the reference (Gutiérrez et al. 2024).
 
-Each slice with lung is encoded once and asked once for each step of algorithm 1. Slices without lung are counted only.
-What is done is kept case by case in the output folder's journal; the same command goes on from there.
+Each slice with lung is encoded once and predicted once for each step of algorithm 1. Slices without lung are counted
+only. What is done is kept case by case in the output folder's journal; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.prompts.reference import BOX, MODES, Mode
-from SAMLungSegLib.studies.answers import answer, scores, slice_prompts
+from SAMLungSegLib.studies.predictions import predicted_mask, scores, slice_prompts
 from SAMLungSegLib.studies.zero_shot.statistics import METRICS
 from SAMLungSegLib.training.data.cases import Greys, StudyCase, first_of_each, study_cases
 from SAMLungSegLib.training.data.leakage import SeenImages, seen_images, without_seen
@@ -42,13 +42,13 @@ class ZeroShotSettings:
     """How the study is made.
 
     Attributes:
-        model: which one answers.
+        model: which one predicts.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.
         mode: of algorithm 1.
         window: see `Greys.parse`.
         modality: of all images; None to tell it for each.
         limit: at most so many images of each subset, the first by name.
-        ablation_slices: that all four steps are asked about, spread over the images; None for all.
+        ablation_slices: that all four steps are predicted for, spread over the images; None for all.
         negatives: most negative points to add on the slice that has most need of them.
         include_training_images: whether images that the model has learned from stay in.
     Raises:
@@ -209,7 +209,7 @@ def _measure_all(cases: Sequence[StudyCase], settings: ZeroShotSettings, journal
 
 
 def _quotas(cases: int, wanted: int | None) -> list[int | None]:
-    """How many slices of each case are asked about all steps; None for all."""
+    """How many slices of each case are predicted with all steps; None for all."""
     if wanted is None:
         return [None] * cases
     return [(index + 1) * wanted // cases - index * wanted // cases for index in range(cases)]
@@ -238,11 +238,11 @@ def _measured(
         reference = labels[number] > 0
         steps = slice_prompts(model, labels[number], settings.mode, f"{case.id}/{number}")
         wanted = steps if number in ablated else {BOX: steps[BOX]}
-        answers = {step: answer(model, embedding, prompts) for step, prompts in wanted.items()}
+        predictions = {step: predicted_mask(model, embedding, prompts) for step, prompts in wanted.items()}
         rows[number] = {
             "reference_voxels": int(np.count_nonzero(reference)),
-            "prediction_voxels": int(np.count_nonzero(answers[BOX])),
-            "scores": {step: scores(reference, prediction) for step, prediction in answers.items()},
+            "prediction_voxels": int(np.count_nonzero(predictions[BOX])),
+            "scores": {step: scores(reference, prediction) for step, prediction in predictions.items()},
         }
     return replace(entry, row={"slices": rows})
 

@@ -1,4 +1,4 @@
-"""What a model answers to prompts computed from the reference of a slice, and how good the answer is."""
+"""What a model predicts from prompts computed from the reference of a slice, and how good that is."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def slice_prompts(model: PromptableModel, labels_hw: np.ndarray, mode: Mode, nam
 
     Args:
         name: of the slice; it seeds what is drawn at random, so that the slice has the same prompts whenever it is
-            asked about.
+            predicted.
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     steps = gutierrez2024_prompt_steps(labels_hw, mode, np.random.default_rng(seed))
     return steps if model.capabilities.accepts("points") else {BOX: PromptSet(box=steps[BOX].box)}
 
 
-def answer(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> np.ndarray:
+def predicted_mask(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> np.ndarray:
     """The model's mask of what is prompted, bool (H, W), as it is: nothing is cleaned."""
     return model.decode(embedding, prompts).logits > 0
 
@@ -40,7 +40,7 @@ def scores(reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 def with_more_negatives(
     model: PromptableModel, embedding: Embedding, prompts: PromptSet, reference: np.ndarray, most: int
 ) -> Iterator[tuple[PromptSet, np.ndarray]]:
-    """Prompts and answers as negative points are added, each in the middle of the largest region wrongly taken.
+    """Prompts and predictions as negative points are added, each in the middle of the largest region wrongly taken.
 
     A point that changed nothing is not given again: the next one keeps away from it.
 
@@ -48,9 +48,9 @@ def with_more_negatives(
         reference: bool (H, W).
         most: points to add; fewer where nothing is wrongly taken any more.
     Returns:
-        The given prompts with their answer first.
+        The given prompts with their prediction first.
     """
-    prediction = answer(model, embedding, prompts)
+    prediction = predicted_mask(model, embedding, prompts)
     yield prompts, prediction
     for _ in range(most):
         wrongly_taken = prediction & ~reference
@@ -60,5 +60,5 @@ def with_more_negatives(
         if click is None:
             return
         prompts = replace(prompts, points=(*prompts.points, PointPrompt(click[0], positive=False)))
-        prediction = answer(model, embedding, prompts)
+        prediction = predicted_mask(model, embedding, prompts)
         yield prompts, prediction
