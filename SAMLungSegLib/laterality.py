@@ -62,7 +62,7 @@ class Tissue:
 def with_one_side_each(
     labelmap: np.ndarray, spacing_mm: tuple[float, float, float], tissue: Callable[[], Tissue]
 ) -> tuple[np.ndarray, str]:
-    """Give each lung one side, where the body around it tells which; two lungs that were told apart stay as they are.
+    """Give each lung one side, where the body around it tells which; two lungs with a side each stay as they are.
 
     Args:
         labelmap: uint8 (N, H, W), 1 right lung, 2 left lung, of an axial CT in display orientation.

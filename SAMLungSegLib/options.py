@@ -1,4 +1,4 @@
-"""What a caller asks for: modality, window, prompts in voxels, which lungs."""
+"""What a caller chooses: modality, window, prompts in voxels, which lungs."""
 
 from __future__ import annotations
 

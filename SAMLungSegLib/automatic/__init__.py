@@ -1,4 +1,4 @@
-"""Masks of everything in a slice: a grid of points asks the model, filters keep what it is sure of.
+"""Masks of everything in a slice: the model predicts for a grid of points, filters keep what it is sure of.
 
 `automatic_masks` works on one grey slice, `volume_masks` on slices of an image. Both are loaded when they are first
 used, so that settings are checked without torch.

@@ -48,7 +48,7 @@ def automatic_masks(
         model: one that accepts points.
         grey_hw: uint8 (H, W), see `intensity.to_grey`; with square pixels, or nearly so.
         settings: those that suit the model where not given.
-        progress: called with (points asked, points in all).
+        progress: called with (points done, points in all).
     Returns:
         Masks, which may overlap; none where nothing passes the filters.
     Raises:
@@ -64,11 +64,11 @@ def automatic_masks(
     found: list[AutomaticMask] = []
     crop_areas: list[int] = []
     for index, (left, top, right, bottom) in enumerate(crops):
-        asked = index * settings.points_per_side**2
+        done_before = index * settings.points_per_side**2
         of_crop: list[AutomaticMask] = []
         for done, masks in _masks_of_crop(model, grey_hw, (left, top, right, bottom), settings):
             of_crop += masks
-            progress(asked + done, total)
+            progress(done_before + done, total)
         found += _without_duplicates(of_crop, [mask.predicted_iou for mask in of_crop], settings.nms)
         crop_areas += [(right - left) * (bottom - top)] * (len(found) - len(crop_areas))
     if len(crops) > 1:  # masks from smaller crops are finer
@@ -79,7 +79,7 @@ def automatic_masks(
 def _masks_of_crop(
     model: PromptableModel, grey_hw: np.ndarray, crop: CropBox, settings: AutomaticSettings
 ) -> Iterator[tuple[int, list[AutomaticMask]]]:
-    """Batch by batch the number of points asked so far and the masks that passed, in pixels of the slice."""
+    """Batch by batch the number of points done so far and the masks that passed, in pixels of the slice."""
     left, top, right, bottom = crop
     [embedding] = model.encode([grey_hw[top:bottom, left:right]])
     size_xy = np.array([right - left, bottom - top])

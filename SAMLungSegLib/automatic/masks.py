@@ -18,7 +18,7 @@ class AutomaticMask:
         runs: pixels within the box, row by row, as lengths of runs outside and inside the mask in turn.
         predicted_iou: intersection over union with the true object, as the model expects it.
         stability: see `AutomaticSettings`.
-        point_xy: the point that asked for it, in pixels of the slice.
+        point_xy: the point that it was predicted from, in pixels of the slice.
     """
 
     box_xyxy: tuple[int, int, int, int]

@@ -21,7 +21,7 @@ class AutomaticSettings:
         iou: masks must exceed this predicted intersection over union; 0 keeps all.
         stability: least intersection over union of the mask cut at logits of 1 and of -1; 0 keeps all.
         nms: of two masks whose boxes have an intersection over union above this, one is dropped.
-        crop_layers: layer n asks again about 2^n x 2^n overlapping crops of the slice; 0 for none.
+        crop_layers: layer n predicts again on 2^n x 2^n overlapping crops of the slice; 0 for none.
         min_area_px: holes smaller than this are filled; parts smaller than this, and masks without a larger one,
             are dropped. 0 leaves masks as they are.
         max_share: masks that cover this share of the slice or more are dropped; 1 keeps all.
@@ -67,7 +67,7 @@ def default_settings(model: str) -> AutomaticSettings:
     """The settings that suit a model, by its name; those of SAM for a model that is not in the registry.
 
     Raises:
-        PromptError: the model answers boxes only.
+        PromptError: the model accepts boxes only.
     """
     capabilities = MODELS[model].capabilities if model in MODELS else Capabilities()
     if not capabilities.accepts("points"):
@@ -78,5 +78,5 @@ def default_settings(model: str) -> AutomaticSettings:
 def boxes_only(model: str) -> PromptError:
     """The error for a model that does not accept points."""
     return PromptError(
-        f"Model {model} accepts boxes only, and automatic masks are asked for by points; use lung-compact or sam-vit-b."
+        f"Model {model} accepts boxes only, and automatic masks come of points; use lung-compact or sam-vit-b."
     )

@@ -41,7 +41,7 @@ class VolumeMasks:
             slice, the largest first; where they overlap the smallest is on top.
         table: one row for each mask: 'mask' its number, 'slice', its area alone ('area_px', 'area_mm2', NaN where
             distances are not known) and what of it is on top ('visible_px'), 'predicted_iou', 'stability', its first
-            and last voxel ('i_min' to 'k_max') and the voxel of the point that asked for it ('point_i' to 'point_k').
+            and last voxel ('i_min' to 'k_max') and the voxel of the point that it comes of ('point_i' to 'point_k').
         notes: what was assumed about the image, a sentence each.
     """
 
@@ -71,7 +71,7 @@ def volume_masks(
         settings: those that suit the model where not given.
         options: modality and window; the rest plays no part.
         slices: numbers of axial slices as displayed, from 0 at the inferior end; the middle one where not given.
-        progress: called with (points asked, points in all).
+        progress: called with (points done, points in all).
     Raises:
         VolumeError: the volume has no such slice, or there are more masks than a labelmap can number.
         PromptError: the model accepts boxes only.
@@ -95,7 +95,7 @@ def volume_masks(
         found = automatic_masks(model, view.slice(number).grey_hw, settings, progress=show)
         masks = sorted(_restored(found, view.resampling), key=lambda mask: -mask.area_px)
         if len(rows) + len(masks) > MOST_MASKS:
-            raise VolumeError(f"{volume.name} has more than {MOST_MASKS} masks; ask about fewer of its slices.")
+            raise VolumeError(f"{volume.name} has more than {MOST_MASKS} masks; choose fewer of its slices.")
         labels_hw = numbered(masks, grey_hw.shape)
         labelmap_nhw[number] = np.where(labels_hw > 0, labels_hw + len(rows), 0)
         visible_px = np.bincount(labels_hw.ravel(), minlength=len(masks) + 1)[1:]

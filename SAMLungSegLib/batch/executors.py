@@ -1,4 +1,4 @@
-"""Cases through one process: while the model answers one, the next are read and the last is written."""
+"""Cases through one process: while the model predicts one, the next are read and the last is written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _POLL_SECONDS, _STOP_SECONDS = 0.05, 3.0
 def process_overlapped(tasks: Sequence[Task], journal: Journal, cancelled: Callable[[], bool]) -> Iterator[Entry]:
     """Process tasks in their order and enter each into the journal; yields entries when they are there.
 
-    However it ends, what the model has answered is written, and nothing is left half-done. Nothing runs beside a task
+    However it ends, what the model has predicted is written, and nothing is left half-done. Nothing runs beside a task
     that is to run alone, so that what ends this process is known.
 
     Raises:
@@ -100,7 +100,7 @@ def _finished(writes: deque[Future], most_waiting: int) -> Iterator[Entry]:
 
 logger = logging.getLogger(__name__)
 
-_THREADS = 2  # of each worker: one case is read or written while the model answers the other
+_THREADS = 2  # of each worker: one case is read or written while the model predicts the other
 _POLL_SECONDS = 0.05
 _CONNECT_SECONDS = 30
 _CLOSE_SECONDS = 0.2
@@ -188,7 +188,7 @@ def _client(stack: ExitStack, workers: int, scheduler: str | None) -> Client:
                     )
                 )
         except (OSError, RuntimeError) as error:
-            raise BatchError(f"{workers} processes could not be started ({error}); ask for fewer of them.") from error
+            raise BatchError(f"{workers} processes could not be started ({error}); choose fewer of them.") from error
     try:
         client = stack.enter_context(Client(scheduler, timeout=_CONNECT_SECONDS))
         if not isinstance(scheduler, str):  # our own processes: their warnings are told here, not by each of them

@@ -1,6 +1,6 @@
 """One case from its files to its row of the table, in three steps that may run side by side for different cases.
 
-`load` reads, `segment` asks the model, `store` measures and writes. What cannot be used ends as a failed `Entry`, which
+`load` reads, `segment` runs the model, `store` measures and writes. What cannot be used ends as a failed `Entry`, which
 the later steps hand on; what stops the whole run is raised.
 """
 
@@ -82,11 +82,11 @@ class Loaded:
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """A case that was answered.
+    """A case that was segmented.
 
     Attributes:
         loaded: the case.
-        segmentation: the answer.
+        segmentation: the lungs found.
         device: that gave it.
         notes: warnings on the way.
         seconds: it took.

@@ -19,7 +19,7 @@ from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 SIDES = {"right": RIGHT_LUNG, "left": LEFT_LUNG}
 
-_COUNTED_SHARE = 0.1  # of the largest slice's lung: slices with less say little about the answer
+_COUNTED_SHARE = 0.1  # of the largest slice's lung: slices with less say little about the whole
 _LOW_SCORE = 0.85
 _LOW_SLICE_SCORE = 0.6
 _PLAUSIBLE_ML = (800, 9000)  # both lungs of an adult
@@ -36,7 +36,7 @@ class Measures:
 
     Attributes:
         segmentation: the result.
-        asked: which labels were asked for.
+        wanted: which labels were chosen.
         voxels: of each lung, by label.
         ml: of each lung, by label; NaN where the image has no volume.
         areas: lung pixels of each displayed slice.
@@ -45,7 +45,7 @@ class Measures:
     """
 
     segmentation: Segmentation
-    asked: tuple[int, ...]
+    wanted: tuple[int, ...]
     voxels: dict[int, int]
     ml: dict[int, float]
     areas: np.ndarray
@@ -85,7 +85,7 @@ def measure(segmentation: Segmentation, lungs: str = "both") -> Measures:
 
 
 def _is_missing(one: Measures) -> bool:
-    return any(one.voxels[label] == 0 for label in one.asked)
+    return any(one.voxels[label] == 0 for label in one.wanted)
 
 
 def _has_low_score(one: Measures) -> bool:
@@ -98,7 +98,7 @@ def _has_poor_slice(one: Measures) -> bool:
 
 def _has_odd_size(one: Measures) -> bool:
     """Both lungs too small or too large for an adult, or for an X-ray of a chest."""
-    if len(one.asked) < len(SIDES) or not one.areas.any():
+    if len(one.wanted) < len(SIDES) or not one.areas.any():
         return False
     if one.is_flat:
         is_xray = one.segmentation.modality == "XRAY"
@@ -112,7 +112,7 @@ def _has_odd_ratio(one: Measures) -> bool:
 
 def _is_in_pieces(one: Measures) -> bool:
     """A lung with more than a few voxels apart from its largest piece."""
-    return any(_loose_share(one.segmentation.labelmap_nhw == label) > _LARGEST_LOOSE_SHARE for label in one.asked)
+    return any(_loose_share(one.segmentation.labelmap_nhw == label) > _LARGEST_LOOSE_SHARE for label in one.wanted)
 
 
 def _is_cut_off_at_the_side(one: Measures) -> bool:

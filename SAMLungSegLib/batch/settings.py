@@ -29,7 +29,7 @@ class Settings:
 
     Attributes:
         options: modality, window, threshold, lungs; prompts belong to the cases.
-        model: which one answers.
+        model: which one predicts.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.
         format: of the labelmaps; None for PNG where the image is a picture and seg.nrrd elsewhere.
         overlay: whether pictures are drawn.

@@ -1,4 +1,4 @@
-"""`samlungseg automatic`: masks of everything in a slice, asked for by a grid of points."""
+"""`samlungseg automatic`: masks of everything in a slice, predicted from a grid of points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several subcommands ask alike: how an image is seen, which model answers, which lungs."""
+"""What several subcommands have in common: how an image is seen, which model predicts, which lungs."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def options_of(
 
 
 def model_choice_of(arguments: argparse.Namespace) -> ModelChoice:
-    """The model that was asked for; nothing is loaded."""
+    """The model that was chosen; nothing is loaded."""
     from SAMLungSegLib.models.choice import ModelChoice
 
     return ModelChoice(arguments.model, arguments.weights, not arguments.no_cache, arguments.input_size)

@@ -74,8 +74,8 @@ def _show_phantom(folder: Path) -> None:
         write_labelmap(labels, volume, folder / f"{name}_truth.{extension}")
         segmentation = _segment_and_draw(volume, folder, extension)
         images[name] = volume
-        truth, answer = (replace(volume, array_kji=array) for array in (labels, segmentation.labelmap_kji))
-        evaluations.append(evaluate(answer, truth, name=name))
+        truth, predicted = (replace(volume, array_kji=array) for array in (labels, segmentation.labelmap_kji))
+        evaluations.append(evaluate(predicted, truth, name=name))
     _print_agreement(evaluations)
     print("\nReport:")
     for path in write_report(evaluations, folder / "report", images):

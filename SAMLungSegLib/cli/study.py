@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def add_data_choices(parser: argparse.ArgumentParser) -> None:
-    """DATA, --output and --overwrite, as every study asks them."""
+    """DATA, --output and --overwrite, as every study has them."""
     parser.add_argument(
         "data",
         type=given_path,

@@ -28,7 +28,7 @@ from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 
 Prompts = Collection[PointPrompt | BoxPrompt]
 
-# Okabe and Ito's palette, told apart with any common kind of colour vision (Okabe and Ito 2008).
+# Okabe and Ito's palette, distinct with any common kind of colour vision (Okabe and Ito 2008).
 LUNG_COLOURS = {1: ("right lung", "#56B4E9"), 2: ("left lung", "#E69F00"), 3: ("lung", "#009E73")}
 REFERENCE_COLOUR, PREDICTION_COLOUR = "#F0E442", "#56B4E9"
 FALSE_POSITIVE_COLOUR, FALSE_NEGATIVE_COLOUR = "#D55E00", "#0072B2"

@@ -52,7 +52,7 @@ class Pairing:
         return f"{len(self.unpaired)} file(s) have no partner: {_grouped(self.unpaired)}"
 
     def clashing_text(self) -> str:
-        """As `unpaired_text`, of files that cannot be told apart."""
+        """As `unpaired_text`, of files with the same case name."""
         return f"{len(self.clashing)} file(s) are left out: {_grouped(self.clashing)}"
 
 

@@ -26,7 +26,7 @@ def load_model(
     input_size: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> PromptableModel:
-    """A model of the registry, ready to answer.
+    """A model of the registry, ready to predict.
 
     Args:
         name: one of `MODELS`.

@@ -1,6 +1,6 @@
 """What a model can do, as data: in the registry for models that are not loaded yet, in a card where there is one.
 
-Nothing outside `models` asks which family a model is of; it asks here.
+Nothing outside `models` looks at the family of a model; it looks here.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class EmbeddingCache:
         return Embedding(tuple(one.float() for one in features), (height, width))
 
     def put(self, key: str, embedding: Embedding) -> Embedding:
-        """Store an embedding and return it as `get` will, so that a hit and a miss answer alike.
+        """Store an embedding and return it as `get` will, so that a hit and a miss give the same.
 
         A disk that is full or cannot be written only costs the time to encode again: it is logged once.
         """

@@ -1,4 +1,4 @@
-"""The models that can be asked for by name: what they are, where their weights come from, how to recognise them.
+"""The models that can be chosen by name: what they are, where their weights come from, how to recognise them.
 
 Neither torch nor segment_anything is imported here, so that listing models is instant.
 
@@ -41,7 +41,7 @@ class ModelSpec:
 
     Attributes:
         name: what users type.
-        family: which class answers prompts.
+        family: which class predicts.
         architecture: which network the weights belong to.
         title: one line for lists.
         url: where the weights are downloaded from; None if they are bundled.
@@ -194,7 +194,7 @@ _ROWS = (
         name="medsam-vit-b",
         family="medsam",
         architecture="vit_b",
-        title="MedSAM, ViT-B: trained on medical images, answers boxes only",
+        title="MedSAM, ViT-B: trained on medical images, accepts boxes only",
         url="https://zenodo.org/records/10689643/files/medsam_vit_b.pth",
         file_name="medsam_vit_b.pth",
         size_bytes=375_049_145,

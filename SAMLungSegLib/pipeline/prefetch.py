@@ -1,4 +1,4 @@
-"""Encoding slices before somebody asks about them."""
+"""Encoding slices before somebody needs them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def encode_volume_ahead(
     progress: Callable[[int], None] = lambda left: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Fill the model's cache with just those embeddings that `segment_volume` asks for, in the order of `queue`.
+    """Fill the model's cache with just those embeddings that `segment_volume` needs, in the order of `queue`.
 
     Slices become grey one at a time, so that memory stays bounded. The queue may be shared with whoever calls its
     `set_visible`; after cancelling the same queue goes on where it was.

@@ -39,8 +39,8 @@ class SliceSegmentation:
         modality: 'CT' or 'XRAY'.
         labels_hw: uint8 (H, W), 1 = patient's right lung, 2 = left lung; `cut.put` writes them into a labelmap.
         grey_hw: uint8 (H, W), the slice in the window.
-        score: predicted IoU; NaN where nothing was asked.
-        embedding: of the slice, to be given back for the same cut, modality and window; None where nothing was asked.
+        score: predicted IoU; NaN where nothing was predicted.
+        embedding: of the slice, to be given back for the same cut, modality and window; None where there is none.
         notes: where the side of a lung was told by the body around it, or is uncertain, a sentence each.
     """
 
@@ -69,8 +69,8 @@ def segment_slice(
         cut: from `volume.cut_volume`, on the grid of `volume`.
         model: any model of the registry.
         options: as for `segment_volume`; only prompts on the cut count.
-        embedding: of an earlier answer for the same cut, modality and window: the slice is not encoded again.
-        cancelled: polled before the slice is encoded and before it is asked about.
+        embedding: of an earlier prediction for the same cut, modality and window: the slice is not encoded again.
+        cancelled: polled before the slice is encoded and before it is decoded.
     Raises:
         GeometryError: the cut is of another volume, or a mere line.
         ModelError: the embedding is of another slice.
@@ -81,10 +81,10 @@ def segment_slice(
 
 
 class SliceSegmenter:
-    """Answers prompts on many cuts through one volume.
+    """Predicts from prompts on many cuts through one volume.
 
     What the whole volume decides about grey values is found once, and the latest cuts stay encoded, so that a moved
-    prompt costs no more than its answer. Meant for one thread at a time.
+    prompt costs no more than its decoding. Meant for one thread at a time.
 
     Example:
         >>> segmenter = SliceSegmenter(volume, model)
@@ -182,7 +182,7 @@ def _finished(raw: np.ndarray, cut: SliceCut, view: CutView, points: Sequence[Po
 
 
 def _as_clicked(raw: np.ndarray, cleaned: np.ndarray, points: Sequence[PointPrompt]) -> np.ndarray:
-    """Where a click lies in what cleaning took away or filled, the model's answer stands."""
+    """Where a click lies in what cleaning took away or filled, the model's prediction stands."""
     regions, _ = ndimage.label(raw != cleaned, np.ones((3, 3)))
     last = np.array(raw.shape[::-1]) - 1
     clicked = [regions[y, x] for x, y in (np.clip(np.rint(point.xy), 0, last).astype(int) for point in points)]

@@ -1,4 +1,4 @@
-"""What is asked of a slice: prompt types, prompts found automatically, prompts simulated from a reference."""
+"""Prompts of a slice: their types, prompts found automatically, prompts simulated from a reference."""
 
 from SAMLungSegLib.prompts.automatic import automatic_prompts
 from SAMLungSegLib.prompts.types import BoxPrompt, MaskPrompt, PointPrompt, PromptSet

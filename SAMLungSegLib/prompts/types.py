@@ -40,7 +40,7 @@ class BoxPrompt:
 
 @dataclass(frozen=True)
 class MaskPrompt:
-    """A previous answer: bool mask or float logits, (H, W) of the slice."""
+    """A previous prediction: bool mask or float logits, (H, W) of the slice."""
 
     array: np.ndarray
 
@@ -57,7 +57,7 @@ class MaskPrompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """What is asked of one slice about one object. Empty means 'both lungs', which only some models answer."""
+    """The prompts of one object in one slice. Empty means 'both lungs', which only some models predict."""
 
     points: tuple[PointPrompt, ...] = ()
     box: BoxPrompt | None = None

@@ -50,7 +50,7 @@ def as_volume(image: Image, ijk_to_ras: ArrayLike | None = None, *, name: str = 
 
 
 def _of_sitk(image: sitk.Image, name: str) -> Volume:
-    if "label" in image.GetPixelIDTypeAsString():  # which ends the process when its voxels are asked for
+    if "label" in image.GetPixelIDTypeAsString():  # which ends the process when its voxels are read
         raise VolumeError(
             f"{name} is a SimpleITK label map, which has no voxels; convert it by sitk.Cast to sitkUInt8."
         )

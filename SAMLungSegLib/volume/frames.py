@@ -38,7 +38,7 @@ def tags_of_frames(path: Path, tags: Mapping[str, str]) -> list[dict[str, str]]:
         shared = next(iter(header.get("SharedFunctionalGroupsSequence") or ()), None)
         return [{**tags, **_stated(shared), **_stated(frame)} for frame in frames]
     except Exception as error:  # pydicom has no kind of its own for damaged files
-        raise VolumeError(f"{path} is damaged, its frames cannot be told apart: {error}") from error
+        raise VolumeError(f"{path} is damaged, its frames cannot be separated: {error}") from error
 
 
 def _stated(groups: Any) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Whether a labelmap that was just written holds every voxel, to its last byte.
 
-ITK is not asked: it writes no word about a full disk, and reads files whose end is missing.
+ITK does not do this: it writes no word about a full disk, and reads files whose end is missing.
 """
 
 from __future__ import annotations
