@@ -30,12 +30,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def fill_cache(arguments: argparse.Namespace) -> int:
-    from SAMLungSegLib.models import load_model
-    from SAMLungSegLib.models.cached import CachedModel, cached
+    from SAMLungSegLib.models.cached import CachedModel
+    from SAMLungSegLib.models.choice import ModelChoice
 
-    model = cached(
-        load_model(arguments.model, weights=arguments.weights, device=arguments.device, input_size=arguments.input_size)
-    )
+    choice = ModelChoice(arguments.model, arguments.weights, input_size=arguments.input_size)
+    model = choice.load(arguments.device)
     if not isinstance(model, CachedModel):
         raise ModelError(f"Model {arguments.model} encodes as fast as a disk reads: nothing is kept for it.")
     for path in arguments.inputs:

@@ -94,6 +94,8 @@ class ModelChoice:
 class BaseCheckpoint:
     """The weights that a decoder is tuned on top of; each loading gives a model of its own, which training may change.
 
+    What such a model predicts later is no longer what its file holds, so that it has no origin (see `origin_of`).
+
     Attributes:
         name: of the registry.
         weights: of the user's, whole ones, in place of the registry's.
@@ -117,7 +119,9 @@ class BaseCheckpoint:
                 raise ModelError(f"{self.weights} is a tuned decoder; tune from the model that it was tuned from.")
             if not any(name.startswith("image_encoder.") for name in load_state_dict(self.weights)):
                 raise ModelError(f"{self.weights} holds no image encoder; give whole weights to tune from.")
-        return trainable(load_model(self.name, weights=self.weights, device=device, input_size=input_size))
+        model = load_model(self.name, weights=self.weights, device=device, input_size=input_size)
+        del _origins[model]
+        return trainable(model)
 
     @property
     def path(self) -> Path:

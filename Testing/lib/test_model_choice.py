@@ -59,6 +59,7 @@ def test_threads_that_ask_at_once_get_one_model():
 def test_a_base_is_loaded_anew_for_each_training():
     first, second = (BaseCheckpoint().load("cpu") for _ in range(2))
     assert first is not second
+    assert origin_of(first) is None  # what it predicts once it was trained is in no file
     assert BaseCheckpoint().path == ModelChoice().path == bundled_file("lung-compact.safetensors")
     assert BaseCheckpoint().title == f"lung-compact, SHA-256 {COMPACT_SHA256[:12]}"
 
