@@ -58,11 +58,12 @@ class _LoraBlock(BlockAdapter):
         self.up = nn.ParameterDict({one: torch.zeros(width, settings.rank) for one in settings.targets})
 
     def on_qkv(self, tokens: Tensor, qkv: Tensor) -> Tensor:
-        parts = dict(zip(PARTS, qkv.chunk(3, -1), strict=True))
+        width = tokens.shape[-1]
         for target, down in self.down.items():
+            start = PARTS.index(target) * width
             low = F.linear(tokens, down.to(tokens))
-            parts[target] = parts[target] + self.scale * F.linear(low, self.up[target].to(tokens))
-        return torch.cat(list(parts.values()), -1)
+            qkv[..., start : start + width] += self.scale * F.linear(low, self.up[target].to(tokens))
+        return qkv
 
     def merge_into(self, block: nn.Module) -> None:
         """Add the products to the layer's rows; rounded once, from double precision."""
