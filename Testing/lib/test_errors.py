@@ -32,9 +32,7 @@ def test_a_setting_that_is_not_possible_is_neither_a_prompt_nor_an_image(wrong):
 def test_there_is_one_error_for_what_was_cancelled_under_all_its_names():
     from SAMLungSegLib import pipeline
     from SAMLungSegLib.models import checkpoints, download
-    from SAMLungSegLib.pipeline import options
 
-    names = (pipeline.CancelledError, options.CancelledError)
-    names += (checkpoints.DownloadCancelledError, download.DownloadCancelledError)
+    names = (pipeline.CancelledError, checkpoints.DownloadCancelledError, download.DownloadCancelledError)
     assert set(names) == {errors.CancelledError}
     assert errors.CancelledError.__mro__[1] is errors.SAMLungSegError
