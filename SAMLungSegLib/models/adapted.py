@@ -42,7 +42,7 @@ def save_adapter(
         base_weights: the user's whole weights that it was loaded from, of which a copy is put beside `target`; None
             for the registry's.
         with_decoder: whether the mask decoder was trained too and belongs into the file.
-        recipe: what to ask where nobody asks anything, with its threshold; None to leave both as the base has them.
+        recipe: prompts where none are given, with their threshold; None to leave both as the base has them.
         threshold: probability above which a pixel is lung.
         facts: what else the card says: data, images, training, scores.
     Returns:

@@ -1,7 +1,7 @@
 """Tuned mask decoders and adapters: weights that belong on top of a base model, and the card that says how to use them.
 
 The card is the JSON file beside the weights, of the same stem. It names the base model with the SHA-256 of its weights,
-the adapter where there is one, the probability above which a pixel is lung, and what was asked while tuning.
+the adapter where there is one, the probability above which a pixel is lung, and the prompts of the tuning.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CARD_FIELDS = {"base", "base_sha256", "base_file", "weights_sha256", "prompts",
 
 @dataclass(frozen=True)
 class PromptRecipe:
-    """What a decoder is asked about both lungs together.
+    """The prompts of both lungs together that a decoder was tuned with.
 
     Attributes:
         kind: nothing, a box round both lungs, points, or both of these.
@@ -79,7 +79,7 @@ class TunedCard:
         base_file: name of their file.
         weights_sha256: of the tuned weights' own file.
         input_size: of SAM's frame while tuning; None for models that have no choice.
-        recipe: what to ask where nobody asks anything; None for adapters that leave that to the base.
+        recipe: prompts where none are given; None for adapters that leave that to the base.
         threshold: probability above which a pixel is lung, in (0, 1); None where there is no recipe.
         adapter: of the image encoder; None for a mask decoder alone.
     """

@@ -153,8 +153,8 @@ def test_the_command_segments_with_adapters_and_replays(tmp_path, capsys):
 def test_stored_embeddings_of_the_base_are_not_taken_for_those_of_adapters(tmp_path):
     write_png(tmp_path / "chest.png", GREY)
     path = saved(tmp_path)
-    answers = [logits(ModelChoice("sam-vit-b", weights).load("cpu")) for weights in (None, path, None)]
-    assert np.array_equal(answers[0], answers[2]) and not np.allclose(answers[0], answers[1], atol=1e-3)
+    predicted = [logits(ModelChoice("sam-vit-b", weights).load("cpu")) for weights in (None, path, None)]
+    assert np.array_equal(predicted[0], predicted[2]) and not np.allclose(predicted[0], predicted[1], atol=1e-3)
 
 
 def test_python_segments_with_adapters(tmp_path):
