@@ -105,7 +105,7 @@ def load(task: Task) -> Loaded | Entry:
 
 
 def segment(task: Task, loaded: Loaded | Entry, cancelled: Callable[[], bool] = lambda: False) -> Segmented | Entry:
-    """Ask the model.
+    """Run the model.
 
     Raises:
         ModelError: it cannot be loaded.

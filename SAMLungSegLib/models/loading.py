@@ -1,4 +1,4 @@
-"""From a row of the registry to a model that answers: networks built, weights put in, device chosen."""
+"""From a row of the registry to a model that predicts: networks built, weights put in, device chosen."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def build(
         apply_weights(net, own, what=what)
     model = FAMILIES[spec.family](net, name=spec.name, device=device, capabilities=spec.capabilities, **options)
     if own is not None:
-        check_answers(model, what)
+        check_predictions(model, what)
     return model
 
 
@@ -111,10 +111,10 @@ def is_decoder(state: State) -> bool:
     return not any(key.startswith("image_encoder.") and not key.startswith(ADAPTERS) for key in state)
 
 
-def check_answers(model: PromptableModel, what: str) -> None:
+def check_predictions(model: PromptableModel, what: str) -> None:
     """Refuse weights with which a model gives no numbers.
 
-    SAM's encoder is left out, whose answers take seconds.
+    SAM's encoder is left out, which takes seconds.
 
     Args:
         model: that has the weights.
@@ -134,7 +134,7 @@ def check_answers(model: PromptableModel, what: str) -> None:
         embedding = model.encode([ramp.astype(np.uint8)])[0]
     logits = model.decode(embedding, prompts).logits
     if not np.isfinite(logits).all():
-        raise ModelError(f"With the weights {what}, {model.name} gives no sensible answers; give others.")
+        raise ModelError(f"With the weights {what}, {model.name} predicts nothing sensible; give others.")
 
 
 def build_tuned(

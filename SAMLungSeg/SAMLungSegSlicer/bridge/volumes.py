@@ -39,7 +39,7 @@ def volumeFromNode(volumeNode: slicer.vtkMRMLVolumeNode) -> Volume:
 
 
 def ijkToPatientMatrix(volumeNode: slicer.vtkMRMLVolumeNode) -> np.ndarray:
-    """Float64 (4, 4): voxel centre (i, j, k, 1) to the patient's RAS in mm, by which right and left are told apart.
+    """Float64 (4, 4): voxel centre (i, j, k, 1) to the patient's RAS in mm, which decides what is right and left.
 
     This is `ijkToWorldMatrix` but for DICOM X-rays. Most have no place in the patient, only PatientOrientation, which
     Slicer ignores: it shows the columns as running to the patient's left, the rows to posterior. As long as nobody has

@@ -119,11 +119,11 @@ class CompactModel(TrainableModel):
         self.check_prompts(prompts, embedding.size_hw)
         (coordinates, labels), _, _ = self._prompt_tensors(prompts, embedding.size_hw)
         at_once = POINTS_IN_CACHE if self.device.type == "cpu" else len(points_xy)
-        answers = []
+        decoded = []
         for points in zip(coordinates[0, :, None].split(at_once), labels[0, :, None].split(at_once), strict=True):
             features = tuple(level.expand(len(points[0]), *level.shape) for level in embedding.features)
-            answers.append(self.network.decode(features, points))
-        low_res, iou = (torch.cat(parts)[:, [PROMPTED, BOTH]] for parts in zip(*answers, strict=True))
+            decoded.append(self.network.decode(features, points))
+        low_res, iou = (torch.cat(parts)[:, [PROMPTED, BOTH]] for parts in zip(*decoded, strict=True))
         return low_res.cpu().numpy(), iou.clamp(0, 1).cpu().numpy()
 
     @one_thread()

@@ -170,7 +170,7 @@ def expected_iou(logits: Tensor) -> Tensor:
     Args:
         logits: (B, C, H, W).
     Returns:
-        (B, C), of the answer `logits > 0`: near 1 where every pixel is certain, or where no pixel may be lung.
+        (B, C), of the mask `logits > 0`: near 1 where every pixel is certain, or where no pixel may be lung.
     """
     inside, probability = logits > 0, logits.float().sigmoid()
     hit = (probability * inside).sum((2, 3))

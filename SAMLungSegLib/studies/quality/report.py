@@ -45,7 +45,7 @@ def write_quality_report(
     """
     pictures = writable_folder(folder / PICTURES)
     parts: list[Part] = [
-        "Answers without a prompt, through the whole pipeline, unless clicks are mentioned. For research only.",
+        "Predictions without a prompt, through the whole pipeline, unless clicks are mentioned. For research only.",
         Table("accuracy", "Without a prompt", accuracy_table(quality.images), basis),
         Table(
             "clicks",
