@@ -1,38 +1,87 @@
-"""`samlungseg train`: pack the images, train lung-compact by a recipe, export it."""
+"""`samlungseg train`: lung-compact by a recipe from the project's sets, or any part of a model on your own images."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from SAMLungSegLib.cli.choices import given_path
-from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.files import writable_folder
+from SAMLungSegLib.cli.choices import add_model_choices, given_path
+from SAMLungSegLib.cli.tune import add_case_choices, add_tuning_choices, given_tuning_choices, options_of_tuning, show
+from SAMLungSegLib.errors import SettingsError, VolumeError
+from SAMLungSegLib.files import check_writable, writable_folder
+
+if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
+    from SAMLungSegLib.training import StudyCase
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train",
-        help="train lung-compact from folders of images and masks",
-        description="Packs DATA once, trains by the recipe CONFIG (continuing a run that stopped), scores the held-out "
-        "images and exports the weights with their card.",
+        help="train lung-compact by a recipe, or any part of a model on your own images and masks",
+        description="With CONFIG and DATA: packs DATA once, trains lung-compact by the recipe CONFIG (continuing a run "
+        "that stopped), scores the held-out images and exports the weights with their card. With --images and --masks, "
+        "or --manifest: trains --part of --model on images of yours; a fifth of them is held out, and the weights are "
+        "written only if their Dice improves. Use them with --weights.",
     )
     parser.add_argument(
         "config",
         metavar="CONFIG",
+        nargs="?",
         help="a .toml file, or one of the recipes lung-compact, without-montgomery, without-shenzhen, smoke",
     )
     parser.add_argument(
-        "data", type=given_path, metavar="DATA", help="folder with cxr_montgomery, cxr_shenzhen, ct_kmader, ..."
+        "data",
+        type=given_path,
+        metavar="DATA",
+        nargs="?",
+        help="folder with cxr_montgomery, cxr_shenzhen, ct_kmader, ...",
+    )
+    parser.add_argument(
+        "--images", type=given_path, metavar="DIR", help="at least 8 images of yours; default: those of DATA"
+    )
+    parser.add_argument(
+        "--masks", type=given_path, metavar="DIR", help="their masks, of the same names; default: those of DATA"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=given_path,
+        metavar="FILE",
+        help="several sets of images and masks, as .csv, .json or .toml, see docs/tuning.md; default: none",
+    )
+    parser.add_argument(
+        "--part",
+        default="decoder",
+        help="that is trained on them: decoder (default), prompt, encoder, all, or adapters:METHOD such as "
+        "adapters:lora; the others stay as they are",
     )
     parser.add_argument(
         "-o", "--output", type=given_path, default=Path("training-output"), metavar="DIR", help="folder to write into"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; on cuda in mixed precision")
+    add_model_choices(parser)
+    add_tuning_choices(parser, epochs="100", patience="10")
+    add_case_choices(parser)
     parser.set_defaults(run=run, is_about_many=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.images or arguments.masks or arguments.manifest:
+        return _train_own(arguments)
+    if not (arguments.config and arguments.data):
+        raise SettingsError(
+            "There is nothing to train on; give a recipe and its data (CONFIG DATA), or images of yours (--images and "
+            "--masks, or --manifest)."
+        )
+    others = given_tuning_choices(arguments).keys() | {
+        name for name in ("weights", "input_size", "prompts") if getattr(arguments, name) is not None
+    }
+    if others or arguments.model != "lung-compact" or arguments.part != "decoder":
+        first = min(others, default="part" if arguments.part != "decoder" else "model").replace("_", "-")
+        raise SettingsError(f"A recipe says all about its training; leave --{first} out, or give --images of yours.")
+    return _train_recipe(arguments)
+
+
+def _train_recipe(arguments: argparse.Namespace) -> int:
     import logging
 
     from SAMLungSegLib.models.compact.model import CompactModel
@@ -53,3 +102,43 @@ def run(arguments: argparse.Namespace) -> int:
     scores = [row for split in ("validation", "test") for row in score(model, arguments.data, split)]
     print(export_network(net, arguments.output, config, {"scores": scores, "data": data_facts(packed, config)}))
     return 0
+
+
+def _train_own(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.models.choice import BaseCheckpoint
+    from SAMLungSegLib.training import TrainedPart, check_target, seen_note, train_part, tune
+
+    if arguments.config:
+        raise SettingsError(f"{arguments.config} is a recipe, which images of your own do not go with; leave one out.")
+    check_writable(arguments.output)
+    part = TrainedPart.parse(arguments.part)
+    base = BaseCheckpoint(arguments.model, arguments.weights)
+    cases = _cases(arguments)
+    model = base.load(arguments.device, arguments.input_size)
+    for name in part.modules:
+        model.check_part(name)
+    options = options_of_tuning(arguments, model, part.learning_rate)
+    is_decoder = part.name == "decoder"
+    label = "tuned" if is_decoder else part.label
+    check_target(writable_folder(arguments.output), base, overwrite=arguments.overwrite, label=label)
+    note = seen_note(base, cases)
+    if note:
+        print(note)
+    if is_decoder:
+        result = tune(model, base, cases, arguments.output, options)
+    else:
+        result = train_part(model, base, part, cases, arguments.output, options)
+    show(result, arguments)
+    return 0
+
+
+def _cases(arguments: argparse.Namespace) -> list[StudyCase]:
+    from SAMLungSegLib.training import paired_cases, read_manifest
+
+    if arguments.manifest:
+        if arguments.images or arguments.masks:
+            raise SettingsError("A manifest names all images and masks; leave --images and --masks out.")
+        return read_manifest(arguments.manifest)
+    if not (arguments.images and arguments.masks):
+        raise SettingsError("Images were given without masks, or masks without images; give --images and --masks.")
+    return paired_cases(arguments.images, arguments.masks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from SAMLungSegLib.cli.choices import add_model_choices, given_path, whole_number_from
@@ -26,18 +25,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("-o", "--output", type=given_path, required=True, metavar="DIR", help="folder to write into")
     add_model_choices(parser)
     add_tuning_choices(parser, epochs="100", patience="10")
+    add_case_choices(parser)
+    parser.set_defaults(run=run, is_about_many=True)
+
+
+def add_case_choices(parser: argparse.ArgumentParser) -> None:
+    """--prompts, --points-per-lung, --window, --slices, --terms, --overwrite."""
     parser.add_argument(
         "--prompts",
         choices=("none", "box", "points", "both"),
-        help="that the decoder is tuned with; default: none where a model needs no prompt, box for MedSAM, points "
-        "for SAM",
+        help="that the model learns with; default: none where a model needs no prompt, box for MedSAM, points for SAM",
     )
     parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points")
     parser.add_argument("--window", default="lung", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600")
     parser.add_argument("--slices", type=whole_number_from(1), default=16, metavar="N", help="of each volume at most")
     parser.add_argument("--terms", default="not stated", help="on which the images may be used, for the card")
-    parser.add_argument("--overwrite", action="store_true", help="replace a decoder that was adopted earlier")
-    parser.set_defaults(run=run, is_about_many=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace weights that were adopted earlier")
 
 
 def add_tuning_choices(parser: argparse.ArgumentParser, *, epochs: str, patience: str) -> None:
@@ -87,16 +90,19 @@ def run(arguments: argparse.Namespace) -> int:
     base = BaseCheckpoint(arguments.model, arguments.weights)
     cases = paired_cases(arguments.images, arguments.masks)
     model = base.load(arguments.device, arguments.input_size)
-    options = _options(arguments, model)
+    options = options_of_tuning(arguments, model)
     check_target(writable_folder(arguments.output), base, overwrite=arguments.overwrite)
     note = seen_note(base, cases)
     if note:
         print(note)
-    _show(tune(model, base, cases, arguments.output, options), arguments)
+    show(tune(model, base, cases, arguments.output, options), arguments)
     return 0
 
 
-def _options(arguments: argparse.Namespace, model: PromptableModel) -> TuneOptions:
+def options_of_tuning(
+    arguments: argparse.Namespace, model: PromptableModel, learning_rate: float | None = None
+) -> TuneOptions:
+    """What was chosen, else the model's own prompts, and the learning rate that is given here or the model's own."""
     from SAMLungSegLib.intensity import parse_window
     from SAMLungSegLib.training import TuneOptions, TuningConfig
     from SAMLungSegLib.training.data.cases import Greys
@@ -105,7 +111,7 @@ def _options(arguments: argparse.Namespace, model: PromptableModel) -> TuneOptio
     usual = "none" if not can.needs_prompt else "points" if can.accepts("points") else "box"
     return TuneOptions(
         kind=arguments.prompts or usual,
-        config=replace(TuningConfig(learning_rate=can.learning_rate), **given_tuning_choices(arguments)),
+        config=TuningConfig(**{"learning_rate": learning_rate or can.learning_rate, **given_tuning_choices(arguments)}),
         points_per_lung=arguments.points_per_lung,
         jitter_px=arguments.jitter,
         greys=Greys(parse_window(arguments.window)),
@@ -114,7 +120,8 @@ def _options(arguments: argparse.Namespace, model: PromptableModel) -> TuneOptio
     )
 
 
-def _show(result: TuneResult, arguments: argparse.Namespace) -> None:
+def show(result: TuneResult, arguments: argparse.Namespace) -> None:
+    """Print how a training ended, and how to use what was adopted."""
     from SAMLungSegLib.evaluation import table_markdown
 
     print(table_markdown(result.table.round(4)))
@@ -126,4 +133,5 @@ def _show(result: TuneResult, arguments: argparse.Namespace) -> None:
         print("Not adopted: the held-out images are not segmented better. No weights were written.")
         return
     print(f"Adopted: {result.weights}, threshold {result.threshold:.2f}. Use it as")
-    print(f"  samlungseg segment IMAGE -o DIR --model {arguments.model} --weights {result.weights}")
+    size = f" --input-size {arguments.input_size}" if arguments.input_size else ""
+    print(f"  samlungseg segment IMAGE -o DIR --model {arguments.model} --weights {result.weights}{size}")

@@ -34,15 +34,23 @@ class TrainableModel(PromptableModel):
         Raises:
             ModelError: the model has none of that name.
         """
-        if name not in self.capabilities.trainable:
-            possible = ", ".join(self.capabilities.trainable)
-            raise ModelError(f"Model {self.name} has no part '{name}' to train; choose of {possible}.")
+        self.check_part(name)
         if name == "adapters":
             from SAMLungSegLib.adapters.base import adapter_in  # torch takes seconds to import
 
             adapter_in(self.network)
             return self.network.image_encoder.adapters
         return getattr(self.network, name)
+
+    def check_part(self, name: str) -> None:
+        """Refuse a part that training cannot change.
+
+        Raises:
+            ModelError: the model has none of that name.
+        """
+        if name not in self.capabilities.trainable:
+            possible = ", ".join(self.capabilities.trainable)
+            raise ModelError(f"Model {self.name} has no part '{name}' to train; choose of {possible}.")
 
     def encode_batch(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
         """Encode slices at once, with gradients of the image encoder and its adapters where these are on.
@@ -52,6 +60,9 @@ class TrainableModel(PromptableModel):
             ModelError: the encoder of this family is not trained here.
         """
         raise ModelError(f"The image encoder of {self.name} is not trained here; train its mask decoder.")
+
+    def weights_changed(self) -> None:
+        """Called after a training has changed weights of the image encoder, for what is derived from them."""
 
     @abstractmethod
     def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:

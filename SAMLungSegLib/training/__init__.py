@@ -1,6 +1,6 @@
 """The training room: of whole networks by a recipe, of decoders on embeddings, on the user's own images or in studies.
 
-`config` and `data` say from what is learned, `trainer` owns the one loop, `compact`, `decoder` and `fine_tune` use it.
+`config` and `data` say from what is learned, `trainer` owns the one loop, `compact`, `decoder` and `parts` use it.
 """
 
 from importlib import import_module
@@ -9,6 +9,8 @@ _EXPORTS = {
     "Phase": "config",
     "Prompter": "prompt_policies",
     "RecipeError": "config",
+    "StudyCase": "data.cases",
+    "TrainedPart": "parts",
     "TrainingConfig": "config",
     "TuneOptions": "fine_tune",
     "TuneResult": "fine_tune",
@@ -19,11 +21,13 @@ _EXPORTS = {
     "pack": "data.packs",
     "paired_cases": "data.cases",
     "read_config": "config",
+    "read_manifest": "data.manifest",
     "recipe_names": "config",
     "recipe_of_training": "prompt_policies",
     "score": "scores",
     "seen_note": "fine_tune",
     "train": "compact",
+    "train_part": "parts",
     "trained_network": "export",
     "tune": "fine_tune",
     "tune_decoder": "decoder",

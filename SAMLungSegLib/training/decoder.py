@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -169,26 +168,33 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         self.network, self.device = model.part("mask_decoder"), model.device
         self.training, self.validation = training, validation
         self.tuning_loss = TuningLoss(config.loss)
-        self.start = decoder_state(model)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Of examples, embeddings, prompts, settings and the decoder to start from."""
-        facts = {
+        digest = hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode())
+        for one in (*self.training, *self.validation):
+            digest.update(one.target.numpy())
+            digest.update(one.halves[0].numpy() if one.halves else np.ascontiguousarray(one.example.grey_hw))
+        for value in self.deciding_weights().values():
+            digest.update(value.detach().cpu().contiguous().numpy())
+        return digest.hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """What the fingerprint is of, beside the examples and weights."""
+        parts = (self.training, self.validation)
+        weights = [one.example.weight for one in self.training]
+        return {
             "config": asdict(self.config),
             "prompts": asdict(self.prompter),
             "parts": [
-                [[one.example.name, one.example.number, *one.example.grey_hw.shape] for one in part]
-                for part in (self.training, self.validation)
+                [[one.example.name, one.example.number, *one.example.grey_hw.shape] for one in part] for part in parts
             ],
-        }
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-        for one in (*self.training, *self.validation):
-            digest.update(one.target.numpy())
-            digest.update(one.halves[0].numpy())
-        for value in self.start.values():
-            digest.update(value.contiguous().numpy())
-        return digest.hexdigest()
+        } | ({"weights": weights} if len({*weights}) > 1 else {})
+
+    def deciding_weights(self) -> Mapping[str, Tensor]:
+        """Those to start from."""
+        return self.network.state_dict()
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
         """Adam on all of the decoder."""
@@ -196,9 +202,12 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         return torch.optim.Adam(parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
 
     def batches(self, epoch: int) -> Iterator[DecoderBatch]:
-        """All training slices once."""
+        """All training slices once; where they have weights, as many as there are, drawn by these."""
         rng = np.random.default_rng([self.config.seed, epoch])
+        weights = np.array([one.example.weight for one in self.training])
         order = rng.permutation(len(self.training))
+        if np.ptp(weights) > 0:
+            order = rng.choice(len(weights), len(weights), p=weights / weights.sum())
         for start in range(0, len(order), self.config.batch):
             batch = [self.training[index] for index in order[start : start + self.config.batch]]
             yield DecoderBatch(batch, [self.prompter.draw(one.example, rng) for one in batch])

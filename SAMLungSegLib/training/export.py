@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 
 from SAMLungSegLib.files import writable_folder, write_together, writing
+from SAMLungSegLib.models.adapted import save_adapter
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
@@ -23,6 +24,7 @@ from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.trainer import State
 
 DECODER_PREFIX = "mask_decoder."
+TRAINED_SCHEMA = "samlungseg-trained/1"
 
 
 def trained_network(folder: Path) -> CompactNet:
@@ -189,6 +191,41 @@ def export_decoder(
             _copy_beside(file, target)
     text = json.dumps({**card.to_fields(), **facts}, indent=2) + "\n"
     write_together({target: content, target.with_suffix(".json"): text.encode()})
+    return target
+
+
+def export_trained(
+    target: Path, base: BaseCheckpoint, model: TrainableModel, parts: Sequence[str], facts: Mapping[str, Any]
+) -> Path:
+    """Write all weights of a network of which parts were trained, or its adapters alone, and their card.
+
+    Args:
+        target: .safetensors file; the card lies beside it as .json.
+        base: what was trained.
+        model: with the trained weights.
+        parts: that were trained.
+        facts: what else the card says, as of `export_decoder`.
+    Returns:
+        `target`.
+    """
+    if "adapters" in parts:
+        return save_adapter(target, model, base_weights=base.weights, facts=facts)
+    writable_folder(target.parent)
+    state = model.network.state_dict()
+    content = save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+    card = {
+        "schema": TRAINED_SCHEMA,
+        "base": base.name,
+        "base_sha256": file_sha256(base.path),
+        "base_file": base.path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "trained": list(parts),
+        "input_size": model.input_size,
+        **facts,
+    }
+    if base.weights is not None:
+        _copy_beside(base.weights.with_suffix(".json"), target)
+    write_together({target: content, target.with_suffix(".json"): (json.dumps(card, indent=2) + "\n").encode()})
     return target
 
 

@@ -17,7 +17,7 @@ from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
 from SAMLungSegLib.training.data.cases import Greys, StudyCase, data_sha256
 from SAMLungSegLib.training.data.examples import SLICES_EACH, EncodedExample, encode_examples, read_examples
 from SAMLungSegLib.training.data.leakage import seen_images
-from SAMLungSegLib.training.data.splits import Split, split_by_name
+from SAMLungSegLib.training.data.splits import Split, split_cases
 from SAMLungSegLib.training.decoder import TunedDecoder, TuningConfig, tune_decoder, with_decoder
 from SAMLungSegLib.training.export import export_decoder
 from SAMLungSegLib.training.figures import before_and_after, learning_curve
@@ -92,7 +92,7 @@ def tune(
         PromptError: a kind of prompts that the model does not answer, or masks without two lungs in common.
     """
     check_kind(model, options.kind)
-    split = split_by_name([case.name for case in cases])
+    split = split_cases(cases)
     examples = read_examples(cases, options.greys, slices_each=options.slices_each)
     recipe = recipe_of_training(
         options.kind, [one for one in examples if one.name in split.training], options.points_per_lung
@@ -106,11 +106,11 @@ def tune(
     tuned = tune_decoder(model, training, validation, prompter, options.config, folder / "run")
     table, comparison = _unprompted_comparison(model, tuned, recipe, held_out)
     prompted = _prompted_comparison(model, tuned, prompter, held_out)
-    written = _write_tables(folder, tuned, table, comparison)
+    written = write_tables(folder, tuned, table, comparison)
     weights = None
     if comparison.is_better:
-        facts = _facts(base, cases, split, options, tuned, {"unprompted": comparison, "prompted": prompted})
-        target = folder / f"{base.name}-tuned.safetensors"
+        facts = card_facts(base, cases, split, options, tuned, {"unprompted": comparison, "prompted": prompted})
+        target = target_path(folder, base)
         weights = export_decoder(target, base, model, tuned.state, recipe, tuned.threshold, facts)
         written += [weights, weights.with_suffix(".json")]
     check_written(written)
@@ -133,13 +133,18 @@ def seen_note(base: BaseCheckpoint, cases: Sequence[StudyCase]) -> str | None:
     )
 
 
-def check_target(folder: Path, base: BaseCheckpoint, *, overwrite: bool) -> None:
-    """Refuse to replace a decoder that was adopted earlier.
+def target_path(folder: Path, base: BaseCheckpoint, label: str = "tuned") -> Path:
+    """The file of weights that are adopted."""
+    return folder / f"{base.name}-{label}.safetensors"
+
+
+def check_target(folder: Path, base: BaseCheckpoint, *, overwrite: bool, label: str = "tuned") -> None:
+    """Refuse to replace weights that were adopted earlier.
 
     Raises:
         ModelError: there is one.
     """
-    target = folder / f"{base.name}-tuned.safetensors"
+    target = target_path(folder, base, label)
     if target.exists() and not overwrite:
         raise ModelError(f"{target} exists already; add --overwrite to replace it, or use another folder.")
     if overwrite:
@@ -150,10 +155,10 @@ def check_target(folder: Path, base: BaseCheckpoint, *, overwrite: bool) -> None
 def _unprompted_comparison(
     model: PromptableModel, tuned: TunedDecoder, recipe: PromptRecipe, held_out: Sequence[EncodedExample]
 ) -> tuple[pd.DataFrame, Comparison]:
-    before = _per_image(held_out, unprompted_masks(model, held_out))
+    before = per_image(held_out, unprompted_masks(model, held_out))
     with with_decoder(model, tuned.state):
         masks = unprompted_masks(TunedModel(model, recipe, tuned.threshold), held_out)
-    table = before.merge(_per_image(held_out, masks), on="image", suffixes=("_before", "_after")).reset_index()
+    table = before.merge(per_image(held_out, masks), on="image", suffixes=("_before", "_after")).reset_index()
     return table, compared(table["dice_before"], table["dice_after"])
 
 
@@ -162,21 +167,24 @@ def _prompted_comparison(
 ) -> Comparison | None:
     if not prompter.recipe.needs_box:
         return None
-    before = _per_image(held_out, prompted_masks(model, held_out, prompter))
+    before = per_image(held_out, prompted_masks(model, held_out, prompter))
     with with_decoder(model, tuned.state):
-        after = _per_image(held_out, prompted_masks(model, held_out, prompter, tuned.threshold))
+        after = per_image(held_out, prompted_masks(model, held_out, prompter, tuned.threshold))
     return compared(before["dice"], after["dice"])
 
 
-def _per_image(encoded: Sequence[EncodedExample], masks: Sequence) -> pd.DataFrame:
+def per_image(encoded: Sequence[EncodedExample], masks: Sequence) -> pd.DataFrame:
     """Means over the slices of each image."""
     return scores_table(encoded, masks).groupby("image", sort=True)[["dice", "jaccard"]].mean()
 
 
-def _write_tables(folder: Path, tuned: TunedDecoder, table: pd.DataFrame, comparison: Comparison) -> list[Path]:
+def write_tables(
+    folder: Path, tuned: TunedDecoder, table: pd.DataFrame, comparison: Comparison, *, title: str = "Decoder tuning"
+) -> list[Path]:
+    """Write the history and the held-out images, as tables and pictures; the files."""
     history = pd.DataFrame(tuned.history)
     tables = [write_csv(history, folder / "history.csv"), write_csv(table, folder / "held_out.csv")]
-    learning_curve(folder / "learning_curve.png", history, kept=tuned.epoch, title="Decoder tuning")
+    learning_curve(folder / "learning_curve.png", history, kept=tuned.epoch, title=title)
     before_and_after(
         folder / "comparison.png",
         list(table["image"]),
@@ -188,7 +196,7 @@ def _write_tables(folder: Path, tuned: TunedDecoder, table: pd.DataFrame, compar
     return [*tables, facts, folder / "learning_curve.png", folder / "comparison.png"]
 
 
-def _facts(
+def card_facts(
     base: BaseCheckpoint,
     cases: Sequence[StudyCase],
     split: Split,
@@ -198,15 +206,19 @@ def _facts(
 ) -> dict:
     """What the card says beyond what loading has to know."""
     window = options.greys.window
+    by_set: dict[str, list[StudyCase]] = {}
+    for case in cases:
+        by_set.setdefault(case.subset, []).append(case)
     return {
         "data": [
             {
-                "name": cases[0].subset,
-                "sha256": data_sha256(cases),
-                "images": len(cases),
+                "name": name,
+                "sha256": data_sha256(some),
+                "images": len(some),
                 "terms": options.terms,
-                "seen_by_base": seen_note(base, cases),
+                "seen_by_base": seen_note(base, some),
             }
+            for name, some in by_set.items()
         ],
         "images": asdict(split),
         "windowing": {"level": window.level, "width": window.width, "stretched": options.greys.stretched},

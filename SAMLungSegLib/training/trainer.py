@@ -41,7 +41,7 @@ class TrainingTask(ABC, Generic[Batch]):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes with everything that decides the numbers: data, settings, the weights to start from."""
+        """Changes with all that decides the numbers: data, settings, weights; looked at once, before the training."""
 
     @abstractmethod
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
@@ -137,6 +137,7 @@ class Trainer:
     def __init__(self, task: TrainingTask, settings: TrainerSettings, path: Path, *, title: str = "training") -> None:
         writable_folder(path.parent)
         self.task, self.settings, self.path, self.title = task, settings, path, title
+        self.fingerprint = task.fingerprint
         self._begin()
 
     def run(self) -> Trained:
@@ -178,7 +179,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint."""
         state = {
-            "fingerprint": self.task.fingerprint,
+            "fingerprint": self.fingerprint,
             "history": self.history,
             "steps": self.steps,
             "net": copied(self.task.network.state_dict()),
@@ -277,7 +278,7 @@ class Trainer:
         start = copied(self.task.network.state_dict())
         try:
             saved = self.task.upgraded(torch.load(self.path, map_location="cpu", weights_only=True))
-            if saved["fingerprint"] != self.task.fingerprint:
+            if saved["fingerprint"] != self.fingerprint:
                 self._set_aside("is of another training")
                 return
             self._continue(saved)

@@ -74,15 +74,27 @@ class CompactModel(TrainableModel):
         """Digest of the encoder's weights."""
         return encoder_fingerprint(self.network.image_encoder, f"compact {self._frame_size}")
 
+    def weights_changed(self) -> None:
+        self._encoder = fused(self.network.image_encoder)
+        self.__dict__.pop("fingerprint", None)
+
     @one_thread()
     @torch.inference_mode()
     def encode(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
         """Encode slices in one batch. Raises IntensityError for what is not uint8 (H, W)."""
         slices = [ModelView.of(one).grey_hw for one in views]
+        features = self._encoder(self._frames(slices))
+        return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
+
+    def encode_batch(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
+        slices = [ModelView.of(one).grey_hw for one in views]
+        features = self.network.image_encoder(self._frames(slices))
+        return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
+
+    def _frames(self, slices: Sequence[np.ndarray]) -> Tensor:
         greys = [torch.from_numpy(np.ascontiguousarray(array)).float()[None, None] for array in slices]
         frames = torch.cat([to_input(grey, self._frame_size) for grey in greys])
-        features = self._encoder(frames.to(self.device).contiguous(memory_format=torch.channels_last))
-        return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
+        return frames.to(self.device).contiguous(memory_format=torch.channels_last)
 
     @one_thread()
     @torch.inference_mode()

@@ -96,6 +96,10 @@ class StudyCase:
         name: of the image, without extension.
         image, mask: the files.
         modality: 'CT', 'XRAY', or None to guess it when it is read.
+        labels: label values of the mask by side, see `evaluation.sides.side_codes`; empty where it tells them itself.
+        weight: how often it is drawn in a training, relative to the others.
+        patient: whose image it is; empty where nobody says.
+        split: the part that it belongs to, see `training.data.splits.PARTS`; empty to draw it.
     """
 
     subset: str
@@ -103,6 +107,10 @@ class StudyCase:
     image: Path
     mask: Path
     modality: Modality | None = None
+    labels: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    weight: float = 1.0
+    patient: str = ""
+    split: str = ""
 
     @property
     def id(self) -> str:
@@ -125,7 +133,7 @@ class StudyCase:
             IntensityError: as `Greys.apply`.
         """
         image, mask = read_volume(self.image), read_volume(self.mask)
-        codes_kji, _ = side_codes(mask)
+        codes_kji, _ = side_codes(mask, dict(self.labels) or None)
         labels_kji, _ = on_grid_of(image, mask, codes_kji)
         plane, modality = axial_plane(image), self.modality or guess_modality(image)
         greys_nhw = (greys or Greys()).apply(plane.to_display(image.array_kji), modality)

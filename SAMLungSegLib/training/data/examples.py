@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,12 +31,14 @@ class Example:
         number: of the slice in it.
         grey_hw: uint8 (H, W).
         labels_hw: uint8 (H, W), 1 right and 2 left lung, or 1 alone where the reference does not tell.
+        weight: how often it is drawn, relative to the others.
     """
 
     name: str
     number: int
     grey_hw: np.ndarray
     labels_hw: np.ndarray
+    weight: float = 1.0
 
     @property
     def lung_hw(self) -> np.ndarray:
@@ -50,7 +52,7 @@ class EncodedExample:
 
     Attributes:
         example: the slice.
-        halves: its embedding in float16.
+        halves: its embedding in float16; none where the encoder learns.
         target: bool (2, 256, 256), right and left lung in the network's frame.
         sides_known: whether these two are told apart.
     """
@@ -88,7 +90,7 @@ def read_examples(
             raise VolumeError(f"The mask {case.mask} is empty; leave out images without lung, or give their masks.")
         places = np.linspace(0, len(with_lung) - 1, min(slices_each, len(with_lung))).round().astype(int)
         for number in (with_lung[place] for place in places):
-            example = Example(case.name, number, grey_slices[number], label_slices[number])
+            example = Example(case.name, number, grey_slices[number], label_slices[number], case.weight)
             examples.append(example if side is None else _resized(example, side))
     return examples
 
@@ -98,7 +100,7 @@ def _resized(example: Example, side: int) -> Example:
     small = _resize(torch.from_numpy(planes.astype(np.float32)), (side, side)).numpy()
     labels_hw = np.where(small[1:].sum(0) > 127.5, np.where(small[1] >= small[2], RIGHT_LUNG, LEFT_LUNG), 0)
     grey_hw = np.clip(np.rint(small[0]), 0, 255).astype(np.uint8)
-    return Example(example.name, example.number, grey_hw, labels_hw.astype(np.uint8))
+    return replace(example, grey_hw=grey_hw, labels_hw=labels_hw.astype(np.uint8))
 
 
 def _resize(planes: Tensor, size_hw: tuple[int, int]) -> Tensor:
@@ -115,11 +117,16 @@ def encode_examples(model: TrainableModel, examples: Sequence[Example]) -> list[
 def _encoded(model: TrainableModel, encoder: PromptableModel, example: Example) -> EncodedExample:
     (embedding,) = encoder.encode([example.grey_hw])
     halves = tuple(one.to("cpu", torch.float16, copy=True).contiguous() for one in embedding.features)
+    return replace(with_targets(model, example), halves=halves)
+
+
+def with_targets(model: TrainableModel, example: Example) -> EncodedExample:
+    """An example with its target, not encoded."""
     rows, columns = model.size_in_frame(example.grey_hw.shape, GRID)
     planes = np.stack([example.labels_hw == lung for lung in (RIGHT_LUNG, LEFT_LUNG)]).astype(np.float32)
     small = _resize(torch.from_numpy(planes), (rows, columns)) > 0.5
     target = F.pad(small, (0, GRID - columns, 0, GRID - rows))
-    return EncodedExample(example, halves, target, _sides_are_known(example.labels_hw))
+    return EncodedExample(example, (), target, _sides_are_known(example.labels_hw))
 
 
 def _sides_are_known(labels_hw: np.ndarray) -> bool:

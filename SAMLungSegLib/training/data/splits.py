@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.models.checkpoints import file_sha256
+from SAMLungSegLib.training.data.cases import StudyCase
 
 TEST_PERCENT, VALIDATION_PERCENT = 15, 10
 SPLIT_SALT = "5"  # gives every set about these shares; chosen by counting, before any training
 SPLIT_SETS = ("cxr_montgomery", "cxr_shenzhen", "ct_kmader")
+PARTS = ("training", "validation", "held_out")
 FEWEST_IMAGES = 8
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.2, 0.2
 FEWEST_HELD_OUT, FEWEST_VALIDATION = 3, 2
@@ -33,7 +36,56 @@ def split_of(name: str) -> str:
     return "validation" if percent < TEST_PERCENT + VALIDATION_PERCENT else "train"
 
 
-def split_by_name(names: Sequence[str]) -> Split:
+def split_cases(cases: Sequence[StudyCase]) -> Split:
+    """The parts that the cases name, or else `split_by_name`; what belongs together stays together.
+
+    All images of a patient, and images of the same content, are in one part.
+
+    Raises:
+        VolumeError: there are too few images or patients, or a given split puts an image or a patient into two parts.
+    """
+    if any(case.split for case in cases):
+        split = Split(*(tuple(sorted(case.name for case in cases if case.split == part)) for part in PARTS))
+        fewest = (1, FEWEST_VALIDATION, FEWEST_HELD_OUT)
+        for part, names, least in zip(PARTS, (split.training, split.validation, split.held_out), fewest, strict=True):
+            if len(names) < least:
+                raise VolumeError(f"The part {part} has {len(names)} image(s); give it at least {least}.")
+    else:
+        split = _split_by_group(cases)
+    check_disjoint(cases, split)
+    return split
+
+
+def _split_by_group(cases: Sequence[StudyCase]) -> Split:
+    first_of: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
+    for case in cases:
+        alike = first_of.setdefault(file_sha256(case.image), case.name)
+        groups.setdefault(case.patient or alike, []).append(case.name)
+    parts = split_by_name(list(groups), "patients" if any(case.patient for case in cases) else "images")
+    kept = (parts.training, parts.validation, parts.held_out)
+    return Split(*(tuple(sorted(name for key in part for name in groups[key])) for part in kept))
+
+
+def check_disjoint(cases: Sequence[StudyCase], split: Split) -> None:
+    """Refuse a split in which what is learned would be tested.
+
+    Raises:
+        VolumeError: an image, by its content, or a patient is in two parts.
+    """
+    part_of = {name: part for part in PARTS for name in getattr(split, part)}
+    for what, key in (("image", lambda case: file_sha256(case.image)), ("patient", lambda case: case.patient)):
+        first_of: dict[str, StudyCase] = {}
+        for case in cases:
+            first = first_of.setdefault(key(case), case) if key(case) else case
+            if part_of[first.name] != part_of[case.name]:
+                raise VolumeError(
+                    f"{first.name} is in the part {part_of[first.name]}, and {case.name} of the same {what} in "
+                    f"{part_of[case.name]}, so that a result would say nothing; put both into one part."
+                )
+
+
+def split_by_name(names: Sequence[str], what: str = "images") -> Split:
     """A fifth held out and a fifth for validation, at least 3 and 2 images, drawn by a hash of the names.
 
     Raises:
@@ -41,7 +93,7 @@ def split_by_name(names: Sequence[str]) -> Split:
     """
     if len(names) < FEWEST_IMAGES:
         raise VolumeError(
-            f"There are {len(names)} images with masks; tuning needs at least {FEWEST_IMAGES}, of which "
+            f"There are {len(names)} {what} with masks; tuning needs at least {FEWEST_IMAGES}, of which "
             f"{FEWEST_HELD_OUT} are kept for the verdict."
         )
     order = sorted(names, key=lambda name: hashlib.sha256(f"tune:{name}".encode()).hexdigest())
