@@ -122,16 +122,11 @@ def predict_slice(
 
 def _per_object(points: Sequence[PointPrompt], boxes: Sequence[BoxPrompt]) -> list[PromptSet]:
     """One prompt set per box with the points in it; positive points outside every box make one more object."""
-    sets = [PromptSet(tuple(p for p in points if _is_inside(p, box)), box) for box in boxes]
-    outside = [p for p in points if not any(_is_inside(p, box) for box in boxes)]
+    sets = [PromptSet(tuple(p for p in points if box.contains(p)), box) for box in boxes]
+    outside = [p for p in points if not any(box.contains(p) for box in boxes)]
     if any(p.positive for p in outside):
         sets.append(PromptSet(tuple(outside)))
     return sets
-
-
-def _is_inside(point: PointPrompt, box: BoxPrompt) -> bool:
-    (x, y), (left, top, right, bottom) = point.xy, box.xyxy
-    return left <= x <= right and top <= y <= bottom
 
 
 def _with_own_mask(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> PromptSet:

@@ -37,6 +37,11 @@ class BoxPrompt:
         if right <= left or bottom <= top:
             raise PromptError(f"Box {self.xyxy} is empty; right must exceed left and bottom must exceed top.")
 
+    def contains(self, point: PointPrompt) -> bool:
+        """Whether a point lies in the rectangle or on its border."""
+        (x, y), (left, top, right, bottom) = point.xy, self.xyxy
+        return left <= x <= right and top <= y <= bottom
+
 
 @dataclass(frozen=True)
 class MaskPrompt:

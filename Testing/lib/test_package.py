@@ -26,6 +26,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("provenance",),
     ("pipeline", "evaluation"),
     ("automatic",),
+    ("interaction",),
     ("training",),
     ("batch",),
     ("studies",),

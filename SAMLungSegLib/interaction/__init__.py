@@ -1,0 +1,26 @@
+"""What happens while a person works on a volume: prompts, previews, what accepting them writes, undo, locks; as values.
+
+Whoever lets people work, a window, a console or a server, takes the rules from here, so that the same prompts write the
+same voxels everywhere. Nothing here knows how segments are stored or shown.
+"""
+
+from SAMLungSegLib.interaction.boxes import SortedBoxes, with_flat_boxes
+from SAMLungSegLib.interaction.locks import Locks
+from SAMLungSegLib.interaction.prompts import SlicePrompts
+from SAMLungSegLib.interaction.rules import MergedVolume, Predicted, Proposal, merge_volume, propose
+from SAMLungSegLib.interaction.session import Session, SliceChange, VolumeChange
+
+__all__ = [
+    "Locks",
+    "MergedVolume",
+    "Predicted",
+    "Proposal",
+    "Session",
+    "SliceChange",
+    "SlicePrompts",
+    "SortedBoxes",
+    "VolumeChange",
+    "merge_volume",
+    "propose",
+    "with_flat_boxes",
+]

@@ -1,0 +1,288 @@
+"""One person's work on the labels of one volume: what was predicted, accepted and written, and what can be undone.
+
+A session knows what our own hand wrote. Where labels are changed by others as well, as segments in 3D Slicer are, the
+caller says what is there now, and the session tells the two apart.
+
+Example:
+    >>> session = Session(np.zeros(volume.size_kji, np.uint8))
+    >>> session.hold(Predicted.of(prompts, found.labels_hw, (1, 2), needs_prompt=False))
+    >>> session.preview().shown_hw  # what accepting will write
+    >>> session.accept(session.preview())
+    >>> session.undo()
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from SAMLungSegLib.interaction.locks import Locks
+from SAMLungSegLib.interaction.rules import UNKNOWN, MergedVolume, Predicted, Proposal, propose
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.interaction.prompts import Part, SlicePrompts
+    from SAMLungSegLib.volume import SlicePlane
+
+MAXIMUM_BYTES = 2**28  # that the changes of one session take
+
+_numbers = count(1)  # of all sessions, so that none takes another's mark for its own
+
+
+@dataclass(frozen=True, eq=False)
+class SliceChange:
+    """A slice that was written.
+
+    Attributes:
+        prompts: on the slice.
+        before_hw, after_hw: uint8 (H, W), its labels.
+        written_before_hw, written_after_hw: likewise, what was known to be of our own hand.
+        number: its place among all changes.
+    """
+
+    prompts: SlicePrompts
+    before_hw: np.ndarray
+    after_hw: np.ndarray
+    written_before_hw: np.ndarray
+    written_after_hw: np.ndarray
+    number: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return 4 * self.before_hw.nbytes
+
+    def undone(self, written_kji: np.ndarray) -> np.ndarray:
+        """What was written before, changed in place."""
+        self.prompts.cut.put(self.written_before_hw, written_kji)
+        return written_kji
+
+    def redone(self, written_kji: np.ndarray) -> np.ndarray:
+        """What was written after it, changed in place."""
+        self.prompts.cut.put(self.written_after_hw, written_kji)
+        return written_kji
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeChange:
+    """A volume that was written.
+
+    Attributes:
+        before_kji, after_kji: uint8 (K, J, I), what was known to be of our own hand.
+        number: its place among all changes.
+    """
+
+    before_kji: np.ndarray
+    after_kji: np.ndarray
+    number: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes; its `after_kji` is the next one's `before_kji`."""
+        return self.before_kji.nbytes
+
+    def undone(self, _written_kji: np.ndarray) -> np.ndarray:
+        """What was written before."""
+        return self.before_kji
+
+    def redone(self, _written_kji: np.ndarray) -> np.ndarray:
+        """What was written after it."""
+        return self.after_kji
+
+
+Change = SliceChange | VolumeChange
+
+
+class Session:
+    """Prompts in, labels out, step by step.
+
+    Attributes:
+        locks: which slices stay when the volume is segmented again.
+    """
+
+    def __init__(self, labels_kji: np.ndarray) -> None:
+        """Begin with labels, uint8 (K, J, I), which may be none yet; who made them plays no part, only what follows."""
+        self.locks = Locks()
+        self._written = labels_kji.copy()
+        self._predicted: Predicted | None = None
+        self._done: set[Part] = set()
+        self._undo: list[Change] = []
+        self._redo: list[Change] = []
+        self._start = next(_numbers)
+
+    @classmethod
+    def restored(cls, labels_kji: np.ndarray, locks: Locks, grid: str, plane: SlicePlane) -> Session:
+        """Go on with labels (K, J, I) that an earlier session wrote, of which only the locks are left.
+
+        Slices that are not locked are as they were written; of the others that is not known any more.
+        """
+        session = cls(np.full_like(labels_kji, UNKNOWN))
+        session.locks = locks
+        known = locks.of_grid(grid, plane.size_nhw[0])
+        for index, (labels_hw, written_hw) in enumerate(
+            zip(plane.to_display(labels_kji), plane.to_display(session._written), strict=True)
+        ):
+            if known.is_automatic(index, labels_hw):
+                written_hw[...] = labels_hw
+        return session
+
+    @property
+    def size_kji(self) -> tuple[int, int, int]:
+        """Of the volume."""
+        return self._written.shape
+
+    @property
+    def labels_kji(self) -> np.ndarray:
+        """View, read-only: what our own hand wrote, `UNKNOWN` where that is not known."""
+        view = self._written.view()
+        view.setflags(write=False)
+        return view
+
+    # ---- one slice
+
+    @property
+    def predicted(self) -> Predicted | None:
+        """What is held for the preview."""
+        return self._predicted
+
+    def hold(self, predicted: Predicted) -> None:
+        """Preview this from now on."""
+        self._predicted = predicted
+
+    def is_pending(self, prompts: SlicePrompts) -> bool:
+        """Whether any part of the prompts was neither accepted nor discarded."""
+        return not self._done.issuperset(prompts.parts())
+
+    def preview(
+        self, present_hw: np.ndarray | None = None, editable_hw: np.ndarray | None = None, *, keep: bool = True
+    ) -> Proposal | None:
+        """What accepting the held prediction would write; None where nothing is held. Arguments as of `proposal`."""
+        if self._predicted is None:
+            return None
+        return self.proposal(self._predicted, present_hw, editable_hw, keep=keep, done=frozenset(self._done))
+
+    def proposal(
+        self,
+        predicted: Predicted,
+        present_hw: np.ndarray | None = None,
+        editable_hw: np.ndarray | None = None,
+        *,
+        keep: bool = True,
+        done: frozenset[Part] = frozenset(),
+    ) -> Proposal:
+        """What writing a prediction would change, see `propose`.
+
+        Args:
+            predicted: of a slice of this volume.
+            present_hw: uint8 (H, W), what is there now; None where no other hand changes labels.
+            editable_hw: bool (H, W), where anything may change at all.
+            keep: whether what another hand has painted stays.
+            done: parts of the prompts that play no part any more.
+        """
+        written_hw = predicted.prompts.cut.take(self._written)
+        present_hw = written_hw if present_hw is None else present_hw
+        return propose(predicted, present_hw, written_hw, editable_hw=editable_hw, keep=keep, done=done)
+
+    def accept(self, proposal: Proposal) -> SliceChange:
+        """What was proposed is written: the change, to be applied to wherever labels are kept."""
+        cut = proposal.prompts.cut
+        before_hw = cut.take(self._written)
+        after_hw = np.where(proposal.inside_hw, proposal.labels_hw, before_hw)
+        labels = proposal.before_hw, proposal.labels_hw
+        change = SliceChange(proposal.prompts, *labels, before_hw, after_hw, next(_numbers))
+        self._apply(change)
+        self._finish(proposal.prompts)
+        return change
+
+    def discard(self) -> None:
+        """What is held is not wanted; the same prompts are not pending any more."""
+        if self._predicted is not None:
+            self._finish(self._predicted.prompts)
+
+    # ---- the volume
+
+    def accept_volume(self, merged: MergedVolume) -> VolumeChange:
+        """A merged volume is written; what stays of it is of whose hand it was."""
+        after = merged.labelmap_kji.copy()
+        before_nhw, after_nhw = merged.plane.to_display(self._written), merged.plane.to_display(after)
+        for index in merged.kept_slices:
+            after_nhw[index] = before_nhw[index]
+        if merged.editable_kji is not None:
+            np.copyto(after, self._written, where=~merged.editable_kji)
+        self.locks = merged.locks
+        change = VolumeChange(self._written, after, next(_numbers))
+        self._apply(change)
+        return change
+
+    def lift(self, index: int, labels_hw: np.ndarray) -> None:
+        """The slice of that number, with labels (H, W), is not locked any more: the next automatic result replaces it.
+
+        Raises:
+            IndexError: the volume was never segmented, or has no such slice.
+        """
+        self.locks = self.locks.with_automatic({index: labels_hw})
+
+    # ---- undo
+
+    @property
+    def mark(self) -> int:
+        """Names the present state; see `go_to`."""
+        return self._undo[-1].number if self._undo else self._start
+
+    def undo(self) -> Change | None:
+        """Take the last change back, and return it; None where there is none. Its prompts are pending again."""
+        if not self._undo:
+            return None
+        change = self._undo.pop()
+        self._written = change.undone(self._written)
+        self._redo.append(change)
+        if isinstance(change, SliceChange):
+            self._done.difference_update(change.prompts.parts())
+        else:
+            self._done.clear()
+        return change
+
+    def redo(self) -> Change | None:
+        """Make the last change that was undone again, and return it; None where there is none."""
+        if not self._redo:
+            return None
+        change = self._redo.pop()
+        self._written = change.redone(self._written)
+        self._undo.append(change)
+        if isinstance(change, SliceChange):
+            self._done.update(change.prompts.parts())
+        return change
+
+    def go_to(self, mark: int) -> None:
+        """Undo or redo up to the state of a mark, for callers who keep labels, and their history, elsewhere.
+
+        Where that is too long ago, it is not known any more what was written.
+        """
+        if mark == self.mark:
+            return
+        if mark in (self._start, *(change.number for change in self._undo)):
+            while self.mark != mark:
+                self.undo()
+        elif mark in (change.number for change in self._redo):
+            while self.mark != mark:
+                self.redo()
+        else:
+            self._forget(mark)
+
+    def _apply(self, change: Change) -> None:
+        self._written = change.redone(self._written)
+        self._redo.clear()
+        self._undo.append(change)
+        while len(self._undo) > 1 and sum(one.nbytes for one in self._undo) > MAXIMUM_BYTES:
+            self._start = self._undo.pop(0).number
+
+    def _forget(self, mark: int) -> None:
+        self._written = np.full(self.size_kji, UNKNOWN, np.uint8)
+        self._undo, self._redo, self._start = [], [], mark
+        self._done.clear()
+
+    def _finish(self, prompts: SlicePrompts) -> None:
+        self._done.update(prompts.parts())
+        self._predicted = None

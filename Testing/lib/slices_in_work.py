@@ -1,0 +1,40 @@
+"""A slice of five by six pixels with prompts on it: for tests of what is written of a prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from SAMLungSegLib import Volume
+from SAMLungSegLib.interaction import Predicted, SlicePrompts
+from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint, VolumePrompts
+from SAMLungSegLib.volume.cut import SliceCut, cut_volume
+
+SIZE_KJI = (3, 5, 6)
+LPS = np.diag([-1.0, -1, 1, 1])  # pixel (x, y) of an axial slice is (i, j)
+
+
+def volume(ijk_to_ras: np.ndarray = LPS, size_kji: tuple[int, int, int] = SIZE_KJI) -> Volume:
+    return Volume(np.zeros(size_kji, np.int16), ijk_to_ras, "small")
+
+
+def axial(k: int = 1) -> SliceCut:
+    return cut_volume(SIZE_KJI, LPS, (0, 0, 1), (0, 0, k))
+
+
+def prompts(points=(), boxes=(), k: int = 1) -> SlicePrompts:
+    """Points are (i, j, positive), boxes (i, j, i, j), all in slice k."""
+    placed = VolumePrompts(
+        tuple(VolumePoint((float(i), float(j), float(k)), positive) for i, j, positive in points),
+        tuple(VolumeBox((a, b, k - 0.5), (c, d, k + 0.5)) for a, b, c, d in boxes),
+    )
+    return SlicePrompts.of(axial(k), placed, volume())
+
+
+def labels(text: str) -> np.ndarray:
+    """Rows of digits, a dot for 0."""
+    return np.array([[int(one) for one in row.replace(".", "0")] for row in text.split()], np.uint8)
+
+
+def predicted(text: str, asked: SlicePrompts, automatic: str | None = None, wanted=(1, 2), needs_prompt=False):
+    automatic_hw = None if automatic is None else labels(automatic)
+    return Predicted.of(asked, labels(text), wanted, automatic_hw, needs_prompt=needs_prompt)
