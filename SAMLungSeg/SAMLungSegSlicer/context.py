@@ -111,6 +111,13 @@ def able(button: Any, reason: str, tip: str) -> None:
     button.toolTip = reason or tip
 
 
+def keptParts(pixels: int) -> list[str]:
+    """What to say, if anything, where that many pixels of a slice stay as they were painted."""
+    if not pixels:
+        return []
+    return [_("What was painted in it is kept; untick 'Keep edited slices' to replace it.")]
+
+
 def entitle(combo: Any, choices: tuple[str, ...], titles: dict[str, str]) -> None:
     """Show words in place of the parameter's values; the items stay in the order of `choices`."""
     for index, choice in enumerate(choices):

@@ -107,6 +107,7 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         points: Points = (),
         negativePoints: Points = (),
         boxes: Boxes = (),
+        keepEdits: bool = True,
         **settings: object,
     ) -> slicer.vtkMRMLSegmentationNode:
         """Find the lungs in the slice that a view shows, in any orientation, and write them into its voxels only.
@@ -118,7 +119,10 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
             volumeNode: CT or X-ray.
             sliceView: name of the view ('Red', 'Green', 'Yellow') or its slice node.
             segmentationNode: where the lungs go; None makes a new one.
-            points, negativePoints, boxes: as of `segmentVolume`; those that are not in the slice play no part.
+            points, negativePoints, boxes: as of `segmentVolume`; those that are not in the slice play no part. With
+                boxes, nothing outside of them changes.
+            keepEdits: whether what was painted in the slice stays, but for patches with a point in them; a warning
+                says so.
             **settings: fields of `Settings`.
         Returns:
             The segmentation.
@@ -127,8 +131,15 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         """
         _ensureInstalled("segment")
         prompts = _prompts(volumeNode, points, negativePoints, boxes)
-        job = SegmentSliceJob(volumeNode, _sliceNode(sliceView), segmentationNode, Settings(**settings), **prompts)
-        return _written(job, job.run())
+        sliceNode, chosen = _sliceNode(sliceView), Settings(**settings)
+        job = SegmentSliceJob(volumeNode, sliceNode, segmentationNode, chosen, keepEdits=keepEdits, **prompts)
+        result = job.run()
+        written = _written(job, result)
+        if job.kept:
+            logger.warning("What was painted in a slice of %s is kept; keepEdits=False replaces it.", written.GetName())
+        for note in result.notes:
+            logger.warning("%s", note)
+        return written
 
     def evaluate(
         self,

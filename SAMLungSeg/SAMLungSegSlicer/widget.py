@@ -13,7 +13,6 @@ from SAMLungSegSlicer import forgetImports
 from SAMLungSegSlicer.belongings import followVolume
 from SAMLungSegSlicer.bridge.history import forgetHistories
 from SAMLungSegSlicer.context import Context
-from SAMLungSegSlicer.edits import forgetWritten
 from SAMLungSegSlicer.jobs import releaseMemory
 from SAMLungSegSlicer.live.prefetch import AheadController
 from SAMLungSegSlicer.live.preview import PreviewController
@@ -27,6 +26,7 @@ from SAMLungSegSlicer.panels.segment import SegmentPanel
 from SAMLungSegSlicer.panels.view import ViewPanel
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, forgetUnknownChoices
 from SAMLungSegSlicer.runtime.worker import InferenceWorker
+from SAMLungSegSlicer.sessions import forgetSessions
 
 
 class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -93,7 +93,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.worker.stop()
         self.removeObservers()
         forgetHistories()
-        forgetWritten()
+        forgetSessions()
         releaseMemory()
 
     def onReload(self) -> None:
@@ -158,7 +158,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._evaluate.forget()
         self._context.say()
         forgetHistories()
-        forgetWritten()
+        forgetSessions()
         releaseMemory()
 
     def _onSceneEndClose(self, _scene: Any, _event: object) -> None:

@@ -52,12 +52,12 @@ class SortedBoxes:
 
 
 def with_flat_boxes(found: Segmentation, boxed: Segmentation, boxes: Sequence[VolumeBox]) -> Segmentation:
-    """What was found without boxes, and inside the boxes what was found with them."""
+    """What was found without boxes, and inside the boxes what was found with them: by no single set of options."""
     labelmap = found.labelmap_kji.copy()
     for box in boxes:
         where = tuple(_voxels(a, b) for a, b in zip(box.first_ijk, box.last_ijk, strict=True))[::-1]
         labelmap[where] = boxed.labelmap_kji[where]
-    return replace(found, labelmap_kji=labelmap)
+    return replace(found, labelmap_kji=labelmap, origin=None)
 
 
 def in_one_slice(box: VolumeBox, axis: int) -> VolumeBox:

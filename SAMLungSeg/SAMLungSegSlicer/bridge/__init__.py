@@ -10,11 +10,14 @@ from SAMLungSegSlicer.bridge.markups import (
 )
 from SAMLungSegSlicer.bridge.planes import cutFromSliceNode
 from SAMLungSegSlicer.bridge.segmentations import (
+    editableCut,
+    editableVoxels,
     ensureLungSegments,
     ensureSegmentation,
     findLungSegments,
     labelmapFromNode,
     lungLabels,
+    lungsWord,
     noteProvenance,
     writeCut,
     writeLabelmap,
@@ -33,6 +36,8 @@ __all__ = [
     "countBoxes",
     "countPoints",
     "cutFromSliceNode",
+    "editableCut",
+    "editableVoxels",
     "ensureLungSegments",
     "ensureSegmentation",
     "findLungSegments",
@@ -40,6 +45,7 @@ __all__ = [
     "jumpTo",
     "labelmapFromNode",
     "lungLabels",
+    "lungsWord",
     "noteProvenance",
     "plotFromTable",
     "pointsFromMarkups",

@@ -18,6 +18,9 @@ class SegmentationHistory:
     Where all histories together exceed MAXIMUM_BYTES, their oldest states are dropped; one step back and one forward
     stay in the segmentation that is being changed, however large they are.
 
+    Attributes:
+        mark: what the writer keeps with the present state; undo and redo bring that of the state back.
+
     Example:
         >>> history = historyOf(segmentationNode)
         >>> history.save()
@@ -28,12 +31,13 @@ class SegmentationHistory:
 
     def __init__(self, segmentation: slicer.vtkSegmentation) -> None:
         self.segmentation = segmentation
+        self.mark: int | None = None
         self._earlier: list[_State] = []
         self._later: list[_State] = []
 
     def save(self) -> None:
         """Keep the present state, to come back to it by `undo`; called before each change."""
-        self._earlier = [*self._past(), _State(self.segmentation)][-MAXIMUM_STATES:]
+        self._earlier = [*self._past(), self._present()][-MAXIMUM_STATES:]
         self._later.clear()
         _dropOldest(self)
 
@@ -42,8 +46,8 @@ class SegmentationHistory:
         if not self.canUndo():
             return False
         self._earlier = self._past()
-        self._later.append(_State(self.segmentation))
-        self._earlier.pop().restore()
+        self._later.append(self._present())
+        self.mark = self._earlier.pop().restore()
         _dropOldest(self)
         return True
 
@@ -51,8 +55,8 @@ class SegmentationHistory:
         """Take the last `undo` back; whether there was one. What was edited since is kept as a state to undo to."""
         if not self.canRedo():
             return False
-        self._earlier.append(_State(self.segmentation))
-        self._later.pop().restore()
+        self._earlier.append(self._present())
+        self.mark = self._later.pop().restore()
         _dropOldest(self)
         return True
 
@@ -68,6 +72,9 @@ class SegmentationHistory:
         """States to undo to and to redo to, each in the order in which they were saved."""
         return self._earlier, self._later
 
+    def _present(self) -> _State:
+        return _State(self.segmentation, self.mark)
+
     def _past(self) -> list[_State]:
         """The states that something has changed since."""
         return [state for state in self._earlier if state.isPast()]
@@ -80,7 +87,8 @@ class _State:
     several states it takes any event for a change, even the export of a segment, and then an undo may undo nothing.
     """
 
-    def __init__(self, segmentation: slicer.vtkSegmentation) -> None:
+    def __init__(self, segmentation: slicer.vtkSegmentation, mark: int | None) -> None:
+        self._mark = mark
         self._history = slicer.vtkSegmentationHistory()
         self._history.SetSegmentation(segmentation)
         self._history.SaveState()
@@ -90,9 +98,10 @@ class _State:
     def isPast(self) -> bool:
         return self._history.IsRestorePreviousStateAvailable()
 
-    def restore(self) -> None:
+    def restore(self) -> int | None:
         if self.isPast():
             self._history.RestorePreviousState()
+        return self._mark
 
 
 def _bytesOf(segmentation: slicer.vtkSegmentation) -> int:

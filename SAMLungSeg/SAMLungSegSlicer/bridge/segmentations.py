@@ -115,10 +115,11 @@ def writeLabelmap(
     labelmap_kji: np.ndarray,
     volumeNode: slicer.vtkMRMLVolumeNode,
     lungs: str = "both",
+    insideMask_kji: np.ndarray | None = None,
 ) -> None:
     """Replace the lungs of a segmentation on the grid of a volume; what lies beyond the volume stays as it is.
 
-    All other segments keep every voxel, overlapping ones too, and the Segment Editor's editable area is honoured.
+    All other segments keep every voxel, overlapping ones too.
 
     Args:
         segmentationNode: under any linear transform.
@@ -126,6 +127,7 @@ def writeLabelmap(
             segment.
         volumeNode: what was segmented.
         lungs: 'both', 'right' or 'left'; the other lung stays as it is.
+        insideMask_kji: bool, the voxels that may change; None for all.
     Raises:
         GeometryError: the labelmap has another size than the volume, or a non-linear transform.
         VolumeError: the segmentation is kept as surfaces or contours.
@@ -139,8 +141,8 @@ def writeLabelmap(
         )
     segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
     wanted = {ids[label]: labelmap_kji == label for label in labels}
-    area = editableArea(segmentationNode, list(wanted), lambda one: readSegment(segmentation, one, grid))
-    announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid, True if area is None else area))
+    inside = True if insideMask_kji is None else insideMask_kji
+    announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid, inside))
 
 
 def noteProvenance(segmentationNode: slicer.vtkMRMLSegmentationNode, lungs: str, text: str | None) -> None:
@@ -192,9 +194,45 @@ def writeCut(
     inside = _changeable(labels_hw, cut, insideMask_hw, grid)
     segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
     wanted = {ids[label]: labels_hw == label for label in labels}
-    area = editableArea(segmentationNode, list(wanted), lambda one: cut.take(readSegment(segmentation, one, grid)))
-    inside = inside if area is None else inside & area
     announce(segmentationNode, setVoxels(segmentation, wanted, cut, grid, inside))
+
+
+def editableVoxels(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLVolumeNode, lungs: str = "both"
+) -> np.ndarray | None:
+    """Where the Segment Editor lets lungs be written: bool, fits (K, J, I) of the volume; None for everywhere.
+
+    Raises:
+        VolumeError, GeometryError, PromptError: as `writeLabelmap`.
+    """
+    grid, segmentation = gridOf(volumeNode, segmentationNode), segmentationNode.GetSegmentation()
+    written = _written(segmentationNode, lungs)
+    return editableArea(segmentationNode, written, lambda one: readSegment(segmentation, one, grid))
+
+
+def editableCut(
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+    cut: SliceCut,
+    volumeNode: slicer.vtkMRMLVolumeNode,
+    lungs: str = "both",
+) -> np.ndarray | None:
+    """Where the Segment Editor lets lungs be written in one slice: bool, fits (H, W); None for everywhere.
+
+    Raises:
+        VolumeError, GeometryError, PromptError: as `writeCut`.
+    """
+    grid, segmentation = gridOf(volumeNode, segmentationNode), segmentationNode.GetSegmentation()
+
+    def read(segmentId: str) -> np.ndarray:
+        return cut.take(readSegment(segmentation, segmentId, grid))
+
+    return editableArea(segmentationNode, _written(segmentationNode, lungs), read)
+
+
+def _written(segmentationNode: slicer.vtkMRMLSegmentationNode, lungs: str) -> list[str]:
+    """IDs of the segments that are there of the lungs that are written."""
+    ids = findLungSegments(segmentationNode)
+    return [ids[label] for label in lungLabels(lungs) if label in ids]
 
 
 def labelmapFromNode(
@@ -238,6 +276,11 @@ def lungLabels(lungs: str) -> tuple[int, ...]:
     if lungs not in _LABELS_OF:
         raise SettingsError(f"Lungs '{lungs}' is not one of {', '.join(_LABELS_OF)}.")
     return _LABELS_OF[lungs]
+
+
+def lungsWord(labels: tuple[int, ...]) -> str:
+    """The inverse of `lungLabels`."""
+    return next(word for word, one in _LABELS_OF.items() if one == tuple(labels))
 
 
 def _putIntoStudyOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:

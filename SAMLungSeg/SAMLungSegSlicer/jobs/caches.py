@@ -13,6 +13,8 @@ from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.jobs.settings import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from SAMLungSegLib import Options, Volume
     from SAMLungSegLib.pipeline import SliceSegmentation, SliceSegmenter
     from SAMLungSegLib.volume import SliceCut
@@ -61,6 +63,7 @@ class SegmenterCache:
     def __init__(self, capacity: int = 2) -> None:
         self._capacity = capacity
         self._latest: list[SliceSegmenter] = []
+        self._automatic: tuple[tuple, np.ndarray] | None = None
         self._lock = threading.Lock()
 
     def segment(
@@ -75,10 +78,21 @@ class SegmenterCache:
         with self._lock:
             return self._segmenter(image, settings).segment(cut, options, cancelled=cancelled)
 
+    def automatic(self, image: Image, cut: SliceCut, settings: Settings, cancelled: Callable[[], bool]) -> np.ndarray:
+        """What is found in a cut without prompts, uint8 (H, W); that of the latest cut is kept. Errors as `segment`."""
+        with self._lock:
+            segmenter = self._segmenter(image, settings)
+            key = (segmenter, cut.key, settings)
+            if self._automatic is None or self._automatic[0] != key:
+                found = segmenter.segment(cut, settings.options(), cancelled=cancelled)
+                self._automatic = key, found.labels_hw
+            return self._automatic[1]
+
     def clear(self) -> None:
         """Drop all."""
         with self._lock:
             self._latest.clear()
+            self._automatic = None
 
     def _segmenter(self, image: Image, settings: Settings) -> SliceSegmenter:
         from SAMLungSegLib.pipeline import SliceSegmenter

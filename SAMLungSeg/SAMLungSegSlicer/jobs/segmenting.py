@@ -8,22 +8,19 @@ from typing import TYPE_CHECKING
 
 import slicer
 
+from SAMLungSegLib.interaction import MergedVolume, Predicted, Session, SlicePrompts, SortedBoxes, with_flat_boxes
+from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.edits import Edits, firstRecord, gridKey, noteWritten, remember
 from SAMLungSegSlicer.jobs.caches import imageOf, segmenters
 from SAMLungSegSlicer.jobs.settings import Settings
-from SAMLungSegSlicer.jobs.sliceboxes import SortedBoxes, withFlatBoxes
 from SAMLungSegSlicer.jobs.targets import Target
+from SAMLungSegSlicer.sessions import LungsBefore, proposed, writeSlice, writeVolume
 
 if TYPE_CHECKING:
     import numpy as np
 
     from SAMLungSegLib import Segmentation, VolumeBox, VolumePoint
     from SAMLungSegLib.pipeline import SliceSegmentation
-
-
-def _never() -> bool:
-    return False
 
 
 class _SegmentJob:
@@ -40,10 +37,12 @@ class _SegmentJob:
         settings: Settings,
         points: Sequence[VolumePoint],
         boxes: Sequence[VolumeBox],
+        keepEdits: bool,
     ) -> None:
         self.target = Target(volumeNode, segmentationNode)
         self._image = imageOf(volumeNode)
         self._settings, self._points, self._boxes = settings, tuple(points), tuple(boxes)
+        self._keepEdits = keepEdits
 
 
 class SegmentVolumeJob(_SegmentJob):
@@ -78,12 +77,10 @@ class SegmentVolumeJob(_SegmentJob):
         Raises:
             SAMLungSegError: no volume, one without voxels or in colour, or a non-linear transform.
         """
-        super().__init__(volumeNode, segmentationNode, settings, points, boxes)
-        self._keepEdits = keepEdits
-        self._edits = Edits.of(segmentationNode, volumeNode)
-        self._grid = gridKey(volumeNode)
+        super().__init__(volumeNode, segmentationNode, settings, points, boxes, keepEdits)
+        self._before = LungsBefore.of(volumeNode, segmentationNode, settings.lungs)
         self._found: Segmentation | None = None
-        self._record = ""
+        self._merged: MergedVolume | None = None
         self._provenance: str | None = None
         self.kept = 0
 
@@ -106,13 +103,13 @@ class SegmentVolumeJob(_SegmentJob):
         if boxes.flat and not boxes.thick:
             options = self._settings.options(self._points, boxes.flat)
             boxed = segment_volume(volume, model, options, cancelled=cancelled)
-            self._found = withFlatBoxes(self._found, boxed, boxes.flat)
+            self._found = with_flat_boxes(self._found, boxed, boxes.flat)
         if boxes.otherwise:
             note = f"Boxes drawn in a slice of another direction play no part here ({len(boxes.otherwise)})."
             self._found = replace(self._found, notes=(*self._found.notes, note))
         provenance = self._found.provenance()
         self._provenance = provenance and provenance.to_json()
-        return self._merged()
+        return self._merge()
 
     def finish(self, result: Segmentation) -> slicer.vtkMRMLSegmentationNode | None:
         """Write the lungs into the segmentation, as one step that can be undone.
@@ -122,34 +119,30 @@ class SegmentVolumeJob(_SegmentJob):
             the job began: `target.discarded` says why.
         """
         target, lungs = self.target, self._settings.lungs
-        if (
-            self._edits is not None
-            and target.isThere()
-            and bridge.stampOf(target.segmentationNode) != self._edits.before.stamp
-        ):
-            self._edits = Edits.of(target.segmentationNode, target.volumeNode)  # edited while the lungs were found
-            result = self._merged()
+        now = target.volumeNode, target.segmentationNode, lungs
+        if target.isThere() and self._before.isOutdated(*now):  # edited while the lungs were found
+            self._before = LungsBefore.of(*now)
+            self._merge()
 
-        def fill(node: slicer.vtkMRMLSegmentationNode) -> None:
-            bridge.writeLabelmap(node, result.labelmap_kji, target.volumeNode, lungs)
-            remember(node, self._record, result.labelmap_kji)
+        def fill(node: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
+            writeVolume(session, self._merged, target.volumeNode, node, lungs)
             bridge.noteProvenance(node, lungs, self._provenance)
 
         return target.write(fill)
 
-    def _merged(self) -> Segmentation:
+    def _merge(self) -> Segmentation:
         """What was found, with the edits that are kept."""
-        found = self._found
-        if self._edits is None:
-            self._record = firstRecord(found, self._grid)
-            return found
-        merged = self._edits.merge(found, bridge.lungLabels(self._settings.lungs), self._keepEdits)
-        self.kept, self._record = merged.kept, merged.record
-        return replace(found, labelmap_kji=merged.labelmap_kji)
+        self._merged = self._before.merge(self._found, self._settings.lungs, self._keepEdits)
+        self.kept = self._merged.kept
+        return replace(self._found, labelmap_kji=self._merged.labelmap_kji)
 
 
 class SegmentSliceJob(_SegmentJob):
     """Right and left lung of the slice that a view shows; one that was looked at lately is not encoded again.
+
+    Attributes:
+        prompts: those on the slice.
+        kept: how many pixels stay as they were painted, once it is finished.
 
     Example:
         >>> job = SegmentSliceJob(volumeNode, slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed"), None, Settings())
@@ -165,6 +158,7 @@ class SegmentSliceJob(_SegmentJob):
         *,
         points: Sequence[VolumePoint] = (),
         boxes: Sequence[VolumeBox] = (),
+        keepEdits: bool = True,
     ) -> None:
         """Copy the voxels, unless they are as they were for the last job, and remember the view's plane.
 
@@ -174,11 +168,17 @@ class SegmentSliceJob(_SegmentJob):
             segmentationNode: where the lungs go; None makes a new one in the end.
             settings: modality, window, model, which lungs.
             points, boxes: prompts in voxels of the volume; those that are not in the slice are left out.
+            keepEdits: whether painted pixels stay; see `kept`.
         Raises:
             SAMLungSegError: as of `SegmentVolumeJob`, or the view shows no part of the volume.
         """
-        super().__init__(volumeNode, segmentationNode, settings, points, boxes)
-        self._cut = bridge.cutFromSliceNode(sliceNode, volumeNode)
+        super().__init__(volumeNode, segmentationNode, settings, points, boxes, keepEdits)
+        from SAMLungSegLib.prompts.volume import VolumePrompts
+
+        cut = bridge.cutFromSliceNode(sliceNode, volumeNode)
+        self.prompts = SlicePrompts.of(cut, VolumePrompts(self._points, self._boxes), self._image.volume)
+        self._automatic_hw: np.ndarray | None = None
+        self.kept = 0
 
     def run(
         self, progress: Callable[[int, int], None] | None = None, cancelled: Callable[[], bool] = lambda: False
@@ -189,12 +189,18 @@ class SegmentSliceJob(_SegmentJob):
             CancelledError: `cancelled` said so.
             SAMLungSegError: wrong settings or prompts, or the model cannot be loaded.
         """
-        options = self._settings.options(self._points, self._boxes)
-        return segmenters.segment(self._image, self._cut, self._settings, options, cancelled)
+        cut, asked = self.prompts.cut, self.prompts.of_volume
+        options = self._settings.options(asked.points, asked.boxes)
+        result = segmenters.segment(self._image, cut, self._settings, options, cancelled)
+        if self.prompts.points and self.prompts.concern_whole_slice:  # which may be painted in parts
+            self._automatic_hw = segmenters.automatic(self._image, cut, self._settings, cancelled)
+        return result
 
-    def withoutPrompts(self) -> np.ndarray:
-        """What is found in the slice without any prompt, uint8 (H, W), on any thread; errors as of `run`."""
-        return segmenters.segment(self._image, self._cut, self._settings, self._settings.options(), _never).labels_hw
+    def predicted(self, result: SliceSegmentation) -> Predicted:
+        """What `run` has found, for the session that says what is written of it."""
+        labels = bridge.lungLabels(self._settings.lungs)
+        needsPrompt = MODELS[self._settings.model].capabilities.needs_prompt
+        return Predicted.of(self.prompts, result.labels_hw, labels, self._automatic_hw, needs_prompt=needsPrompt)
 
     def finish(self, result: SliceSegmentation) -> slicer.vtkMRMLSegmentationNode | None:
         """Write the lungs into the slice's voxels, as one step that can be undone; nothing else changes.
@@ -203,10 +209,11 @@ class SegmentSliceJob(_SegmentJob):
             The segmentation; None, with nothing changed, when the volume or the segmentation is not what it was when
             the job began: `target.discarded` says why.
         """
-        target, lungs = self.target, self._settings.lungs
+        predicted, volumeNode = self.predicted(result), self.target.volumeNode
 
-        def fill(node: slicer.vtkMRMLSegmentationNode) -> None:
-            bridge.writeCut(node, result.labels_hw, result.cut, target.volumeNode, lungs)
-            noteWritten(node, result.cut, target.volumeNode, None)
+        def fill(node: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
+            proposal = proposed(session, predicted, volumeNode, node, keep=self._keepEdits)
+            writeSlice(session, proposal, volumeNode, node)
+            self.kept = proposal.kept_pixels
 
-        return target.write(fill)
+        return self.target.write(fill)

@@ -9,8 +9,9 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from SAMLungSegLib.interaction import Session
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.bridge.history import historyOf
+from SAMLungSegSlicer.sessions import oneStep
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,9 @@ class Target:
         self.discarded = ""
         self._grid = _gridOf(volumeNode)
 
-    def write(self, fill: Callable[[slicer.vtkMRMLSegmentationNode], None]) -> slicer.vtkMRMLSegmentationNode | None:
+    def write(
+        self, fill: Callable[[slicer.vtkMRMLSegmentationNode, Session], None]
+    ) -> slicer.vtkMRMLSegmentationNode | None:
         """Let `fill` change the segmentation, which is made if there was none, so that it can be undone.
 
         Returns:
@@ -46,9 +49,8 @@ class Target:
         if self.discarded:
             logger.info("%s", self.discarded)
             return None
-        self.segmentationNode = bridge.ensureSegmentation(self.volumeNode, self.segmentationNode)
-        historyOf(self.segmentationNode).save()
-        fill(self.segmentationNode)
+        with oneStep(self.volumeNode, self.segmentationNode) as (self.segmentationNode, session):
+            fill(self.segmentationNode, session)
         return self.segmentationNode
 
     def isThere(self) -> bool:

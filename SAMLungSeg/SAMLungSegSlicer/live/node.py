@@ -6,8 +6,8 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from SAMLungSegLib.interaction import SlicePrompts
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.live.prompts import SlicePrompts
 
 FILL_OPACITY = 0.2
 OUTLINE_WIDTH = 3

@@ -13,41 +13,39 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
-from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegLib.models.registry import MODELS
+from SAMLungSegLib.errors import PromptError, SAMLungSegError
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.bridge.history import historyOf
 from SAMLungSegSlicer.context import SEGMENT, SEGMENTING, Context
-from SAMLungSegSlicer.edits import changeableBy, noteWritten
-from SAMLungSegSlicer.jobs import SegmentSliceJob, Settings
+from SAMLungSegSlicer.jobs import SegmentSliceJob
+from SAMLungSegSlicer.jobs.caches import imageOf
 from SAMLungSegSlicer.live.node import PreviewNode
-from SAMLungSegSlicer.live.prompts import SlicePrompts
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, settingsOf, sliceNodeOf
 from SAMLungSegSlicer.promptnodes import PROMPT_EVENTS, VOLUME_EVENTS, hasPrompts, promptsIn
 from SAMLungSegSlicer.runtime import dependencies
+from SAMLungSegSlicer.sessions import oneStep, proposed, sessionOf, writeSlice
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from SAMLungSegLib import VolumeBox, VolumePoint
+    from SAMLungSegLib.interaction import Predicted, Proposal, Session
     from SAMLungSegLib.pipeline import SliceSegmentation
 
 CHANNEL = "preview"
+SEGMENTATION_EVENTS = (
+    slicer.vtkSegmentation.SourceRepresentationModified,
+    slicer.vtkSegmentation.SegmentAdded,
+    slicer.vtkSegmentation.SegmentRemoved,
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of one slice."""
+    """What is predicted of one slice."""
 
-    key: tuple  # equal requests have equal answers
-    prompts: SlicePrompts
+    key: tuple  # equal requests have equal predictions
+    job: SegmentSliceJob
     volumeNode: slicer.vtkMRMLScalarVolumeNode
     sliceNode: slicer.vtkMRMLSliceNode
-    settings: Settings
-    points: tuple[VolumePoint, ...]
-    boxes: tuple[VolumeBox, ...]
 
     @classmethod
     def of(
@@ -56,48 +54,20 @@ class Request:
         volumeNode: slicer.vtkMRMLScalarVolumeNode,
         sliceNode: slicer.vtkMRMLSliceNode,
     ) -> Request:
-        """What the prompts ask of the slice that a view shows.
+        """What the prompts say of the slice that a view shows.
 
         Raises:
-            SAMLungSegError: there is no such slice.
+            SAMLungSegError: there is no such slice, or a prompt is not possible.
         """
         points, boxes = promptsIn(parameters, volumeNode)
-        prompts = SlicePrompts.of(bridge.cutFromSliceNode(sliceNode, volumeNode), points, boxes)
         settings = settingsOf(parameters)
-        image = (volumeNode.GetID(), volumeNode.GetImageData().GetMTime())
-        key = (image, bridge.ijkToWorldMatrix(volumeNode).tobytes(), settings, frozenset(prompts.parts()))
-        return cls(key, prompts, volumeNode, sliceNode, settings, points, boxes)
-
-    @property
-    def sliceKey(self) -> tuple:
-        """Equal where the same is found without prompts."""
-        return (*self.key[:3], self.prompts.place)
+        job = SegmentSliceJob(volumeNode, sliceNode, None, settings, points=points, boxes=boxes)
+        key = (imageOf(volumeNode).key, settings, frozenset(job.prompts.parts()))
+        return cls(key, job, volumeNode, sliceNode)
 
     def isSameSlice(self, other: Request) -> bool:
-        """Whether both ask about the same voxels."""
-        return self.volumeNode is other.volumeNode and self.prompts.place == other.prompts.place
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is shown, and written if it is accepted."""
-
-    request: Request
-    labels_hw: np.ndarray
-    insideMask_hw: np.ndarray | None
-    automatic_hw: np.ndarray | None = None  # what is found without any prompt, where points were placed
-
-    @property
-    def lungs(self) -> str:
-        """The lungs that are written.
-
-        A model that answers prompts only says nothing about a lung that no point is in.
-        """
-        asked, shown = self.request.settings.lungs, set(self.labels_hw[self.labels_hw > 0].tolist())
-        isPartial = MODELS[self.request.settings.model].capabilities.needs_prompt and len(shown) == 1
-        if asked != "both" or not isPartial:
-            return asked
-        return "right" if shown == {1} else "left"
+        """Whether both are about the same voxels."""
+        return self.volumeNode is other.volumeNode and self.job.prompts.place == other.job.prompts.place
 
 
 class PreviewController(VTKObservationMixin):
@@ -121,10 +91,8 @@ class PreviewController(VTKObservationMixin):
         self._watched: list[Any] = []
         self._asked: Request | None = None
         self._isImporting = self._isWaiting = False
-        self._answer: Answer | None = None
-        self._automatic: tuple[tuple, np.ndarray | None] = (), None  # of the slice that was asked about last
-        self._volumeNode: slicer.vtkMRMLScalarVolumeNode | None = None
-        self._done: set[tuple] = set()  # parts of answers that were accepted or discarded
+        self._answer: tuple[Request, Predicted] | None = None
+        self._shownOver: tuple = ()
         self._isAllowed = False
         self._timer = qt.QTimer()  # gathers the many events of one change
         self._timer.setSingleShot(True)
@@ -132,9 +100,9 @@ class PreviewController(VTKObservationMixin):
         self._timer.connect("timeout()", self._ask)
 
     @property
-    def answer(self) -> Answer | None:
-        """What is shown and can be accepted."""
-        return self._answer
+    def isShown(self) -> bool:
+        """Whether there is something that can be accepted."""
+        return self._answer is not None
 
     @property
     def node(self) -> slicer.vtkMRMLSegmentationNode | None:
@@ -161,12 +129,10 @@ class PreviewController(VTKObservationMixin):
         if parameters is None:
             self.exit()
             return
-        if parameters.inputVolume is not self._volumeNode:
-            self._volumeNode = parameters.inputVolume
-            self._done.clear()
         self._watch(
             [
                 parameters.inputVolume,
+                parameters.outputSegmentation,
                 sliceNodeOf(parameters),
                 parameters.positivePoints,
                 parameters.negativePoints,
@@ -183,25 +149,27 @@ class PreviewController(VTKObservationMixin):
         self._asked = self._answer = None
         self._node.remove()
 
-    def accept(self) -> None:
-        """Write what is shown into the output segmentation, in a way that can be undone."""
-        answer, parameters = self._answer, self._context.parameters
-        volumeNode = answer.request.volumeNode
-        segmentationNode = bridge.ensureSegmentation(volumeNode, parameters.outputSegmentation)
-        historyOf(segmentationNode).save()
-        cut, inside_hw = answer.request.prompts.cut, answer.insideMask_hw
-        if inside_hw is None:  # a box says itself what is to be drawn anew
-            inside_hw = changeableBy(
-                answer.request.prompts, answer.labels_hw, answer.automatic_hw, segmentationNode, volumeNode
-            )
-        bridge.writeCut(segmentationNode, answer.labels_hw, cut, volumeNode, answer.lungs, inside_hw)
-        noteWritten(segmentationNode, cut, volumeNode, inside_hw)
+    def accept(self) -> int:
+        """Write what is shown into the output segmentation, in a way that can be undone.
+
+        Returns:
+            How many pixels stay as they were painted.
+        """
+        (request, predicted), parameters = self._answer, self._context.parameters
+        volumeNode = request.volumeNode
+        with oneStep(volumeNode, parameters.outputSegmentation) as (segmentationNode, session):
+            proposal = self._proposed(session, predicted, volumeNode, segmentationNode)
+            writeSlice(session, proposal, volumeNode, segmentationNode)
         parameters.outputSegmentation = segmentationNode
-        self.discard()
+        self._clear()
+        return proposal.kept_pixels
 
     def discard(self) -> None:
         """Show nothing until a prompt changes; the segmentation stays as it is."""
-        self._done.update(self._answer.request.prompts.parts())
+        request, predicted = self._answer
+        session = self._sessionOf(request.volumeNode)
+        session.hold(predicted)
+        session.discard()
         self._clear()
 
     def settle(self) -> None:
@@ -210,10 +178,22 @@ class PreviewController(VTKObservationMixin):
             self.discard()
 
     def reopen(self) -> None:
-        """Answer prompts again that were accepted or discarded, as after undo."""
-        self._done.clear()
+        """Predict again where undo has made prompts pending again."""
         self._asked = None
         self.refresh()
+
+    def _sessionOf(self, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Session:
+        return sessionOf(volumeNode, self._context.parameters.outputSegmentation)
+
+    def _proposed(
+        self,
+        session: Session,
+        predicted: Predicted,
+        volumeNode: slicer.vtkMRMLScalarVolumeNode,
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None,
+    ) -> Proposal:
+        keep = self._context.parameters.keepEdits
+        return proposed(session, predicted, volumeNode, segmentationNode, keep=keep, pendingOnly=True)
 
     def _watch(self, nodes: list[Any]) -> None:
         wanted = [node for node in nodes if node is not None]
@@ -263,8 +243,10 @@ class PreviewController(VTKObservationMixin):
 
     def _askOfSlice(self) -> None:
         wanted = self._wanted()
-        if self._answer is not None and (wanted is None or not wanted.isSameSlice(self._answer.request)):
+        if self._answer is not None and (wanted is None or not wanted.isSameSlice(self._answer[0])):
             self._clear()
+        if self._answer is not None and self._shownOver != self._underlay():
+            self._show(*self._answer)
         if wanted is None:
             self._asked = None
         elif (self._asked is None or wanted.key != self._asked.key) and not self._mustWait():
@@ -276,31 +258,23 @@ class PreviewController(VTKObservationMixin):
 
     def _submit(self, request: Request) -> None:
         self._asked = request
-        job = SegmentSliceJob(
-            request.volumeNode,
-            request.sliceNode,
-            None,
-            request.settings,
-            points=request.points,
-            boxes=request.boxes,
-        )
         self._isWaiting = True
         self._context.worker.submit(
-            partial(_previewed, job, request, self._automatic),
+            request.job.run,
             channel=CHANNEL,
             done=partial(self._onDone, request),
             failed=self._onFailed,
             cancelled=self._onCancelled,
         )
 
-    def _onDone(self, request: Request, results: tuple[SliceSegmentation, np.ndarray | None]) -> None:
+    def _onDone(self, request: Request, result: SliceSegmentation) -> None:
         self._isWaiting = False
-        result, automatic_hw = results
-        self._automatic = request.sliceKey, automatic_hw
         wanted = self._wanted()
         if wanted is not None and wanted.isSameSlice(request):
             with self._context.guarded():
-                self._show(request, result.labels_hw, automatic_hw)
+                self._answer = request, request.job.predicted(result)
+                self._show(*self._answer)
+                self._context.changed()
         self._ask()
 
     def _onFailed(self, error: BaseException) -> None:
@@ -311,12 +285,17 @@ class PreviewController(VTKObservationMixin):
     def _onCancelled(self) -> None:
         self._isWaiting = False
 
-    def _show(self, request: Request, labels_hw: np.ndarray, automatic_hw: np.ndarray | None) -> None:
-        mask_hw = request.prompts.insideMask(self._done)
-        shown_hw = labels_hw if mask_hw is None else labels_hw * mask_hw
-        self._answer = Answer(request, labels_hw, mask_hw, automatic_hw)
-        self._node.show(shown_hw, request.prompts, request.volumeNode, request.sliceNode)
-        self._context.changed()
+    def _show(self, request: Request, predicted: Predicted) -> None:
+        volumeNode, segmentationNode = request.volumeNode, self._context.parameters.outputSegmentation
+        proposal = self._proposed(self._sessionOf(volumeNode), predicted, volumeNode, segmentationNode)
+        self._node.show(proposal.shown_hw, proposal.prompts, volumeNode, request.sliceNode)
+        self._shownOver = self._underlay()
+
+    def _underlay(self) -> tuple:
+        """What changes when the same prediction would change other voxels."""
+        parameters = self._context.parameters
+        node = parameters.outputSegmentation
+        return node, node and bridge.stampOf(node), parameters.keepEdits
 
     def _clear(self) -> None:
         hadAnswer, self._answer = self._answer is not None, None
@@ -334,25 +313,17 @@ class PreviewController(VTKObservationMixin):
             return None
         try:
             request = Request.of(parameters, volumeNode, sliceNode)
+            return request if self._sessionOf(volumeNode).is_pending(request.job.prompts) else None
+        except PromptError as error:
+            self._context.say("⚠ " + str(error))
         except SAMLungSegError as error:  # such as a view beside the volume; an action says so to the user
             logger.debug("No preview: %s", error)
-            return None
-        return None if self._done.issuperset(request.prompts.parts()) else request
-
-
-def _previewed(
-    job: SegmentSliceJob, request: Request, known: tuple[tuple, np.ndarray | None], *hooks: Callable[..., Any]
-) -> tuple[SliceSegmentation, np.ndarray | None]:
-    """The answer and, where points are in the slice, what is found without them; on any thread."""
-    result, (sliceKey, automatic_hw) = job.run(*hooks), known
-    if not request.prompts.points_xy:
-        return result, None
-    if sliceKey != request.sliceKey or automatic_hw is None:
-        automatic_hw = job.withoutPrompts()
-    return result, automatic_hw
+        return None
 
 
 def _events(node: slicer.vtkMRMLNode) -> tuple[int, ...]:
     if node.IsA("vtkMRMLMarkupsNode"):
         return PROMPT_EVENTS
+    if node.IsA("vtkMRMLSegmentationNode"):
+        return SEGMENTATION_EVENTS
     return VOLUME_EVENTS if node.IsA("vtkMRMLVolumeNode") else (vtk.vtkCommand.ModifiedEvent,)

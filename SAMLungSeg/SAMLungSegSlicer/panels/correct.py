@@ -5,8 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer.bridge.history import SegmentationHistory, historyOf
-from SAMLungSegSlicer.context import Context, able
-from SAMLungSegSlicer.edits import forgetWritten
+from SAMLungSegSlicer.context import Context, able, keptParts
 from SAMLungSegSlicer.live.preview import PreviewController
 
 
@@ -25,7 +24,7 @@ class CorrectPanel:
     def refresh(self) -> None:
         """Which buttons can work."""
         ui, history = self._context.ui, self._history()
-        reason = "" if self._preview.answer else _("There is no preview; place a point or a box.")
+        reason = "" if self._preview.isShown else _("There is no preview; place a point or a box.")
         able(ui.acceptButton, reason, _("Write the preview into the segmentation; only this slice changes."))
         able(ui.discardButton, reason, _("Hide the preview; the segmentation stays as it is."))
         canUndo, canRedo = history is not None and history.canUndo(), history is not None and history.canRedo()
@@ -35,8 +34,8 @@ class CorrectPanel:
     def onAccept(self) -> None:
         """Write the preview."""
         with self._context.guarded():
-            self._preview.accept()
-            self._context.say(_("The slice is written."))
+            kept = self._preview.accept()
+            self._context.say(" ".join([_("The slice is written."), *keptParts(kept)]))
         self._context.changed()
 
     def onDiscard(self) -> None:
@@ -49,7 +48,6 @@ class CorrectPanel:
         """Take the last change of the segmentation back."""
         with self._context.guarded():
             self._history().undo()
-            forgetWritten(self._context.parameters.outputSegmentation)
             self._preview.reopen()
         self._context.changed()
 
@@ -57,7 +55,7 @@ class CorrectPanel:
         """Do an undone change again."""
         with self._context.guarded():
             self._history().redo()
-            forgetWritten(self._context.parameters.outputSegmentation)
+            self._preview.reopen()
         self._context.changed()
 
     def _history(self) -> SegmentationHistory | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer.belongings import keepOutput
-from SAMLungSegSlicer.context import SEGMENT, SEGMENTING, Context, able
+from SAMLungSegSlicer.context import SEGMENT, SEGMENTING, Context, able, keptParts
 from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.panels.model import DOWNLOAD, ModelPanel
@@ -19,7 +19,7 @@ from SAMLungSegSlicer.promptnodes import promptsIn
 from SAMLungSegSlicer.runtime import dependencies
 
 if TYPE_CHECKING:
-    from SAMLungSegLib.pipeline import Segmentation
+    from SAMLungSegLib.pipeline import Segmentation, SliceSegmentation
 
 Job = Any
 
@@ -131,6 +131,7 @@ class SegmentPanel:
             settingsOf(parameters),
             points=points,
             boxes=boxes,
+            keepEdits=parameters.keepEdits,
         )
 
     def _onProgress(self, done: int, total: int) -> None:
@@ -164,8 +165,9 @@ class SegmentPanel:
             said += " " + _keptWords(job.kept)
         self._context.say(" ".join([said, *(f"⚠ {note}" for note in result.notes)]))
 
-    def _onSlice(self, _job: Job, _result: object) -> None:
-        self._context.say(_("The lungs of this slice are written."))
+    def _onSlice(self, job: Job, result: SliceSegmentation) -> None:
+        said = [_("The lungs of this slice are written."), *keptParts(job.kept)]
+        self._context.say(" ".join([*said, *(f"⚠ {note}" for note in result.notes)]))
 
     def _onCancelled(self) -> None:
         if self._isStopping:  # by the user, not by a scene that closes

@@ -1,0 +1,234 @@
+"""The work on segmentations of the scene: what the library's session decides is read from and written into their nodes.
+
+What was found automatically is remembered in an attribute of the segmentation node, which is saved with the scene.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import slicer
+import vtk
+
+from SAMLungSegLib.interaction import Locks, MergedVolume, Predicted, Proposal, Session, merge_volume
+from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.bridge.history import historyOf
+
+if TYPE_CHECKING:
+    from SAMLungSegLib import Segmentation
+    from SAMLungSegLib.volume import SlicePlane
+
+_ATTRIBUTE = "SAMLungSeg.automaticSlices"
+_MOST_SESSIONS = 3  # each keeps the voxels of a volume; that of a segmentation that was left is made again
+
+
+class _Kept(NamedTuple):
+    segmentation: slicer.vtkSegmentation | None
+    session: Session
+
+
+_sessions: dict[tuple[str, str], _Kept] = {}  # by ID of the segmentation node, or of the volume without one, and grid
+
+
+def sessionOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> Session:
+    """The session of a segmentation on the grid of a volume, or, without one, of the segmentation that is to come.
+
+    It is in the state that undo and redo of the segmentation's history have left, whoever pressed them.
+
+    Raises:
+        VolumeError: the segmentation is kept in a way that cannot be turned into voxels.
+        GeometryError: a non-linear transform.
+    """
+    key, segmentation = _keyOf(volumeNode, segmentationNode), segmentationNode and segmentationNode.GetSegmentation()
+    kept = _sessions.pop(key, None)
+    if kept is None or kept.segmentation is not segmentation:
+        kept = _Kept(segmentation, _newSession(volumeNode, segmentationNode))
+        if segmentationNode is not None:
+            historyOf(segmentationNode).mark = kept.session.mark
+    _sessions[key] = kept
+    while len(_sessions) > _MOST_SESSIONS:
+        del _sessions[next(iter(_sessions))]
+    if segmentationNode is not None:
+        kept.session.go_to(historyOf(segmentationNode).mark)
+    return kept.session
+
+
+@contextmanager
+def oneStep(
+    volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None
+) -> Iterator[tuple[slicer.vtkMRMLSegmentationNode, Session]]:
+    """What is written within it is one step of undo; gives the segmentation, made if there was none, and its session.
+
+    Raises:
+        VolumeError, GeometryError: as `bridge.ensureSegmentation`.
+    """
+    session = sessionOf(volumeNode, segmentationNode)
+    node = bridge.ensureSegmentation(volumeNode, segmentationNode)
+    history = historyOf(node)
+    if segmentationNode is None:
+        del _sessions[_keyOf(volumeNode, None)]
+        _sessions[_keyOf(volumeNode, node)] = _Kept(node.GetSegmentation(), session)
+        history.mark = session.mark
+    history.save()
+    yield node, session
+    history.mark = session.mark
+    node.SetAttribute(_ATTRIBUTE, session.locks.to_json())
+
+
+def forgetSessions() -> None:
+    """Drop all sessions, as when the scene closes."""
+    _sessions.clear()
+
+
+# ---- one slice
+
+
+def proposed(
+    session: Session,
+    predicted: Predicted,
+    volumeNode: slicer.vtkMRMLVolumeNode,
+    segmentationNode: slicer.vtkMRMLSegmentationNode | None,
+    *,
+    keep: bool,
+    pendingOnly: bool = False,
+) -> Proposal:
+    """What a prediction would write into a slice as it is now.
+
+    Args:
+        session: of the segmentation.
+        predicted: of the slice.
+        volumeNode, segmentationNode: None where the segmentation is to come.
+        keep: whether painted pixels stay.
+        pendingOnly: whether prompts that were accepted or discarded before play no part.
+    """
+    cut, lungs = predicted.prompts.cut, bridge.lungsWord(predicted.labels)
+    present_hw, editable_hw = np.zeros(cut.size_hw, np.uint8), None
+    if segmentationNode is not None:
+        if bridge.stampOf(segmentationNode):
+            present_hw = bridge.readCut(segmentationNode, cut, volumeNode)
+        editable_hw = bridge.editableCut(segmentationNode, cut, volumeNode, lungs)
+    if pendingOnly:
+        session.hold(predicted)
+        return session.preview(present_hw, editable_hw, keep=keep)
+    return session.proposal(predicted, present_hw, editable_hw, keep=keep)
+
+
+def writeSlice(
+    session: Session,
+    proposal: Proposal,
+    volumeNode: slicer.vtkMRMLVolumeNode,
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+) -> None:
+    """Write what was proposed."""
+    cut, lungs = proposal.prompts.cut, bridge.lungsWord(proposal.labels)
+    bridge.writeCut(segmentationNode, proposal.labels_hw, cut, volumeNode, lungs, proposal.inside_hw)
+    session.accept(proposal)
+
+
+# ---- the volume
+
+
+@dataclass(frozen=True, eq=False)
+class LungsBefore:
+    """The lungs of a segmentation before an automatic result is written; any thread may merge the two."""
+
+    grid: str
+    stored: bridge.StoredLungs | None = None
+    locks: Locks = field(default_factory=Locks)
+    editable_kji: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None, lungs: str
+    ) -> LungsBefore:
+        """Those of a segmentation now.
+
+        Raises:
+            VolumeError, GeometryError: as `bridge.storedLungs`.
+        """
+        if segmentationNode is None:
+            return cls(_gridOf(volumeNode))
+        stored = bridge.storedLungs(segmentationNode, volumeNode)
+        editable_kji = bridge.editableVoxels(segmentationNode, volumeNode, lungs)
+        return cls(_gridOf(volumeNode), stored, sessionOf(volumeNode, segmentationNode).locks, editable_kji)
+
+    def isOutdated(
+        self,
+        volumeNode: slicer.vtkMRMLVolumeNode,
+        segmentationNode: slicer.vtkMRMLSegmentationNode | None,
+        lungs: str,
+    ) -> bool:
+        """Whether lungs or editable area may have changed since."""
+        if segmentationNode is None or self.stored is None:
+            return False
+        areas = self.editable_kji, bridge.editableVoxels(segmentationNode, volumeNode, lungs)
+        return bridge.stampOf(segmentationNode) != self.stored.stamp or any(area is not None for area in areas)
+
+    def merge(self, result: Segmentation, lungs: str, keep: bool) -> MergedVolume:
+        """An automatic result on the grid of the volume, with the slices that are kept."""
+        locks = self.locks.of_grid(_slicesOf(self.grid, result.plane), result.plane.size_nhw[0])
+        before = None if self.stored is None else self.stored.labelmap_kji()
+        return merge_volume(
+            before,
+            result.labelmap_kji,
+            bridge.lungLabels(lungs),
+            result.plane,
+            locks,
+            keep=keep,
+            editable_kji=self.editable_kji,
+        )
+
+
+def writeVolume(
+    session: Session,
+    merged: MergedVolume,
+    volumeNode: slicer.vtkMRMLVolumeNode,
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+    lungs: str,
+) -> None:
+    """Write what was merged."""
+    bridge.writeLabelmap(segmentationNode, merged.labelmap_kji, volumeNode, lungs, merged.editable_kji)
+    session.accept_volume(merged)
+
+
+# ---- which session
+
+
+def _keyOf(
+    volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None
+) -> tuple[str, str]:
+    return (segmentationNode or volumeNode).GetID(), _gridOf(volumeNode)
+
+
+def _newSession(
+    volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None
+) -> Session:
+    size_kji = volumeNode.GetImageData().GetDimensions()[::-1]
+    if segmentationNode is None or not bridge.stampOf(segmentationNode):
+        return Session(np.zeros(size_kji, np.uint8))
+    labelmap_kji = bridge.storedLungs(segmentationNode, volumeNode, copied=False).labelmap_kji()
+    text = segmentationNode.GetAttribute(_ATTRIBUTE)
+    if text is None:
+        return Session(labelmap_kji)
+    from SAMLungSegLib.volume import axial_plane
+    from SAMLungSegSlicer.jobs.caches import imageOf  # jobs need sessions
+
+    plane = axial_plane(imageOf(volumeNode).volume)
+    return Session.restored(labelmap_kji, Locks.from_json(text), _slicesOf(_gridOf(volumeNode), plane), plane)
+
+
+def _gridOf(volumeNode: slicer.vtkMRMLVolumeNode) -> str:
+    """Of the voxels in the volume's own coordinates: a parent transform moves volume and lungs together."""
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    place = np.round(slicer.util.arrayFromVTKMatrix(matrix), 3) + 0.0
+    return hashlib.sha256(repr((volumeNode.GetImageData().GetDimensions(), place.tolist())).encode()).hexdigest()[:16]
+
+
+def _slicesOf(grid: str, plane: SlicePlane) -> str:
+    return f"{grid} {plane.axes} {plane.flips}"
