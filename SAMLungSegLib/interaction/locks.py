@@ -69,7 +69,7 @@ class Locks:
 
 def digest_of(labels_hw: np.ndarray) -> str:
     """Eight characters that tell a slice's labels from others."""
-    return f"{zlib.crc32(np.ascontiguousarray(labels_hw, np.uint8)):08x}"
+    return f"{zlib.crc32(np.ascontiguousarray(labels_hw, np.uint8).data):08x}"
 
 
 def _split(digests: str) -> list[str]:

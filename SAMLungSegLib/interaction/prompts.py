@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.prompts.volume import VolumePrompts
     from SAMLungSegLib.volume import SliceCut, Volume
 
-Part = tuple  # what identifies a part of a slice's prompts: equal as long as the prompts and the slice are the same
+Part = tuple[object, ...]  # identifies a part of a slice's prompts: equal while its prompts and its slice are the same
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SlicePrompts:
         return not self.points and not self.boxes
 
     @property
-    def place(self) -> tuple:
+    def place(self) -> tuple[object, ...]:
         """Tells the slice from other slices of the volume; a view that comes back to it misses it by rounding."""
         return self.cut.orientation, self.cut.first_xy, self.cut.size_hw, tuple(round(v, 3) for v in self.cut.depth)
 
@@ -87,7 +87,7 @@ class SlicePrompts:
         pending = [box for part, box in self.parts().items() if part not in done]
         if self.is_empty or None in pending:
             return np.ones(self.cut.size_hw, bool)
-        return self._in_boxes(pending)
+        return self._in_boxes(box for box in pending if box is not None)
 
     def boxed_hw(self) -> np.ndarray:
         """Bool (H, W): the pixels that any box surrounds."""
