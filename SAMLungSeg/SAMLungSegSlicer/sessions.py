@@ -51,8 +51,9 @@ def sessionOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtk
         if segmentationNode is not None:
             historyOf(segmentationNode).mark = kept.session.mark
     _sessions[key] = kept
-    while len(_sessions) > _MOST_SESSIONS:
-        del _sessions[next(iter(_sessions))]
+    gone = [one for one in _sessions if slicer.mrmlScene.GetNodeByID(one[0]) is None]
+    for one in gone + list(_sessions)[:-_MOST_SESSIONS]:
+        _sessions.pop(one, None)
     if segmentationNode is not None:
         kept.session.go_to(historyOf(segmentationNode).mark)
     return kept.session

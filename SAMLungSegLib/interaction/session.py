@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.interaction.prompts import Part, SlicePrompts
     from SAMLungSegLib.volume import SlicePlane
 
-MAXIMUM_BYTES = 2**28  # that the changes of one session take
+MAXIMUM_BYTES = 2**27  # that the changes of one session take
 
 _numbers = count(1)  # of all sessions, so that none takes another's mark for its own
 
@@ -103,9 +103,12 @@ class Session:
     """
 
     def __init__(self, labels_kji: np.ndarray) -> None:
-        """Begin with labels, uint8 (K, J, I), which may be none yet; who made them plays no part, only what follows."""
+        """Begin with labels, uint8 (K, J, I), which may be none yet; who made them plays no part, only what follows.
+
+        The array is taken over: it changes with the session.
+        """
         self.locks = Locks()
-        self._written = labels_kji.copy()
+        self._written = labels_kji
         self._predicted: Predicted | None = None
         self._done: set[Part] = set()
         self._undo: list[Change] = []
