@@ -24,6 +24,7 @@ from SAMLungSegLib.training import Prompter, TrainedPart, TuningConfig
 from SAMLungSegLib.training.data.examples import Example, with_targets
 from SAMLungSegLib.training.data.leakage import seen_images
 from SAMLungSegLib.training.parts import PartsTask
+from SAMLungSegLib.training.trainer import Trainer
 
 FAST = ("--model", "sam-vit-b", "--learning-rate", "1e-2", "--epochs", "3", "--device", "cpu")
 
@@ -165,6 +166,19 @@ def test_the_decoder_alone_is_what_tune_makes(tmp_path, capsys):
     assert "Adopted" in capsys.readouterr().out
     one, other = (tmp_path / name / "sam-vit-b-tuned.safetensors" for name in ("train", "tune"))
     assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("part", ["encoder", "adapters:lora"])
+def test_the_same_command_again_goes_on_from_its_run(part, tmp_path, monkeypatch, capsys):
+    data = write_set(tmp_path / "data", 8)
+    command = ("-o", str(tmp_path / "out"), "--part", part, *FAST)
+    assert train(data, *command) == 0
+    first = capsys.readouterr().out
+    assert train(data, *command) == 2 and "add --overwrite" in capsys.readouterr().err
+    monkeypatch.setattr(Trainer, "train_epoch", lambda self, epoch: pytest.fail("an epoch was trained again"))
+    assert train(data, *command, "--overwrite") == 0
+    assert capsys.readouterr().out == first
+    assert not list((tmp_path / "out" / "run").glob("*.earlier"))
 
 
 @pytest.mark.parametrize(
