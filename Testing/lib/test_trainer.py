@@ -134,8 +134,10 @@ def test_a_second_stage_starts_from_the_average_with_a_new_optimiser(tmp_path):
 
 
 class OneWeightFromAverage(OneWeight):
+    """From the second epoch on in its second stage."""
+
     def stage(self, epoch):
-        return epoch
+        return min(epoch, 1)
 
 
 # ---- going on
@@ -177,7 +179,7 @@ def test_one_that_was_stopped_in_its_second_stage_goes_on_from_its_weights(tmp_p
     assert resumed.history == whole.history and torch.equal(resumed.state["weight"], whole.state["weight"])
 
 
-@pytest.mark.parametrize("damage", ["cut", "rubbish", "another network", "a list"])
+@pytest.mark.parametrize("damage", ["cut", "rubbish", "another network", "no average", "a list"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_anew(tmp_path, damage, caplog):
     whole = train(OneWeight(momentum=0.9), tmp_path, ema_decay=0.9)
     path = tmp_path / "checkpoint.pt"
@@ -188,6 +190,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_training_starts_anew(tmp_path
         path.write_bytes(b"rubbish" * 100)
     elif damage == "a list":
         torch.save([1, 2], path)
+    elif damage == "no average":
+        torch.save({**torch.load(path, weights_only=True), "averaged": None}, path)
     else:
         saved = torch.load(path, weights_only=True)
         torch.save({**saved, "net": {"weight": torch.zeros(3, 3)}}, path)
