@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import fcntl
 import os
-import resource
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from small_disks import room_for
 
 from SAMLungSegLib import files
 from SAMLungSegLib.errors import OutputError
@@ -50,19 +48,6 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     ".npz": pack,
     ".txt": lambda path: files.write_text("lung " * 2000, path),
 }
-
-
-@contextlib.contextmanager
-def room_for(size_bytes: int) -> Iterator[None]:
-    """No file becomes larger than that; the system refuses the rest, as a disk does that is full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
 
 
 @pytest.mark.parametrize("kind", WRITERS)

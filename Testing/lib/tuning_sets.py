@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from segment_anything import sam_model_registry
-from test_sam import tiny_sam
+from tiny_sams import tiny_sam
 
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.registry import MODELS

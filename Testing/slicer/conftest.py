@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    import chests
+    import slicer
     from bench.application import Application
     from bench.dialogs import Dialogs
     from bench.faults import Faults
@@ -122,3 +124,26 @@ def module_window(slicer_app: Application) -> Iterator[Callable[..., Any]]:
     yield open_window
     for window in opened:
         window.close()
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> chests.DarknessModel:
+    """The model that every job gets: it predicts at once."""
+    import widgettools
+
+    return widgettools.answer_at_once(monkeypatch)
+
+
+@pytest.fixture
+def chest() -> slicer.vtkMRMLScalarVolumeNode:
+    """A small chest CT in the slice views."""
+    import chests
+    import widgettools
+
+    return widgettools.show(chests.axialChest())
+
+
+@pytest.fixture
+def window(chest: slicer.vtkMRMLScalarVolumeNode, module_window: Callable[..., Any]) -> Any:
+    """The module's window with the chest."""
+    return module_window(size=(1100, 800))

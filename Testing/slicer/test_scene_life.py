@@ -27,11 +27,6 @@ def held(monkeypatch):
     model.release()
 
 
-@pytest.fixture
-def chest():
-    return tools.show(chests.axialChest())
-
-
 def running_threads():
     return [thread for thread in threading.enumerate() if thread.name == THREAD and thread.is_alive()]
 

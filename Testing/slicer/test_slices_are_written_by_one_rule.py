@@ -17,14 +17,7 @@ SLICE = 4
 PAINTED = np.s_[SLICE, 20:26, 44:50]  # in the mediastinum
 
 
-@pytest.fixture(autouse=True)
-def model(monkeypatch):
-    return tools.answer_at_once(monkeypatch)
-
-
-@pytest.fixture
-def chest():
-    return tools.show(chests.axialChest())
+pytestmark = pytest.mark.usefixtures("model")
 
 
 @pytest.fixture
