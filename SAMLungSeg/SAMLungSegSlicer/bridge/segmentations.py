@@ -131,7 +131,7 @@ def writeLabelmap(
     Raises:
         GeometryError: the labelmap has another size than the volume, or a non-linear transform.
         VolumeError: the segmentation is kept as surfaces or contours.
-        PromptError: `lungs` is something else.
+        SettingsError: `lungs` is something else.
     """
     labels = lungLabels(lungs)
     grid = gridOf(volumeNode, segmentationNode)
@@ -187,7 +187,7 @@ def writeCut(
     Raises:
         GeometryError: the pixels do not fit the cut or the cut the volume, or a non-linear transform.
         VolumeError: the segmentation is kept as surfaces or contours.
-        PromptError: `lungs` is something else.
+        SettingsError: `lungs` is something else.
     """
     labels = lungLabels(lungs)
     grid = gridOf(volumeNode, segmentationNode)
@@ -203,7 +203,7 @@ def editableVoxels(
     """Where the Segment Editor lets lungs be written: bool, fits (K, J, I) of the volume; None for everywhere.
 
     Raises:
-        VolumeError, GeometryError, PromptError: as `writeLabelmap`.
+        VolumeError, GeometryError, SettingsError: as `writeLabelmap`.
     """
     grid, segmentation = gridOf(volumeNode, segmentationNode), segmentationNode.GetSegmentation()
     written = _written(segmentationNode, lungs)
@@ -219,7 +219,7 @@ def editableCut(
     """Where the Segment Editor lets lungs be written in one slice: bool, fits (H, W); None for everywhere.
 
     Raises:
-        VolumeError, GeometryError, PromptError: as `writeCut`.
+        VolumeError, GeometryError, SettingsError: as `writeCut`.
     """
     grid, segmentation = gridOf(volumeNode, segmentationNode), segmentationNode.GetSegmentation()
 

@@ -14,6 +14,7 @@ from SAMLungSegLib.adapters.lora import Lora
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel
+from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.prompts.reference import tight_box
 
@@ -123,4 +124,4 @@ def test_a_model_without_adapters_is_refused(model):
     with pytest.raises(ModelError, match="no part 'adapters'"):
         model.part("adapters")
     with pytest.raises(ModelError, match="encoder of lung-compact is not trained here"):
-        model.encode_batch([chest(0)[0]])
+        TrainableModel.encode_batch(model, [chest(0)[0]])  # of a family that trains no encoder

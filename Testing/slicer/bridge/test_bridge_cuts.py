@@ -10,7 +10,7 @@ import pytest
 import slicer
 import vtk
 
-from SAMLungSegLib.errors import GeometryError, PromptError
+from SAMLungSegLib.errors import GeometryError, SettingsError
 from SAMLungSegLib.volume import read_volume
 from SAMLungSegLib.volume.cut import cut_volume
 from SAMLungSegSlicer import bridge
@@ -289,7 +289,7 @@ def test_a_slice_that_does_not_fit_is_refused_and_nothing_changes():
         bridge.writeCut(node, labels, cut, volume, insideMask_hw=labels[1:] > 0)
     with pytest.raises(GeometryError, match=r"volume of \(7, 9, 11\) voxels, this one has \(2, 2, 2\)"):
         bridge.writeCut(node, labels, cut, ct((2, 2, 2)))
-    with pytest.raises(PromptError, match="'none'"):
+    with pytest.raises(SettingsError, match="'none'"):
         bridge.writeCut(node, labels, cut, volume, lungs="none")
     assert np.array_equal(lungs_of(node, volume), before)
 
