@@ -271,7 +271,7 @@ def lungLabels(lungs: str) -> tuple[int, ...]:
     """Label values that 'both', 'right' or 'left' stands for.
 
     Raises:
-        PromptError: it is something else.
+        SettingsError: it is something else.
     """
     if lungs not in _LABELS_OF:
         raise SettingsError(f"Lungs '{lungs}' is not one of {', '.join(_LABELS_OF)}.")
