@@ -19,13 +19,16 @@ _OUTSIDE = 255
 _EDGE = 1e-3  # voxels; by which a centre may miss a face
 
 
-def on_grid_of(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def on_grid_of(
+    reference: Volume, prediction: Volume, codes_kji: np.ndarray, what: str = "lung"
+) -> tuple[np.ndarray, list[str]]:
     """Codes of the prediction on the reference's grid.
 
     Args:
         reference: gives the grid.
         prediction: gives the place of the codes.
         codes_kji: uint8 below 255, of the prediction's size.
+        what: notes call what has a label.
     Returns:
         uint8 of the reference's size (nearest neighbour, 0 outside the prediction), and notes on what was done.
     Raises:
@@ -42,7 +45,7 @@ def on_grid_of(reference: Volume, prediction: Volume, codes_kji: np.ndarray) -> 
     resampled[outside] = 0
     notes = ["The prediction was resampled to the reference's grid (nearest neighbour)."]
     if outside.any():
-        notes.append(f"{outside.mean():.1%} of the reference's grid is outside the prediction: taken as no lung.")
+        notes.append(f"{outside.mean():.1%} of the reference's grid is outside the prediction: taken as no {what}.")
     return resampled, notes
 
 
@@ -66,7 +69,11 @@ class CommonGrid:
 
 
 def on_common_grid(
-    reference: Volume, reference_kji: np.ndarray, prediction: Volume, prediction_kji: np.ndarray
+    reference: Volume,
+    reference_kji: np.ndarray,
+    prediction: Volume,
+    prediction_kji: np.ndarray,
+    what: str = "lung",
 ) -> CommonGrid:
     """Both labelmaps where neither loses a voxel: files that were cropped to what they hold are cropped differently.
 
@@ -78,10 +85,11 @@ def on_common_grid(
         reference_kji: its codes, uint8 below 255.
         prediction: gives the place of its codes.
         prediction_kji: its codes, uint8 below 255.
+        what: notes call what has a label.
     Raises:
         GeometryError: as `on_grid_of`.
     """
-    resampled, notes = on_grid_of(reference, prediction, prediction_kji)
+    resampled, notes = on_grid_of(reference, prediction, prediction_kji, what)
     if resampled is prediction_kji:
         return CommonGrid(reference, reference_kji, prediction_kji, (0, 0, 0), tuple(notes))
     before, after = _beyond(reference, prediction, prediction_kji)
@@ -95,8 +103,8 @@ def on_common_grid(
     whole[whole == _OUTSIDE] = 0
     beyond = np.count_nonzero(whole) - np.count_nonzero(resampled)
     notes.append(
-        f"The prediction reaches beyond the reference's grid, with {beyond} voxels of lung: measured on both grids "
-        "together, and no lung is taken to be where the reference has no voxels."
+        f"The prediction reaches beyond the reference's grid, with {beyond} voxels of {what}: measured on both grids "
+        f"together, and no {what} is taken to be where the reference has no voxels."
     )
     return CommonGrid(frame, padded, whole, tuple(int(one) for one in before), tuple(notes))
 

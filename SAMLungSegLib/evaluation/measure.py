@@ -142,7 +142,7 @@ def _of_set(
 ) -> Evaluation:
     expected, expected_notes = set_codes(reference, label_set)
     predicted, predicted_notes = set_codes(prediction, label_set)
-    common = on_common_grid(reference, expected, prediction, predicted)
+    common = on_common_grid(reference, expected, prediction, predicted, "structures")
     comparison = _Comparison(name or reference.name, common, set_structures(label_set))
     return _compared(comparison, metrics, tolerance_mm, [*expected_notes, *predicted_notes])
 

@@ -74,3 +74,10 @@ def test_the_command_measures_a_named_set_and_writes_its_tables(tmp_path, capsys
     assert "| liver" in printed and "0.8571" in printed and "all structures" in printed
     assert "portal and splenic vein" in (tmp_path / "out" / "per_volume.csv").read_text()
     assert (tmp_path / "out" / "worst_slices.png").stat().st_size > 0
+
+
+def test_notes_on_a_cropped_reference_speak_of_structures_not_of_lung():
+    reference = replace(abdomen(4), array_kji=abdomen(4).array_kji[:, :8])
+    result = evaluate(abdomen(4), reference, label_set=ABDOMEN)
+    (note,) = (note for note in result.notes if "beyond the reference's grid" in note)
+    assert "30 voxels of structures" in note and "lung" not in note  # rows 8 and 9 of the liver: 2 * 5 in three slices
