@@ -4,7 +4,7 @@ Nothing else in the library knows an organ by a number of its own: reading, writ
 set, and a new structure is a row here.
 
 SNOMED CT codes are those of DICOM's context groups, as 3D Slicer's *General Anatomy* terminology has them. Colours
-follow it, too, but for the second of a pair, which is lighter, so that pictures tell the two apart.
+follow it, too, but for the second of a pair, which is lighter, so that pictures distinguish the two.
 """
 
 from __future__ import annotations

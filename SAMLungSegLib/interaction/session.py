@@ -1,7 +1,7 @@
 """One person's work on the labels of one volume: what was predicted, accepted and written, and what can be undone.
 
 A session knows what our own hand wrote. Where labels are changed by others as well, as segments in 3D Slicer are, the
-caller says what is there now, and the session tells the two apart.
+caller says what is there now, and the session distinguishes the two.
 
 Example:
     >>> session = Session(np.zeros(volume.size_kji, np.uint8))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -14,9 +13,9 @@ from safetensors.torch import save
 from SAMLungSegLib.adapters.base import adapter_in, adapter_state, merge_adapter
 from SAMLungSegLib.documents import read_json
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.files import writable_folder, write_together, writing
+from SAMLungSegLib.files import writable_folder, write_together
 from SAMLungSegLib.models import load_model, model_spec
-from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256
+from SAMLungSegLib.models.checkpoints import checkpoint_path, copy_beside, file_sha256
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.models.tuned import AdapterChoice, PromptRecipe, TunedCard, TunedModel, read_card
 
@@ -71,7 +70,8 @@ def save_adapter(
     )
     writable_folder(target.parent)
     if base_weights is not None:
-        _copy_beside(base_weights, target)
+        for file in (base_weights, base_weights.with_suffix(".json")):
+            copy_beside(file, target)
     _write(target, content, {**card.to_fields(), **(facts or {})})
     return target
 
@@ -114,11 +114,3 @@ def save_merged(delta: Path, target: Path) -> Path:
 def _write(target: Path, content: bytes, card: Mapping[str, Any]) -> None:
     text = json.dumps(card, indent=2) + "\n"
     write_together({target: content, target.with_suffix(".json"): text.encode()})
-
-
-def _copy_beside(file: Path, target: Path) -> None:
-    for one in (file, file.with_suffix(".json")):
-        copy = target.with_name(one.name)
-        if one.is_file() and one.resolve() != copy.resolve():
-            with one.open("rb") as source, writing(copy) as copied:
-                shutil.copyfileobj(source, copied)

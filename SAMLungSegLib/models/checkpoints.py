@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ import filelock
 
 from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import ModelError, OutputError
-from SAMLungSegLib.files import move_into_place, write_text
+from SAMLungSegLib.files import move_into_place, write_text, writing
 from SAMLungSegLib.models.download import Cancelled, DownloadCancelledError, Progress, download, stop_if
 from SAMLungSegLib.models.registry import CACHE_VARIABLE, ModelSpec, bundled_file, models_folder
 from SAMLungSegLib.models.tensors import load_state_dict
@@ -157,6 +158,14 @@ def file_sha256(path: Path, check: Callable[[], None] = lambda: None) -> str:
             check()
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def copy_beside(file: Path, target: Path) -> None:
+    """Put a copy of `file` into the folder of `target`, unless it is there already or there is no such file."""
+    copy = target.with_name(file.name)
+    if file.is_file() and file.resolve() != copy.resolve():
+        with file.open("rb") as source, writing(copy) as copied:
+            shutil.copyfileobj(source, copied)
 
 
 def _stamp(path: Path) -> list[int]:

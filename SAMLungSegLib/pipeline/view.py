@@ -97,7 +97,7 @@ class VolumeView:
 
     def lung_hu(self, box: Box = np.s_[:, :, :]) -> np.ndarray:
         """Hounsfield units, int16 (N, H, W), in a box of a CT within the lung window, however it is stored."""
-        return lung_window_hu(grey_mapping(self.volume, "CT").apply(self._shown_nhw[box]))
+        return lung_window_hu(self._lung_mapping.apply(self._shown_nhw[box]))
 
     def tissue(self) -> Tissue:
         """Where a CT shows tissue, and where bone."""
@@ -118,6 +118,10 @@ class VolumeView:
             f"{np.percentile(finite, _MIDDLE):.4g}, do not look like Hounsfield units (air near -1000, the body near "
             "0); give a window in values of the file: --window WIDTH/LEVEL, from what air has to what the body has."
         )
+
+    @cached_property
+    def _lung_mapping(self) -> GreyMapping:
+        return grey_mapping(self.volume, "CT")
 
     @cached_property
     def _shown_nhw(self) -> np.ndarray:

@@ -106,7 +106,7 @@ def decoder_state(model: TrainableModel) -> State:
 
 @contextmanager
 def with_decoder(model: TrainableModel, state: State) -> Iterator[None]:
-    """Let a model answer with another mask decoder inside the block."""
+    """Let a model predict with another mask decoder inside the block."""
     with with_state(model.network.mask_decoder, state):
         yield
 
@@ -130,7 +130,7 @@ def tune_decoder(
         model: SAM, MedSAM or lung-compact.
         training: examples that the gradients come from.
         validation: examples that the epoch and the threshold are chosen by.
-        prompter: what is asked.
+        prompter: draws the prompts.
         config: the recipe.
         folder: where the run lies; made if it is not there.
         title: of the progress bar.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from SAMLungSegLib.files import writable_folder, write_together, writing
+from SAMLungSegLib.files import writable_folder, write_together
 from SAMLungSegLib.models.adapted import save_adapter
-from SAMLungSegLib.models.checkpoints import file_sha256
+from SAMLungSegLib.models.checkpoints import copy_beside, file_sha256
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.models.trainable import TrainableModel
@@ -188,7 +187,7 @@ def export_decoder(
     )
     if base.weights is not None:
         for file in (base.weights, base.weights.with_suffix(".json")):
-            _copy_beside(file, target)
+            copy_beside(file, target)
     text = json.dumps({**card.to_fields(), **facts}, indent=2) + "\n"
     write_together({target: content, target.with_suffix(".json"): text.encode()})
     return target
@@ -224,13 +223,6 @@ def export_trained(
         **facts,
     }
     if base.weights is not None:
-        _copy_beside(base.weights.with_suffix(".json"), target)
+        copy_beside(base.weights.with_suffix(".json"), target)
     write_together({target: content, target.with_suffix(".json"): (json.dumps(card, indent=2) + "\n").encode()})
     return target
-
-
-def _copy_beside(file: Path, target: Path) -> None:
-    copy = target.with_name(file.name)
-    if file.is_file() and file.resolve() != copy.resolve():
-        with file.open("rb") as source, writing(copy) as target_file:
-            shutil.copyfileobj(source, target_file)

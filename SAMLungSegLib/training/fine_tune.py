@@ -89,7 +89,7 @@ def tune(
     Raises:
         VolumeError: too few images, an empty mask, a file that cannot be read.
         GeometryError: a mask on another grid than its image.
-        PromptError: a kind of prompts that the model does not answer, or masks without two lungs in common.
+        PromptError: a kind of prompts that the model does not accept, or masks without two lungs in common.
     """
     check_kind(model, options.kind)
     split = split_cases(cases)

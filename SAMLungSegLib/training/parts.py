@@ -161,7 +161,7 @@ def train_part(
     Raises:
         VolumeError: too few images, an empty mask, a file that cannot be read, a patient in two parts.
         GeometryError: a mask on another grid than its image.
-        PromptError: a kind of prompts that the model does not answer, or masks without two lungs in common.
+        PromptError: a kind of prompts that the model does not accept, or masks without two lungs in common.
         ModelError: the model has no such part.
     """
     check_kind(model, options.kind)

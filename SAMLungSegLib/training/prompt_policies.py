@@ -255,7 +255,7 @@ def check_jitter(jitter_px: float) -> None:
 
 
 def check_kind(model: PromptableModel, kind: str) -> None:
-    """Refuse a kind of prompts that there is not or that a model cannot answer.
+    """Refuse a kind of prompts that there is not or that a model does not accept.
 
     Raises:
         PromptError: with the kinds that are possible.

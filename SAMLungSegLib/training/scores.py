@@ -43,7 +43,7 @@ def score(model: PromptableModel, data: Path, split: str) -> list[dict[str, Any]
     middle of the largest error left.
 
     Args:
-        model: any model that answers without a prompt.
+        model: any model that needs no prompt.
         data: folder of the image sets.
         split: 'validation' or 'test'.
     """

@@ -129,7 +129,7 @@ def run_fine_tune(data: Path, output: Path, settings: FineTuneSettings, *, overw
     Raises:
         VolumeError: no images, too few of them for the folds, or no set to test.
         ModelError: the base has learned from some of the images to be tested, or cannot be loaded.
-        PromptError: kinds of prompts that the model does not answer.
+        PromptError: kinds of prompts that the model does not accept.
     """
     cases = first_of_each(study_cases(data, settings.modality), settings.limit)
     by_set = {name: [case for case in cases if case.subset == name] for name in sorted({c.subset for c in cases})}
