@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from SAMLungSegLib.cli.choices import add_model_choices, given_path, whole_number_from
 from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.training.renamed import todays_value
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.models.base import PromptableModel
@@ -54,7 +56,12 @@ def add_tuning_choices(parser: argparse.ArgumentParser, *, epochs: str, patience
         help="of the optimiser; default: 1e-5 for SAM, 5e-4 for lung-compact",
     )
     parser.add_argument("--weight-decay", type=float, metavar="DECAY", help="of the optimiser; default: 0")
-    parser.add_argument("--loss", choices=("correct", "paper"), help="Dice on probabilities (default) or on raw logits")
+    parser.add_argument(
+        "--loss",
+        type=partial(todays_value, "loss"),
+        choices=("sigmoid", "raw_logits"),
+        help="Dice on probabilities (default) or on raw logits",
+    )
     parser.add_argument(
         "--patience",
         type=int,

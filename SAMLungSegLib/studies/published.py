@@ -25,7 +25,7 @@ class PublishedTable:
         title: what it shows.
         source: paper and place in it.
         columns: headings.
-        rows: texts and numbers; scores are shares of 1 unless a heading says percent.
+        rows: texts and numbers; scores are fractions of 1 unless a heading says percent.
     """
 
     title: str

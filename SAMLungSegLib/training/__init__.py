@@ -7,7 +7,7 @@ from importlib import import_module
 
 _EXPORTS = {
     "Phase": "config",
-    "Prompter": "prompt_policies",
+    "PromptPolicy": "prompt_policies",
     "RecipeError": "config",
     "StudyCase": "data.cases",
     "TrainedPart": "parts",

@@ -1,7 +1,7 @@
 """Random changes of the training images, in MONAI transforms.
 
 Samples are dictionaries: `image` float32 (1, H, W), HU for CT and 0..255 for X-rays until `RandomWindow`, 0..1 after
-it; `label` float32 (3, H, W), shares of right lung, left lung and unknown.
+it; `label` float32 (3, H, W), soft labels of right lung, left lung and unknown.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LUNG_LEVEL, LUNG_WIDTH = -600.0, 1500.0
 
 @dataclass(frozen=True)
 class Strength:
-    """How far images are changed; see `training_transforms`. Angles in radians, `shift` as a share of the side."""
+    """How far images are changed; see `training_transforms`. Angles in radians, `shift` as a fraction of the side."""
 
     window: float = 0.0
     affine: float = 0.0
@@ -223,11 +223,11 @@ def training_transforms(strength: str = "strong") -> ByModality:
             borders take the manner of their readers, and a fifth with painted consolidations, which no reader's manner
             tells.
     """
-    return ByModality({modality: _one_of(shares) for modality, shares in STRENGTHS[strength].items()})
+    return ByModality({modality: _one_of(odds) for modality, odds in STRENGTHS[strength].items()})
 
 
-def _one_of(shares: dict[Strength, float]) -> OneOf:
-    return OneOf([_changes(much) for much in shares], weights=[*shares.values()])
+def _one_of(odds: dict[Strength, float]) -> OneOf:
+    return OneOf([_changes(much) for much in odds], weights=[*odds.values()])
 
 
 def _changes(much: Strength) -> Compose:

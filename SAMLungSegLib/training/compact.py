@@ -29,8 +29,9 @@ from SAMLungSegLib.training.augment import RandomWindow, training_transforms
 from SAMLungSegLib.training.config import Phase, TrainingConfig
 from SAMLungSegLib.training.data.packs import is_trained_on, read_pack
 from SAMLungSegLib.training.figures import add_to_history
-from SAMLungSegLib.training.losses import Answer, TrainingBatch, answer_iou_loss, answer_loss
+from SAMLungSegLib.training.losses import Prediction, TrainingBatch, prediction_iou_loss, prediction_loss
 from SAMLungSegLib.training.prompt_policies import PromptSampler, interaction_steps
+from SAMLungSegLib.training.renamed import in_earlier_names
 from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def trainer_settings(config: TrainingConfig) -> TrainerSettings:
     return TrainerSettings(
         config.epochs + config.iou_epochs,
         keep="last",
-        ema_decay=config.averaging,
+        ema_decay=config.ema_decay,
         clip_norm=LONGEST_GRADIENT,
         mixed_precision=True,
     )
@@ -86,7 +87,7 @@ class CompactBatch:
 
     images: TrainingBatch
     sampler: PromptSampler
-    loss: Callable[[Answer, Tensor, TrainingBatch], Tensor]
+    loss: Callable[[Prediction, Tensor, TrainingBatch], Tensor]
 
 
 class CompactTask(TrainingTask[CompactBatch]):
@@ -113,7 +114,8 @@ class CompactTask(TrainingTask[CompactBatch]):
     @cached_property
     def fingerprint(self) -> str:
         """Of the pack, the weights to start from, and all of the recipe that decides the numbers."""
-        facts = {name: value for name, value in asdict(self.config).items() if name not in FREE_SETTINGS}
+        settings = in_earlier_names(asdict(self.config))
+        facts = {name: value for name, value in settings.items() if name not in FREE_SETTINGS}
         files = [self.pack, *([start_path(self.config)] if self.config.start else [])]
         text = json.dumps([facts, *map(file_sha256, files)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -128,7 +130,7 @@ class CompactTask(TrainingTask[CompactBatch]):
         encoder = [*net.image_encoder.parameters()]
         decoder = [*net.prompt_encoder.parameters(), *net.mask_decoder.parameters()]
         return torch.optim.AdamW(
-            [{"params": encoder}, {"params": decoder, "lr": config.learning_rate * config.decoder_share}],
+            [{"params": encoder}, {"params": decoder, "lr": config.learning_rate * config.decoder_lr_scale}],
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
@@ -142,16 +144,17 @@ class CompactTask(TrainingTask[CompactBatch]):
         return 1.0 if self.stage(epoch) else warm_cosine(steps / self.total_steps)
 
     def batches(self, epoch: int) -> Iterator[CompactBatch]:
-        """As many images as an epoch has, drawn by the sets' shares and changed at random."""
+        """As many images as an epoch has, drawn by the sets' sampling weights and changed at random."""
         config = self.config
         chosen = np.flatnonzero(is_trained_on(self.data["sets"], self.data["splits"], config))
         sets = self.data["sets"][chosen]
         counts = {name: np.sum(sets == name) for name in np.unique(sets)}
-        weights = [(config.shares.get(str(name), 0.0) if config.shares else 1.0) / counts[name] for name in sets]
+        of_set = config.sampling_weights or dict.fromkeys(map(str, counts), 1.0)
+        weights = [of_set.get(str(name), 0.0) / counts[name] for name in sets]
         seed = config.seed * 1000 + epoch
-        phase, loss = config.phase(epoch), answer_loss
+        phase, loss = config.phase(epoch), prediction_loss
         if self.stage(epoch):  # failures are what the predicted IoU learns from: strong augmentation
-            phase, loss = Phase(1, frozen_norm=True), answer_iou_loss
+            phase, loss = Phase(1, frozen_norm=True), prediction_iou_loss
         set_training(self.network, frozen_norm=phase.frozen_norm)
         sampler = PromptSampler(seed)
         transforms = Compose([self._sample, training_transforms(phase.augmentation)]).set_random_state(seed)
@@ -176,13 +179,13 @@ class CompactTask(TrainingTask[CompactBatch]):
             "sides_known": bool(self.data["sides_known"][index]),
         }
 
-    def predict(self, batch: CompactBatch) -> list[tuple[Answer, Tensor]]:
-        """Without a prompt, with prompts, and corrected: each with the target that was asked for."""
+    def predict(self, batch: CompactBatch) -> list[tuple[Prediction, Tensor]]:
+        """Without a prompt, with prompts, and corrected: each with its target."""
         return list(interaction_steps(self.network, batch.images, batch.sampler, self.config))
 
-    def loss(self, predictions: list[tuple[Answer, Tensor]], batch: CompactBatch) -> Tensor:
+    def loss(self, predictions: list[tuple[Prediction, Tensor]], batch: CompactBatch) -> Tensor:
         """Mean over these."""
-        return torch.stack([batch.loss(answer, asked, batch.images) for answer, asked in predictions]).mean()
+        return torch.stack([batch.loss(one, target, batch.images) for one, target in predictions]).mean()
 
     def validate(self) -> Row:
         """Mean Dice of each set without a prompt."""
@@ -259,7 +262,7 @@ def validation_dice(net: CompactNet, data: dict[str, np.ndarray], side: int = IN
         frame = F.avg_pool2d(grey[None].to(device), INPUT_SIZE // side) * 2 - 1
         low_res, _ = net.decode(net.image_encoder(frame))
         logits = F.interpolate(low_res[:, :1], (INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
-        answer = (logits[0, 0] > 0).cpu().numpy()
+        prediction = (logits[0, 0] > 0).cpu().numpy()
         truth = data["labels"][index][:2].sum(0) > 127
-        scores.setdefault(str(data["sets"][index]), []).append(dice(truth, answer))
+        scores.setdefault(str(data["sets"][index]), []).append(dice(truth, prediction))
     return {name: float(np.mean(values)) for name, values in scores.items()}

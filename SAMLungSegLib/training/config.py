@@ -13,6 +13,7 @@ from SAMLungSegLib.documents import DocumentError, is_number, read_text
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.training.augment import STRENGTHS
+from SAMLungSegLib.training.renamed import in_todays_names
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,11 +27,11 @@ LIMITS = {
     "epoch_images": (1, 10_000_000),
     "batch": (1, 10_000),
     "learning_rate": (1e-9, 10),
-    "decoder_share": (0, 10),
+    "decoder_lr_scale": (0, 10),
     "weight_decay": (0, 10),
-    "averaging": (0, 1),
-    "asked": (0, 1),
-    "corrected": (0, 1),
+    "ema_decay": (0, 1),
+    "prompt_prob": (0, 1),
+    "correction_prob": (0, 1),
     "iou_epochs": (0, 100_000),
     "phantoms": (0, 100_000),
     "seed": (0, 2**32 - 1),
@@ -69,15 +70,16 @@ class TrainingConfig:
     Attributes:
         name: what the model is called, and its files.
         phases: one after the other; the learning rate follows one cosine over all of them.
-        shares: how often each set is drawn, relative to the others; sets that are not named are not trained on.
+        sampling_weights: how often each set is drawn, relative to the others; sets that are not named are not trained
+            on.
         held_out_sets: of which no image at all is trained on; all of them may be tested.
         start: file of weights to start from, or 'lung-compact'; empty to start from nothing.
         epoch_images: images per epoch.
-        decoder_share: learning rate of prompt encoder and mask decoder relative to the encoder's; at the encoder's own
-            rate the decoder's attention never learns to look at prompts.
-        asked, corrected: how often a batch is asked with prompts, and how often an answer is corrected by a click, and
-            the corrected one again.
-        averaging: share that the average of the weights keeps at each step.
+        decoder_lr_scale: learning rate of prompt encoder and mask decoder relative to the encoder's; at the encoder's
+            own rate the decoder's attention never learns to look at prompts.
+        prompt_prob, correction_prob: how often a batch is predicted with prompts, and how often a prediction is
+            corrected by a click, and the corrected one again.
+        ema_decay: part that the moving average of the weights keeps at each step.
         iou_epochs: epochs at the end in which only the prediction of IoU learns.
         phantoms: how many generated chests to add, each as ten CT slices and an X-ray.
         threads: of the processor; workers: processes that prepare batches.
@@ -85,17 +87,17 @@ class TrainingConfig:
 
     name: str = "lung-compact"
     phases: tuple[Phase, ...] = (Phase(48),)
-    shares: dict[str, float] = field(default_factory=dict)
+    sampling_weights: dict[str, float] = field(default_factory=dict)
     held_out_sets: tuple[str, ...] = ()
     start: str = ""
     epoch_images: int = 600
     batch: int = 8
     learning_rate: float = 2e-3
-    decoder_share: float = 0.25
+    decoder_lr_scale: float = 0.25
     weight_decay: float = 0.02
-    averaging: float = 0.998
-    asked: float = 0.8
-    corrected: float = 0.6
+    ema_decay: float = 0.998
+    prompt_prob: float = 0.8
+    correction_prob: float = 0.6
     iou_epochs: int = 0
     phantoms: int = 60
     seed: int = 0
@@ -144,11 +146,12 @@ def read_config(recipe: str | Path) -> TrainingConfig:
         raise RecipeError(f"{path} has no [[phases]]; give at least one, with its number of epochs.")
     for phase in phases:
         _check_phase(phase, path)
+    settings = in_todays_names(settings, str(path))
     if "held_out_sets" in settings:
         settings["held_out_sets"] = _names(settings["held_out_sets"], path)
     config = _made(TrainingConfig, {**settings, "phases": phases}, str(path))
     _check_name(config.name, path)
-    _check_shares(config.shares, path)
+    _check_sampling_weights(config.sampling_weights, path)
     return config
 
 
@@ -194,10 +197,10 @@ def _check_name(name: str, path: Path) -> None:
         raise RecipeError(f"{path}: name is {_shown(name)}, expected one that files can have.")
 
 
-def _check_shares(shares: dict[str, object], path: Path) -> None:
-    for name, share in shares.items():
-        if not is_number(share) or share < 0:
-            raise RecipeError(f"{path}: the share of {name} is {_shown(share)}, expected a number from 0 on.")
+def _check_sampling_weights(weights: dict[str, object], path: Path) -> None:
+    for name, weight in weights.items():
+        if not is_number(weight) or weight < 0:
+            raise RecipeError(f"{path}: the weight of {name} is {_shown(weight)}, expected a number from 0 on.")
 
 
 def _check_phase(phase: Phase, path: Path) -> None:

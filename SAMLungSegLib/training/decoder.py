@@ -20,7 +20,8 @@ from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.training.data.examples import EncodedExample
 from SAMLungSegLib.training.losses import LOSS_KINDS, LossKind, TuningLoss, on_grid
-from SAMLungSegLib.training.prompt_policies import Prompter
+from SAMLungSegLib.training.prompt_policies import PromptPolicy
+from SAMLungSegLib.training.renamed import in_earlier_names
 from SAMLungSegLib.training.trainer import Row, State, Trainer, TrainerSettings, TrainingTask, copied, with_state
 
 CHECKPOINT_NAME = "tuning.pt"
@@ -36,7 +37,7 @@ class TuningConfig:
         batch: slices in one step.
         learning_rate: of Adam.
         weight_decay: of Adam.
-        loss: 'correct' or 'paper', see `TuningLoss`.
+        loss: 'sigmoid' or 'raw_logits', see `TuningLoss`.
         patience: stop after so many epochs without a better validation Dice, and keep the best epoch; 0 trains all
             epochs and keeps the last one, as in the paper.
         seed: of the order of slices and of the boxes' jitter.
@@ -47,7 +48,7 @@ class TuningConfig:
     batch: int = 2
     learning_rate: float = 1e-5
     weight_decay: float = 0.0
-    loss: LossKind = "correct"
+    loss: LossKind = "sigmoid"
     patience: int = 10
     seed: int = 0
 
@@ -115,7 +116,7 @@ def tune_decoder(
     model: TrainableModel,
     training: Sequence[EncodedExample],
     validation: Sequence[EncodedExample],
-    prompter: Prompter,
+    policy: PromptPolicy,
     config: TuningConfig,
     folder: Path,
     *,
@@ -130,13 +131,13 @@ def tune_decoder(
         model: SAM, MedSAM or lung-compact.
         training: examples that the gradients come from.
         validation: examples that the epoch and the threshold are chosen by.
-        prompter: draws the prompts.
+        policy: draws the prompts.
         config: the recipe.
         folder: where the run lies; made if it is not there.
         title: of the progress bar.
     """
     with model.threads(), with_decoder(model, decoder_state(model)):
-        task = DecoderTask(model, training, validation, prompter, config)
+        task = DecoderTask(model, training, validation, policy, config)
         settings = TrainerSettings(config.epochs, "best" if config.patience else "last", config.patience)
         try:
             trained = Trainer(task, settings, folder / CHECKPOINT_NAME, title=title).run()
@@ -161,10 +162,10 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         model: TrainableModel,
         training: Sequence[EncodedExample],
         validation: Sequence[EncodedExample],
-        prompter: Prompter,
+        policy: PromptPolicy,
         config: TuningConfig,
     ) -> None:
-        self.model, self.prompter, self.config = model, prompter, config
+        self.model, self.policy, self.config = model, policy, config
         self.network, self.device = model.part("mask_decoder"), model.device
         self.training, self.validation = training, validation
         self.tuning_loss = TuningLoss(config.loss)
@@ -185,8 +186,8 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         parts = (self.training, self.validation)
         weights = [one.example.weight for one in self.training]
         return {
-            "config": asdict(self.config),
-            "prompts": asdict(self.prompter),
+            "config": in_earlier_names(asdict(self.config)),
+            "prompts": asdict(self.policy),
             "parts": [
                 [[one.example.name, one.example.number, *one.example.grey_hw.shape] for one in part] for part in parts
             ],
@@ -210,7 +211,7 @@ class DecoderTask(TrainingTask[DecoderBatch]):
             order = rng.choice(len(weights), len(weights), p=weights / weights.sum())
         for start in range(0, len(order), self.config.batch):
             batch = [self.training[index] for index in order[start : start + self.config.batch]]
-            yield DecoderBatch(batch, [self.prompter.draw(one.example, rng) for one in batch])
+            yield DecoderBatch(batch, [self.policy.draw(one.example, rng) for one in batch])
 
     def weight(self, batch: DecoderBatch) -> float:
         """Its slices."""
@@ -231,7 +232,7 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         """Mean loss and Dice at each threshold on the 256 x 256 grid."""
         losses, scores = [], []
         for one in self.validation:
-            batch = DecoderBatch([one], [self.prompter.fixed(one.example)])
+            batch = DecoderBatch([one], [self.policy.fixed(one.example)])
             predictions = self.predict(batch)
             losses.append(float(self.loss(predictions, batch)))
             scores.append(_dice_at_thresholds(on_grid(predictions[0])[0, 0].cpu(), one.target.any(0)))
@@ -253,5 +254,5 @@ class DecoderTask(TrainingTask[DecoderBatch]):
 
 def _dice_at_thresholds(logits_hw: Tensor, reference_hw: Tensor) -> list[float]:
     size = int(reference_hw.sum())
-    answers = [logits_hw > np.log(threshold / (1 - threshold)) for threshold in THRESHOLDS]
-    return [2 * int((answer & reference_hw).sum()) / max(1, int(answer.sum()) + size) for answer in answers]
+    masks = [logits_hw > np.log(threshold / (1 - threshold)) for threshold in THRESHOLDS]
+    return [2 * int((mask & reference_hw).sum()) / max(1, int(mask.sum()) + size) for mask in masks]

@@ -90,9 +90,9 @@ PURPOSE = {
         "and now and then a piece of an effusion or of the liver's dome. The outer border of large consolidations is "
         "ragged.",
         "Clicks choose a lung and move the border near them; five do most of what clicks can do.",
-        "Its predicted IoU is right to 0.01 on average and ranks answers; it does not know what readers disagree "
+        "Its predicted IoU is right to 0.01 on average and ranks predictions; it does not know what readers disagree "
         "about.",
-        "Failures to look at: `samlungseg study quality` draws the six worst answers on images of yours.",
+        "Failures to look at: `samlungseg study quality` draws the six worst predictions on images of yours.",
     ],
 }
 
@@ -123,7 +123,7 @@ X-rays. {card["size_bytes"] / 1e6:.1f} MB, float16, SHA-256 `{card["sha256"]}`.
 ## Scores
 
 Both lungs together, no prompt, at the images' full size, through the same pipeline that users run. The last two columns
-are mean Dice with prompts: of single lungs asked for by a box with up to 10 pixels of jitter, and of both lungs after
+are mean Dice with prompts: of single lungs selected by a box with up to 10 pixels of jitter, and of both lungs after
 three clicks, each in the middle of the largest error left. The images were split by a hash of their names; nothing was
 learned from the test part or chosen by it, and it is scored once for each version of the weights.
 
@@ -140,8 +140,8 @@ learned from the test part or chosen by it, and it is scored once for each versi
 ## Recipe
 
 Made by `samlungseg train`, see docs/model.md. A convolutional pyramid encoder with SAM's prompt encoder and mask
-decoder, encoder skips in the decoder's upscaling. Each batch is encoded once and answered without a prompt, with points
-or a box, and after a corrective click. Cross entropy and soft Dice, AdamW, one cosine cycle, averaged weights.
+decoder, encoder skips in the decoder's upscaling. Each batch is encoded once and predicted without a prompt, with
+points or a box, and after a corrective click. Cross entropy and soft Dice, AdamW, one cosine cycle, averaged weights.
 
 | setting | value |
 |---|---|
@@ -168,7 +168,7 @@ def export_decoder(
         base: what the decoder belongs on top of.
         model: as loaded from `base`.
         state: weights of the mask decoder.
-        recipe: what it was tuned to be asked.
+        recipe: of the prompts that it was tuned with.
         threshold: chosen on the validation part.
         facts: what else the card says: data, images, windowing, training, scores.
     Returns:

@@ -21,19 +21,19 @@ from SAMLungSegLib.training.data.splits import Split, split_cases
 from SAMLungSegLib.training.decoder import TunedDecoder, TuningConfig, tune_decoder, with_decoder
 from SAMLungSegLib.training.export import export_decoder
 from SAMLungSegLib.training.figures import before_and_after, learning_curve
-from SAMLungSegLib.training.prompt_policies import JITTER_PX, Prompter, check_jitter, check_kind, recipe_of_training
+from SAMLungSegLib.training.prompt_policies import JITTER_PX, PromptPolicy, check_jitter, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import Comparison, compared, prompted_masks, scores_table, unprompted_masks
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """What `tune` is asked for.
+    """How `tune` is made.
 
     Attributes:
         kind: of prompts, see `PromptRecipe`.
         config: of the training.
         points_per_lung: mean points in each lung.
-        jitter_px: of boxes, see `Prompter`.
+        jitter_px: of boxes, see `PromptPolicy`.
         greys: how slices become 8-bit.
         slices_each: of a volume, at most so many slices are used.
         terms: on which the images may be used, for the card.
@@ -59,7 +59,7 @@ class TuneResult:
 
     Attributes:
         weights: the adopted decoder; None where it was not better.
-        comparison: of Dice on the held-out images, as users get them who ask nothing.
+        comparison: of Dice on the held-out images, as users get them without a prompt.
         prompted: the same with prompts from the reference; None for kinds that need no reference.
         table: Dice and Jaccard of each held-out image before and after.
         threshold: chosen on the validation part.
@@ -102,10 +102,10 @@ def tune(
         [one for one in encoded if one.example.name in names]
         for names in (split.training, split.validation, split.held_out)
     )
-    prompter = Prompter(recipe, options.jitter_px)
-    tuned = tune_decoder(model, training, validation, prompter, options.config, folder / "run")
+    policy = PromptPolicy(recipe, options.jitter_px)
+    tuned = tune_decoder(model, training, validation, policy, options.config, folder / "run")
     table, comparison = _unprompted_comparison(model, tuned, recipe, held_out)
-    prompted = _prompted_comparison(model, tuned, prompter, held_out)
+    prompted = _prompted_comparison(model, tuned, policy, held_out)
     written = write_tables(folder, tuned, table, comparison)
     weights = None
     if comparison.is_better:
@@ -163,13 +163,13 @@ def _unprompted_comparison(
 
 
 def _prompted_comparison(
-    model: PromptableModel, tuned: TunedDecoder, prompter: Prompter, held_out: Sequence[EncodedExample]
+    model: PromptableModel, tuned: TunedDecoder, policy: PromptPolicy, held_out: Sequence[EncodedExample]
 ) -> Comparison | None:
-    if not prompter.recipe.needs_box:
+    if not policy.recipe.needs_box:
         return None
-    before = per_image(held_out, prompted_masks(model, held_out, prompter))
+    before = per_image(held_out, prompted_masks(model, held_out, policy))
     with with_decoder(model, tuned.state):
-        after = per_image(held_out, prompted_masks(model, held_out, prompter, tuned.threshold))
+        after = per_image(held_out, prompted_masks(model, held_out, policy, tuned.threshold))
     return compared(before["dice"], after["dice"])
 
 

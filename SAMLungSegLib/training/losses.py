@@ -15,10 +15,10 @@ from SAMLungSegLib.training.data.examples import GRID
 DICE_SMOOTHING_PX = 100.0
 ANATOMY_WEIGHT, IOU_WEIGHT = 0.5, 0.2
 
-LossKind = Literal["correct", "paper"]
-LOSS_KINDS: tuple[LossKind, ...] = ("correct", "paper")
+LossKind = Literal["sigmoid", "raw_logits"]
+LOSS_KINDS: tuple[LossKind, ...] = ("sigmoid", "raw_logits")
 
-Answer = tuple[Tensor, Tensor]
+Prediction = tuple[Tensor, Tensor]  # low-resolution logits and predicted IoU of the mask tokens
 
 
 class TrainingBatch:
@@ -26,49 +26,50 @@ class TrainingBatch:
 
     Attributes:
         image: (B, 1, S, S) in [-1, 1].
-        shares: (B, 2, S, S) right and left lung in 0..1.
+        soft_labels: (B, 2, S, S) right and left lung in 0..1.
         known: (B, 1, S, S), 0 where nobody knows.
-        sides_known: bool (B,), whether right and left are told apart.
+        sides_known: bool (B,), whether the labels tell right from left.
     """
 
     def __init__(self, batch: dict, side: int, device: torch.device) -> None:
         times = batch["image"].shape[-1] // side
         image, label = (F.avg_pool2d(as_tensor(batch[key]).to(device), times) for key in ("image", "label"))
         self.image = (image * 2 - 1).contiguous(memory_format=torch.channels_last)
-        self.shares, self.known = label[:, :2], 1 - label[:, 2:]
+        self.soft_labels, self.known = label[:, :2], 1 - label[:, 2:]
         self.sides_known = batch["sides_known"].to(device)
 
     @property
     def both(self) -> Tensor:
-        """(B, 1, S, S), share of either lung."""
-        return self.shares.sum(1, keepdim=True).clamp(max=1)
+        """(B, 1, S, S), soft label of both lungs."""
+        return self.soft_labels.sum(1, keepdim=True).clamp(max=1)
 
-    def targets(self, asked: Tensor) -> tuple[Tensor, Tensor]:
-        """What the four mask tokens should answer, (B, 4, S, S), and where that is known."""
-        target = torch.cat([asked, self.shares, self.both], dim=1)
+    def targets(self, prompted: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets of the four mask tokens, (B, 4, S, S), the first as prompted, and where they are known."""
+        target = torch.cat([prompted, self.soft_labels, self.both], dim=1)
         valid = self.known.expand_as(target).clone()
         valid[:, 1:3] *= self.sides_known[:, None, None, None]
         return target, valid
 
 
-def answer_loss(answer: Answer, asked: Tensor, batch: TrainingBatch) -> Tensor:
-    """Loss of one answer: of what was asked, of the sides and both, and of the predicted IoU."""
-    logits, target, valid = _at_full_size(answer, asked, batch)
-    asked_loss = segmentation_loss(logits[:, :1], target[:, :1], valid[:, :1])
-    anatomy_loss = segmentation_loss(logits[:, 1:], target[:, 1:], valid[:, 1:])
-    return asked_loss + ANATOMY_WEIGHT * anatomy_loss + IOU_WEIGHT * iou_loss(logits, target, valid, answer[1].float())
+def prediction_loss(prediction: Prediction, target: Tensor, batch: TrainingBatch) -> Tensor:
+    """Loss of one prediction: of the prompted object, of the sides and both, and of the predicted IoU."""
+    logits, targets, valid = _at_full_size(prediction, target, batch)
+    prompted_loss = segmentation_loss(logits[:, :1], targets[:, :1], valid[:, :1])
+    anatomy_loss = segmentation_loss(logits[:, 1:], targets[:, 1:], valid[:, 1:])
+    iou = iou_loss(logits, targets, valid, prediction[1].float())
+    return prompted_loss + ANATOMY_WEIGHT * anatomy_loss + IOU_WEIGHT * iou
 
 
-def answer_iou_loss(answer: Answer, asked: Tensor, batch: TrainingBatch) -> Tensor:
-    """The part of `answer_loss` that is about the predicted IoU."""
-    return iou_loss(*_at_full_size(answer, asked, batch), answer[1].float())
+def prediction_iou_loss(prediction: Prediction, target: Tensor, batch: TrainingBatch) -> Tensor:
+    """The part of `prediction_loss` that is about the predicted IoU."""
+    return iou_loss(*_at_full_size(prediction, target, batch), prediction[1].float())
 
 
-def _at_full_size(answer: Answer, asked: Tensor, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, target and validity (B, 4, S, S) of an answer."""
-    target, valid = batch.targets(asked)
-    size_hw = target.shape[-2:]
-    return F.interpolate(answer[0].float(), size_hw, mode="bilinear", align_corners=False), target, valid
+def _at_full_size(prediction: Prediction, target: Tensor, batch: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, targets and validity (B, 4, S, S) of a prediction."""
+    targets, valid = batch.targets(target)
+    size_hw = targets.shape[-2:]
+    return F.interpolate(prediction[0].float(), size_hw, mode="bilinear", align_corners=False), targets, valid
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -86,9 +87,9 @@ def segmentation_loss(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 def iou_loss(logits: Tensor, target: Tensor, valid: Tensor, predicted_iou: Tensor) -> Tensor:
     """Squared error of the predicted intersection over union, where the target is known."""
     with torch.no_grad():
-        answer, truth = (logits > 0) * valid, (target > 0.5) * valid
-        union = torch.maximum(answer, truth).sum((2, 3))
-        true_iou = torch.where(union > 0, (answer * truth).sum((2, 3)) / union.clamp(min=1), 1.0)
+        prediction, truth = (logits > 0) * valid, (target > 0.5) * valid
+        union = torch.maximum(prediction, truth).sum((2, 3))
+        true_iou = torch.where(union > 0, (prediction * truth).sum((2, 3)) / union.clamp(min=1), 1.0)
         is_known = valid.amax((2, 3))
     return ((predicted_iou - true_iou) ** 2 * is_known).mean()
 
@@ -105,24 +106,24 @@ class TuningLoss:
     """MONAI's `DiceFocalLoss` of the prompted token, and of the others where a decoder has tokens of fixed meaning.
 
     lung-compact's decoder tells right from left by such tokens, and its predicted IoU is shown to users. Both come from
-    the same answer and would drift if only the prompted token was trained.
+    the same prediction and would drift if only the prompted token was trained.
 
-    'correct' puts Dice on probabilities. 'paper' is MONAI's default, which puts it on raw logits: those of the paper's
-    threshold tables look like it.
+    'sigmoid' puts Dice on probabilities. 'raw_logits' is MONAI's default, which puts it on the logits: Carvalho and
+    Almeida's threshold tables look like it.
     """
 
     def __init__(self, kind: LossKind) -> None:
-        self._overlap = DiceFocalLoss(sigmoid=kind == "correct")
+        self._overlap = DiceFocalLoss(sigmoid=kind == "sigmoid")
 
-    def __call__(self, answer: tuple[Tensor, Tensor], targets: Tensor, sides_known: Tensor) -> Tensor:
+    def __call__(self, prediction: Prediction, targets: Tensor, sides_known: Tensor) -> Tensor:
         """Mean over a batch.
 
         Args:
-            answer: logits (B, T, h, w), of which T is 1, or 4 as in lung-compact, and predicted IoU (B, T).
+            prediction: logits (B, T, h, w), of which T is 1, or 4 as in lung-compact, and predicted IoU (B, T).
             targets: float (B, 2, 256, 256), right and left lung.
             sides_known: bool (B,).
         """
-        logits, predicted_iou = on_grid(answer[0]), answer[1]
+        logits, predicted_iou = on_grid(prediction[0]), prediction[1]
         both = targets.amax(1, keepdim=True)
         loss = self._overlap(logits[:, :1], both)
         if logits.shape[1] == 1:

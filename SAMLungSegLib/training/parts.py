@@ -30,7 +30,7 @@ from SAMLungSegLib.training.decoder import (
 )
 from SAMLungSegLib.training.export import export_trained
 from SAMLungSegLib.training.fine_tune import TuneOptions, TuneResult, card_facts, per_image, target_path, write_tables
-from SAMLungSegLib.training.prompt_policies import Prompter, check_kind, recipe_of_training
+from SAMLungSegLib.training.prompt_policies import PromptPolicy, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import EVEN, Comparison, compared, prompted_masks, unprompted_masks
 from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, copied, with_state
 
@@ -102,10 +102,10 @@ class PartsTask(DecoderTask):
         part: TrainedPart,
         training: Sequence[EncodedExample],
         validation: Sequence[EncodedExample],
-        prompter: Prompter,
+        policy: PromptPolicy,
         config: TuningConfig,
     ) -> None:
-        super().__init__(model, training, validation, prompter, config)
+        super().__init__(model, training, validation, policy, config)
         self.part = part
         self.network = nn.ModuleDict({name: model.part(name) for name in part.modules})
 
@@ -121,8 +121,8 @@ class PartsTask(DecoderTask):
         """Adam; the image encoder at a tenth of the rate."""
         rate, groups = self.config.learning_rate, []
         for name, part in self.network.items():
-            share = ENCODER_RATE if name == "image_encoder" else 1.0
-            groups.append({"params": [*part.requires_grad_(True).parameters()], "lr": share * rate})
+            scale = ENCODER_RATE if name == "image_encoder" else 1.0
+            groups.append({"params": [*part.requires_grad_(True).parameters()], "lr": scale * rate})
         return torch.optim.Adam(groups, lr=rate, weight_decay=self.config.weight_decay)
 
     def predict(self, batch: DecoderBatch) -> tuple[Tensor, Tensor]:
@@ -174,17 +174,17 @@ def train_part(
     examples = read_examples(cases, options.greys, slices_each=options.slices_each)
     learned = [one for one in examples if one.name in split.training]
     recipe = recipe_of_training(options.kind, learned, options.points_per_lung)
-    prompter = Prompter(recipe, options.jitter_px)
+    policy = PromptPolicy(recipe, options.jitter_px)
     encoded = [with_targets(model, one) for one in examples] if part.encodes else encode_examples(model, examples)
     training, validation, held_out = (
         [one for one in encoded if one.example.name in names]
         for names in (split.training, split.validation, split.held_out)
     )
-    before = _measured(model, held_out, prompter)
-    task = PartsTask(model, part, training, validation, prompter, options.config)
+    before = _measured(model, held_out, policy)
+    task = PartsTask(model, part, training, validation, policy, options.config)
     tuned = _trained(model, task, folder / "run")
     with _with_weights(model, task, tuned.state):
-        after = _measured(model, held_out, prompter)
+        after = _measured(model, held_out, policy)
         table = before[0].merge(after[0], on="image", suffixes=("_before", "_after")).reset_index()
         comparison = compared(table["dice_before"], table["dice_after"])
         prompted = None if after[1] is None else compared(before[1]["dice"], after[1]["dice"])
@@ -224,11 +224,11 @@ def _with_weights(model: TrainableModel, task: PartsTask, state: Any) -> Iterato
 
 
 def _measured(
-    model: TrainableModel, held_out: Sequence[EncodedExample], prompter: Prompter
+    model: TrainableModel, held_out: Sequence[EncodedExample], policy: PromptPolicy
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Dice and Jaccard of each image as users get them without a prompt, and with a box where one belongs to it."""
     encoded = encode_examples(model, [one.example for one in held_out])
     unprompted = per_image(encoded, unprompted_masks(model, encoded))
-    if not prompter.recipe.needs_box:
+    if not policy.recipe.needs_box:
         return unprompted, None
-    return unprompted, per_image(encoded, prompted_masks(model, encoded, prompter))
+    return unprompted, per_image(encoded, prompted_masks(model, encoded, policy))

@@ -20,7 +20,7 @@ from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.prompts.reference import mean_image_points, outward_box
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
 from SAMLungSegLib.training.data.examples import GRID, Example
-from SAMLungSegLib.training.losses import Answer, TrainingBatch
+from SAMLungSegLib.training.losses import Prediction, TrainingBatch
 
 if TYPE_CHECKING:
     from SAMLungSegLib.models.compact.network import CompactNet
@@ -45,7 +45,7 @@ class BatchPrompts:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is asked of any image."""
+        """Whether no image has a prompt."""
         return self.boxes is None and self.masks is None and not any(self.points)
 
     def point_tensors(self) -> tuple[Tensor, Tensor] | None:
@@ -68,27 +68,27 @@ class PromptSampler:
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
 
-    def targets(self, shares: Tensor, sides_known: Tensor) -> tuple[Tensor, Tensor]:
-        """What each image is asked about: its right lung, left lung or both.
+    def targets(self, soft_labels: Tensor, sides_known: Tensor) -> tuple[Tensor, Tensor]:
+        """What each image is prompted for: its right lung, left lung or both.
 
         Args:
-            shares: (B, 2, H, W) right and left lung; sides_known: bool (B,).
+            soft_labels: (B, 2, H, W) right and left lung; sides_known: bool (B,).
         Returns:
-            Target shares (B, 1, H, W) and the sides included, bool (B, 2).
+            Soft target (B, 1, H, W) and the sides included, bool (B, 2).
         """
-        wanted = torch.ones(len(shares), 2, dtype=torch.bool)
-        for index, present in enumerate((shares > 0.5).flatten(2).any(2)):
+        wanted = torch.ones(len(soft_labels), 2, dtype=torch.bool)
+        for index, present in enumerate((soft_labels > 0.5).flatten(2).any(2)):
             if sides_known[index] and present.all() and self.rng.uniform() < 0.7:
                 wanted[index, self.rng.integers(2)] = False
-        return (shares * wanted[:, :, None, None]).sum(1, keepdim=True).clamp(max=1), wanted
+        return (soft_labels * wanted[:, :, None, None]).sum(1, keepdim=True).clamp(max=1), wanted
 
-    def prompts(self, shares: Tensor, wanted: Tensor) -> BatchPrompts:
+    def prompts(self, soft_labels: Tensor, wanted: Tensor) -> BatchPrompts:
         """Boxes, points or both for every image; images without lung get negative points only."""
         use_boxes = self.rng.uniform() < 0.4
         use_points = not use_boxes or self.rng.uniform() < 0.5
-        boxes = torch.zeros(len(shares), 4)
+        boxes = torch.zeros(len(soft_labels), 4)
         rows = []
-        for index, masks in enumerate(shares.cpu().numpy() > 0.5):
+        for index, masks in enumerate(soft_labels.cpu().numpy() > 0.5):
             parts = [part for part, is_wanted in zip(masks, wanted[index], strict=True) if is_wanted and part.any()]
             target = np.any(parts, axis=0) if parts else np.zeros(masks.shape[1:], bool)
             boxes[index] = torch.tensor(self._box(target))
@@ -114,22 +114,24 @@ class PromptSampler:
         return points + [(random_point(~target, self.rng), False) for _ in range(negatives)]
 
     def corrected(self, prompts: BatchPrompts, low_res_logits: Tensor, target: Tensor, known: Tensor) -> BatchPrompts:
-        """The same prompts with a click in each image's largest error, and often the previous answer as mask.
+        """The same prompts with a click in each image's largest error, and often the previous prediction as mask.
 
         With the mask come up to three clicks more, mostly on what it shows rightly: these must not change the object.
-        Where nothing was asked before, the mask is always given, for a click alone would ask about one lung. Once
-        given, it is given again.
+        Where there was no prompt before, the mask is always given, for a click alone would mean one lung. Once given,
+        it is given again.
 
         Args:
-            low_res_logits: (B, 1, h, w) of the previous answer; target: shares (B, 1, H, W); known: bool like target.
+            low_res_logits: (B, 1, h, w) of the previous prediction.
+            target: (B, 1, H, W), soft.
+            known: bool like target.
         """
         step = target.shape[-1] // low_res_logits.shape[-1]
-        answers = low_res_logits[:, 0].float().cpu().numpy() > 0
+        predictions = low_res_logits[:, 0].float().cpu().numpy() > 0
         references, certain = (item[:, 0, ::step, ::step].cpu().numpy() for item in (target > 0.5, known))
         use_masks = prompts.is_empty or prompts.masks is not None or self.rng.uniform() < 0.7
         rows = []
-        for row, answer, reference, sure in zip(prompts.points, answers, references, certain, strict=True):
-            clicks = [corrective_click(answer & sure, reference & sure)]
+        for row, mask, reference, sure in zip(prompts.points, predictions, references, certain, strict=True):
+            clicks = [corrective_click(mask & sure, reference & sure)]
             if use_masks:
                 clicks += [self._consistent_click(reference, sure) for _ in range(self.rng.integers(0, 4))]
             rows.append(row + [_in_frame(click, step) for click in clicks if click is not None])
@@ -142,11 +144,11 @@ class PromptSampler:
         image says otherwise.
 
         Args:
-            target: shares (B, 1, H, W).
+            target: (B, 1, H, W), soft.
         """
         changed = target.clone()
-        for index, share in enumerate(target[:, 0].cpu().numpy()):
-            if self.rng.uniform() < 0.5 and (piece := self._piece_at_border(share > 0.5)) is not None:
+        for index, soft in enumerate(target[:, 0].cpu().numpy()):
+            if self.rng.uniform() < 0.5 and (piece := self._piece_at_border(soft > 0.5)) is not None:
                 is_added = bool(self.rng.uniform() < 0.5)
                 changed[index, 0][torch.from_numpy(piece).to(target.device)] = float(is_added)
         return changed
@@ -177,30 +179,30 @@ def _in_frame(click: Click, step: int) -> Click:
 
 def interaction_steps(
     net: CompactNet, batch: TrainingBatch, sampler: PromptSampler, config: TrainingConfig
-) -> Iterator[tuple[Answer, Tensor]]:
-    """Answers without a prompt, then mostly to prompts, then corrected some times: each with the asked target."""
+) -> Iterator[tuple[Prediction, Tensor]]:
+    """Predictions without a prompt, then mostly with prompts, then corrected some times: each with its target."""
     features = net.image_encoder(batch.image)
-    asked = batch.both
-    answer = net.decode(features)
-    yield answer, asked
-    prompts = BatchPrompts([[] for _ in batch.shares])
+    target = batch.both
+    prediction = net.decode(features)
+    yield prediction, target
+    prompts = BatchPrompts([[] for _ in batch.soft_labels])
     certain = batch.known > 0.5
-    if sampler.rng.uniform() < config.asked:
-        asked, wanted = sampler.targets(batch.shares, batch.sides_known)
-        prompts = sampler.prompts(batch.shares, wanted)
-        answer = _decode(net, features, prompts)
-        yield answer, asked
+    if sampler.rng.uniform() < config.prompt_prob:
+        target, wanted = sampler.targets(batch.soft_labels, batch.sides_known)
+        prompts = sampler.prompts(batch.soft_labels, wanted)
+        prediction = _decode(net, features, prompts)
+        yield prediction, target
     for correction in range(MOST_CORRECTIONS):
-        if sampler.rng.uniform() >= config.corrected:
+        if sampler.rng.uniform() >= config.correction_prob:
             break
         if correction == 0:
-            asked = sampler.other_outlines(asked)
-        prompts = sampler.corrected(prompts, answer[0][:, :1].detach(), asked, certain)
-        answer = _decode(net, features, prompts)
-        yield answer, asked
+            target = sampler.other_outlines(target)
+        prompts = sampler.corrected(prompts, prediction[0][:, :1].detach(), target, certain)
+        prediction = _decode(net, features, prompts)
+        yield prediction, target
 
 
-def _decode(net: CompactNet, features: tuple[Tensor, ...], prompts: BatchPrompts) -> Answer:
+def _decode(net: CompactNet, features: tuple[Tensor, ...], prompts: BatchPrompts) -> Prediction:
     device = features[0].device
     points = prompts.point_tensors()
     return net.decode(
@@ -215,8 +217,8 @@ def _decode(net: CompactNet, features: tuple[Tensor, ...], prompts: BatchPrompts
 
 
 @dataclass(frozen=True)
-class Prompter:
-    """Asks about both lungs together as a recipe says.
+class PromptPolicy:
+    """Prompts for both lungs together as a recipe says.
 
     Attributes:
         recipe: kind of prompts, and the mean points.

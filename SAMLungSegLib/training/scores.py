@@ -26,7 +26,7 @@ from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.data.examples import EncodedExample, Example
 from SAMLungSegLib.training.data.packs import LabelledSlice, paired_examples
 from SAMLungSegLib.training.data.splits import SPLIT_SETS, split_of
-from SAMLungSegLib.training.prompt_policies import Prompter
+from SAMLungSegLib.training.prompt_policies import PromptPolicy
 from SAMLungSegLib.volume import Volume
 
 CLICKS = 3
@@ -39,7 +39,7 @@ def score(model: PromptableModel, data: Path, split: str) -> list[dict[str, Any]
     """One row per image set, at the images' own size.
 
     Without a prompt: Dice and Jaccard of both lungs through the pipeline that users run. With prompts: mean Dice of
-    single lungs asked for by a box with up to 10 pixels of jitter, and of both lungs after three clicks, each in the
+    single lungs selected by a box with up to 10 pixels of jitter, and of both lungs after three clicks, each in the
     middle of the largest error left.
 
     Args:
@@ -70,12 +70,12 @@ def _summary(measured: list[dict[str, float]]) -> dict[str, float]:
 
 def _measured(model: PromptableModel, example: LabelledSlice) -> dict[str, float]:
     volume = Volume(example.image[None], np.diag([-1.0, -1.0, 1.0, 1.0]), example.name, example.modality)
-    answer = segment_volume(volume, model, Options()).labelmap_kji[0] > 0
+    prediction = segment_volume(volume, model, Options()).labelmap_kji[0] > 0
     truth = example.labelmap > 0
     embedding = model.encode([to_grey(example.image, example.modality)])[0]
     return {
-        "dice": dice(truth, answer),
-        "jaccard": jaccard(truth, answer),
+        "dice": dice(truth, prediction),
+        "jaccard": jaccard(truth, prediction),
         "box": _box_dice(model, embedding, example),
         "clicks": _clicks_dice(model, embedding, truth),
     }
@@ -109,31 +109,31 @@ def _clicks_dice(model: PromptableModel, embedding: Embedding, truth: np.ndarray
 
 
 def prompted_masks(
-    model: TrainableModel, encoded: Sequence[EncodedExample], prompter: Prompter, threshold: float = EVEN
+    model: TrainableModel, encoded: Sequence[EncodedExample], policy: PromptPolicy, threshold: float = EVEN
 ) -> list[np.ndarray]:
-    """Both lungs, bool (H, W), of every slice as answered to its fixed prompts."""
+    """Both lungs, bool (H, W), of every slice as predicted with its fixed prompts."""
     logit = float(np.log(threshold / (1 - threshold)))
     masks = []
     with model.threads(), torch.inference_mode():
         for one in encoded:
-            low_res, _ = model.decode_batch([one.embedding(model.device)], [prompter.fixed(one.example)])
+            low_res, _ = model.decode_batch([one.embedding(model.device)], [policy.fixed(one.example)])
             logits = model.to_slice(low_res[:, :1].cpu().numpy(), one.example.grey_hw.shape)[0, 0]
             masks.append(logits > logit)
     return masks
 
 
 def unprompted_masks(model: PromptableModel, encoded: Sequence[EncodedExample]) -> list[np.ndarray]:
-    """Both lungs, bool (H, W), of every slice as users get them who ask nothing.
+    """Both lungs, bool (H, W), of every slice as users get them without a prompt.
 
     Where a model needs prompts, the lungs are found roughly by lung-compact, as in X-rays.
     """
     guide = load_model() if model.capabilities.needs_prompt else None
     masks = []
     for one in tqdm(encoded, desc="measuring", unit="slice", leave=False, disable=None):
-        questions = prompted_objects(model) if guide is None else []
-        questions = questions or automatic_objects(model, _rough(guide, one.example))
-        answer = predict_slice(model, one.embedding(model.device), questions, EVEN)
-        masks.append(answer.labels_hw > 0)
+        objects = prompted_objects(model) if guide is None else []
+        objects = objects or automatic_objects(model, _rough(guide, one.example))
+        prediction = predict_slice(model, one.embedding(model.device), objects, EVEN)
+        masks.append(prediction.labels_hw > 0)
     return masks
 
 

@@ -23,16 +23,16 @@ def _depth(angle: float, waves: np.ndarray) -> np.ndarray:
     return rows * np.cos(angle) + columns * np.sin(angle) + waves
 
 
-def _beyond(depth: np.ndarray, inside: np.ndarray, share: float, sharpness: float = 1.0) -> np.ndarray:
-    """1 beyond, 0 before the depth that cuts off this share of the pixels inside."""
-    line = np.quantile(depth[inside], 1 - share)
+def _beyond(depth: np.ndarray, inside: np.ndarray, fraction: float, sharpness: float = 1.0) -> np.ndarray:
+    """1 beyond, 0 before the depth that cuts off this fraction of the pixels inside."""
+    line = np.quantile(depth[inside], 1 - fraction)
     return 1 / (1 + np.exp(np.clip(sharpness * (line - depth), -20, 20)))
 
 
-def _brightened(image: torch.Tensor, share: np.ndarray, grey: np.ndarray) -> torch.Tensor:
-    """The image (1, H, W) with so much of a grey as the share says, where that is brighter."""
-    share, grey = (torch.from_numpy(plane.astype(np.float32)) for plane in (share, grey))
-    return image + share * (grey - image).clip(min=0)
+def _brightened(image: torch.Tensor, fraction: np.ndarray, grey: np.ndarray) -> torch.Tensor:
+    """The image (1, H, W) with so much of a grey as the fraction says, where that is brighter."""
+    fraction, grey = (torch.from_numpy(plane.astype(np.float32)) for plane in (fraction, grey))
+    return image + fraction * (grey - image).clip(min=0)
 
 
 class RandomChange(RandomizableTransform, MapTransform):
@@ -63,13 +63,13 @@ class RandomConsolidation(RandomChange):
         if self.R.uniform() < 0.5:
             one = np.asarray(data["label"][self.R.randint(2)])
             reach = one if is_ct else ndimage.gaussian_filter(ndimage.grey_dilation(one, self.R.randint(3, 16)), 1.5)
-            share = self._beyond_a_line(one, ripple) * reach * self.R.uniform(0.8, 1.0)
+            fraction = self._beyond_a_line(one, ripple) * reach * self.R.uniform(0.8, 1.0)
             density = self.R.uniform(0.86, 0.97) if is_ct else self.R.uniform(0.7, 0.97)
         else:
-            share = self._blobs(lung, ripple) * self.R.uniform(0.4, 1.0)
+            fraction = self._blobs(lung, ripple) * self.R.uniform(0.4, 1.0)
             density = self.R.uniform(0.7, 0.97) if is_ct else self.R.uniform(0.5, 0.85)
         dense = density + 0.02 * self.R.standard_normal(lung.shape)
-        return {**data, "image": _brightened(data["image"], share, dense)}
+        return {**data, "image": _brightened(data["image"], fraction, dense)}
 
     def _beyond_a_line(self, lung: np.ndarray, ripple: np.ndarray) -> np.ndarray:
         """1 beyond, 0 before a line that cuts off a tenth to a half of one lung, mostly its lower part in the image."""
@@ -113,10 +113,10 @@ class RandomEffusion(RandomChange):
         waves = self.R.uniform(0, 2) * _ripple(self.R, lung.shape)
         depth = _depth(angle, waves + self.R.uniform(0, 12) * hollow)
         reach = ndimage.gaussian_filter(ndimage.grey_dilation(lung, 5), 1)
-        share = reach * _beyond(depth, inside, self.R.uniform(0.05, 0.5), sharpness=2)
+        fraction = reach * _beyond(depth, inside, self.R.uniform(0.05, 0.5), sharpness=2)
         fluid = self.R.uniform(0.88, 0.95) + 0.01 * self.R.standard_normal(lung.shape)
-        kept = torch.from_numpy(1 - share.astype(np.float32))
-        return {**data, "image": _brightened(image, share, fluid), "label": torch.cat([label[:2] * kept, label[2:]])}
+        kept = torch.from_numpy(1 - fraction.astype(np.float32))
+        return {**data, "image": _brightened(image, fraction, fluid), "label": torch.cat([label[:2] * kept, label[2:]])}
 
 
 class RandomAir(RandomChange):
@@ -137,16 +137,16 @@ class RandomAir(RandomChange):
         ripple = _ripple(self.R, image.shape)
         kind = self.R.randint(3)
         if kind == 0:
-            share = self._air_around(image, lung, is_clear)
+            fraction = self._air_around(image, lung, is_clear)
         elif kind == 1:
-            share = self._beyond_a_line(lung, ripple)
+            fraction = self._beyond_a_line(lung, ripple)
         else:
-            share = self._bubble(lungs, ripple)
+            fraction = self._bubble(lungs, ripple)
         like_lung = np.quantile(image[lung], self.R.uniform(0.05, 0.6))
         level = like_lung if self.R.uniform() < 0.6 else self.R.uniform(0, 0.9)
         texture = 0.1 * (image - image.mean()) + self.R.uniform(0, 0.02) * self.R.standard_normal(image.shape)
-        share = ndimage.gaussian_filter(share.astype(np.float32), self.R.uniform(0.5, 2)) * is_clear
-        change = share * (level + texture - image)
+        fraction = ndimage.gaussian_filter(fraction.astype(np.float32), self.R.uniform(0.5, 2)) * is_clear
+        change = fraction * (level + texture - image)
         return {**data, "image": data["image"] + torch.from_numpy(change.astype(np.float32))}
 
     def _air_around(self, image: np.ndarray, lung: np.ndarray, is_clear: np.ndarray) -> np.ndarray:

@@ -95,7 +95,7 @@ class TrainerSettings:
         epochs: at most.
         keep: the weights of the 'best' validation score or of the 'last' epoch.
         patience: stop after so many epochs without a better score; 0 trains all.
-        ema_decay: share that the average of the weights keeps at each step, less in the first ones; None takes the
+        ema_decay: part that the average of the weights keeps at each step, less in the first ones; None takes the
             weights themselves.
         clip_norm: longest gradient; None for any.
         mixed_precision: whether predictions are made in bfloat16 on a graphics card.

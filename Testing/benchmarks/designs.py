@@ -42,8 +42,8 @@ from SAMLungSegLib.training.compact import (
 from SAMLungSegLib.training.config import Phase, TrainingConfig
 from SAMLungSegLib.training.trainer import Trainer
 
-SHARES = {"cxr_montgomery": 0.25, "cxr_shenzhen": 0.40, "ct_kmader": 0.20, "phantom_ct": 0.15}
-LEARNING_RATE, DECODER_SHARE = 2e-3, 0.25
+SAMPLING_WEIGHTS = {"cxr_montgomery": 0.25, "cxr_shenzhen": 0.40, "ct_kmader": 0.20, "phantom_ct": 0.15}
+LEARNING_RATE, DECODER_LR_SCALE = 2e-3, 0.25
 
 
 class BasicBlock(nn.Module):
@@ -179,10 +179,10 @@ def trained(build: Callable[[], CompactNet], pack: Path, side: int, seconds: flo
     """Train one design for so many seconds of computing and score it on the validation images."""
     config = TrainingConfig(
         phases=(Phase(1, side=side),),
-        shares=SHARES,
+        sampling_weights=SAMPLING_WEIGHTS,
         threads=1,
         learning_rate=LEARNING_RATE,
-        decoder_share=DECODER_SHARE,
+        decoder_lr_scale=DECODER_LR_SCALE,
     )
     torch.manual_seed(0)
     task = TimedTask(pack, pack.parent, config, build())
@@ -203,7 +203,7 @@ def trained(build: Callable[[], CompactNet], pack: Path, side: int, seconds: flo
 
 @torch.inference_mode()
 def cost(net: CompactNet, side: int) -> dict[str, float]:
-    """Parameters, operations and time on one thread of an answer without a prompt."""
+    """Parameters, operations and time on one thread of a prediction without a prompt."""
     image = torch.zeros(1, 1, side, side).contiguous(memory_format=torch.channels_last)
     counter = FlopCounterMode(display=False)
     with counter:

@@ -23,7 +23,7 @@ from SAMLungSegLib.studies.published import (
 )
 from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_report
 from SAMLungSegLib.training.decoder import with_decoder
-from SAMLungSegLib.training.prompt_policies import Prompter
+from SAMLungSegLib.training.prompt_policies import PromptPolicy
 from SAMLungSegLib.training.scores import prompted_masks
 
 PICTURES = "figures"
@@ -157,11 +157,11 @@ def _panel(result: FineTuneResult, row: pd.Series, title: str) -> PromptedSlice:
     tuned = result.tuned[row["set"], row["prompt"], row["fold"] - 1]
     encoded = result.sets[row["set"]].part([row["image"]])
     one = next(each for each in encoded if each.example.number == row["slice"])
-    prompter = Prompter(tuned.recipe, result.settings.jitter_px)
+    policy = PromptPolicy(tuned.recipe, result.settings.jitter_px)
     with with_decoder(result.model, tuned.state()):
-        (mask,) = prompted_masks(result.model, [one], prompter, tuned.threshold)
+        (mask,) = prompted_masks(result.model, [one], policy, tuned.threshold)
     heading = f"{title}: {shortened(row['image'])}, F1 {row['dice_after']:.3f}"
-    return PromptedSlice(heading, one.example.grey_hw, one.example.lung_hw, mask, prompter.fixed(one.example))
+    return PromptedSlice(heading, one.example.grey_hw, one.example.lung_hw, mask, policy.fixed(one.example))
 
 
 def _grid(result: FineTuneResult, note: str) -> list[Table]:

@@ -1,4 +1,4 @@
-"""What the fine-tuning study is asked for, and which images each of its folds uses for what."""
+"""How the fine-tuning study is made, and which images each of its folds uses for what."""
 
 from __future__ import annotations
 

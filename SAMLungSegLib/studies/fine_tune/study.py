@@ -32,7 +32,8 @@ from SAMLungSegLib.training.data.examples import GRID, EncodedExample, encode_ex
 from SAMLungSegLib.training.data.leakage import SeenImages, check_unseen, seen_images
 from SAMLungSegLib.training.data.splits import Split, fold_splits
 from SAMLungSegLib.training.decoder import CHECKPOINT_NAME, TuningConfig, tune_decoder, with_decoder
-from SAMLungSegLib.training.prompt_policies import Prompter, check_kind, recipe_of_training
+from SAMLungSegLib.training.prompt_policies import PromptPolicy, check_kind, recipe_of_training
+from SAMLungSegLib.training.renamed import in_earlier_names
 from SAMLungSegLib.training.scores import prompted_masks, scores_table
 
 RESULT_NAME, DECODER_NAME, RUNS = "result.json", "decoder.safetensors", "runs"
@@ -215,7 +216,7 @@ class _Study:
             "fold": fold,
             "points_per_lung": self.settings.points_per_lung,
             "jitter_px": self.settings.jitter_px,
-            "config": asdict(config),
+            "config": in_earlier_names(asdict(config)),
         }
         return piece(folder, facts, lambda: self._tune_fold(folder, name, kind, fold, config, title))
 
@@ -227,11 +228,11 @@ class _Study:
         split = data.splits[fold]
         training, validation, test = (data.part(names) for names in vars(split).values())
         recipe = recipe_of_training(kind, [one.example for one in training], self.settings.points_per_lung)
-        prompter = Prompter(recipe, self.settings.jitter_px)
-        tuned = tune_decoder(self.model, training, validation, prompter, config, folder, title=title)
-        before = scores_table(test, prompted_masks(self.model, test, prompter))
+        policy = PromptPolicy(recipe, self.settings.jitter_px)
+        tuned = tune_decoder(self.model, training, validation, policy, config, folder, title=title)
+        before = scores_table(test, prompted_masks(self.model, test, policy))
         with with_decoder(self.model, tuned.state):
-            after = scores_table(test, prompted_masks(self.model, test, prompter, tuned.threshold))
+            after = scores_table(test, prompted_masks(self.model, test, policy, tuned.threshold))
         content = save({key: value.contiguous() for key, value in tuned.state.items()})
         write_bytes(content, folder / DECODER_NAME)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
@@ -293,8 +294,8 @@ class _Study:
     def _cross(self, decoder: Tuned, name: str) -> dict[str, Any]:
         encoded = self.sets[name].encoded
         with with_decoder(self.model, decoder.state()):
-            prompter = Prompter(decoder.recipe, self.settings.jitter_px)
-            masks = prompted_masks(self.model, encoded, prompter, decoder.threshold)
+            policy = PromptPolicy(decoder.recipe, self.settings.jitter_px)
+            masks = prompted_masks(self.model, encoded, policy, decoder.threshold)
         return {"rows": scores_table(encoded, masks).to_dict("records")}
 
     def grid_rows(self) -> list[dict[str, Any]]:

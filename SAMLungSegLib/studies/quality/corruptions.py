@@ -75,18 +75,18 @@ def _on_the_side(grey: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -
     return np.rot90(grey).copy(), np.rot90(mask).copy()
 
 
-def _cropped(share: float) -> Change:
+def _cropped(fraction: float) -> Change:
     def change(grey: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pair:
-        rows, columns = (round(share * side) for side in grey.shape)
+        rows, columns = (round(fraction * side) for side in grey.shape)
         inside = (slice(rows, -rows), slice(columns, -columns))
         return grey[inside].copy(), mask[inside].copy()
 
     return change
 
 
-def _padded(share: float) -> Change:
+def _padded(fraction: float) -> Change:
     def change(grey: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pair:
-        widths = [(round(share * side),) * 2 for side in grey.shape]
+        widths = [(round(fraction * side),) * 2 for side in grey.shape]
         return np.pad(grey, widths), np.pad(mask, widths)
 
     return change

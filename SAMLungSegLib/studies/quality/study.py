@@ -149,8 +149,8 @@ def calibration_table(images: pd.DataFrame) -> pd.DataFrame:
     """What a flag for predicted IoU below a threshold finds.
 
     Returns:
-        One row for each threshold of `FLAGS`: flagged images, mean Dice of flagged and of other images, and the share
-        of poor predictions (Dice below 0.93) that are flagged.
+        One row for each threshold of `FLAGS`: flagged images, mean Dice of flagged and of other images, and the
+        fraction of poor predictions (Dice below 0.93) that are flagged.
     """
     rows = []
     poor = images["dice"] < POOR_DICE

@@ -152,7 +152,7 @@ class _Pictures:
         self.result, self.folder = result, folder
         self.model: PromptableModel = result.settings.model.load(result.settings.device)
         self._read = lru_cache(1)(self._read_case)
-        self._asked = lru_cache(16)(self._encode)
+        self._cached = lru_cache(16)(self._encode)
         self._measured = result.per_slice[~result.per_slice["empty"]]
 
     def boxes(self, note: str) -> Picture:
@@ -188,7 +188,7 @@ class _Pictures:
 
     def negatives(self, note: str) -> tuple[pd.DataFrame, Picture]:
         row = _most_wrongly_taken(self._measured)
-        grey, labels, embedding, steps = self._asked(row["volume"], row["slice"])
+        grey, labels, embedding, steps = self._cached(row["volume"], row["slice"])
         reference = labels > 0
         most = self.result.settings.negatives
         predictions = list(with_more_negatives(self.model, embedding, steps[BOX], reference, most))
@@ -209,7 +209,7 @@ class _Pictures:
         return frame, Picture(path, f"More negative points: {row['volume']}, slice {row['slice']}", note)
 
     def _panel(self, row: pd.Series, title: str, step: str) -> PromptedSlice:
-        grey, labels, embedding, steps = self._asked(row["volume"], row["slice"])
+        grey, labels, embedding, steps = self._cached(row["volume"], row["slice"])
         prediction, reference = predicted_mask(self.model, embedding, steps[step]), labels > 0
         heading = f"{title}: {shortened(self.result.cases[row['volume']].name, 40)}"
         if self._has_slices(row["volume"]):

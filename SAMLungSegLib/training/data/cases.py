@@ -151,8 +151,8 @@ def _with_sides(mask_hw: np.ndarray) -> np.ndarray:
     """Uint8 (H, W) of a bool mask of both lungs or of one."""
     if not mask_hw.any():
         return mask_hw.astype(np.uint8)
-    share = np.count_nonzero(mask_hw[:, : mask_hw.shape[1] // 2]) / np.count_nonzero(mask_hw)
-    if min(share, 1 - share) < _ONE_LUNG_SHARE:
+    fraction = np.count_nonzero(mask_hw[:, : mask_hw.shape[1] // 2]) / np.count_nonzero(mask_hw)
+    if min(fraction, 1 - fraction) < _ONE_LUNG_SHARE:
         return mask_hw.astype(np.uint8)
     return split_sides(mask_hw)
 

@@ -1,7 +1,7 @@
 """The training set: real images and generated phantoms, packed at the network's input size.
 
 A pack is one .npz file without pickles: `images` int16 (N, S, S), HU for CT and 0..255 for X-rays; `labels` uint8
-(N, 3, S, S), the share (0..255) of right lung, left lung and 'unknown' in each pixel; and one string column each of
+(N, 3, S, S), soft labels (0..255) of right lung, left lung and 'unknown' in each pixel; and one string column each of
 `sets`, `names`, `splits`, `modalities`; `sides_known` bool.
 """
 
@@ -147,7 +147,7 @@ def is_trained_on(sets: np.ndarray, splits: np.ndarray, config: TrainingConfig) 
         sets: str (N,), the columns of a pack; splits likewise.
     """
     learned = ["train", "test"] if config.held_out_sets else ["train"]
-    is_named = np.isin(sets, list(config.shares)) if config.shares else True
+    is_named = np.isin(sets, list(config.sampling_weights)) if config.sampling_weights else True
     return np.isin(splits, learned) & ~np.isin(sets, config.held_out_sets) & is_named
 
 
@@ -189,20 +189,20 @@ def _conservative_examples(folder: Path) -> Iterator[LabelledSlice]:
     labels = np.stack([_with_unknown(*pair, reach_px) for pair in zip(rough, hu, strict=True)])
     for index in range(len(hu)):
         yield LabelledSlice(folder.name, f"{folder.name}_{index:03d}", "CT", hu[index], labels[index])
-    shares = np.linspace(0.1, 0.9, REFORMATS_OF_SERIES)
-    yield from _reformats(folder.name, folder.name, volume, plane.from_display(labels), shares)
+    fractions = np.linspace(0.1, 0.9, REFORMATS_OF_SERIES)
+    yield from _reformats(folder.name, folder.name, volume, plane.from_display(labels), fractions)
 
 
 def _reformats(
-    set_name: str, name: str, volume: Volume, labelmap_kji: np.ndarray, shares: Sequence[float]
+    set_name: str, name: str, volume: Volume, labelmap_kji: np.ndarray, fractions: Sequence[float]
 ) -> Iterator[LabelledSlice]:
-    """Coronal and sagittal slices of a CT, at these shares of the way through the labelled lungs."""
+    """Coronal and sagittal slices of a CT, at these fractions of the way through the labelled lungs."""
     kji = np.argwhere(np.isin(labelmap_kji, (RIGHT_LUNG, LEFT_LUNG)))
     corners_ras = (volume.ijk_to_ras[:3, :3] @ kji[:, ::-1].T).T + volume.ijk_to_ras[:3, 3]
     lowest, highest = corners_ras.min(axis=0), corners_ras.max(axis=0)
     for plane, normal_ras in OTHER_PLANES.items():
-        for share in shares:
-            point_ras = lowest + share * (highest - lowest)
+        for fraction in fractions:
+            point_ras = lowest + fraction * (highest - lowest)
             cut = cut_volume(volume.size_kji, volume.ijk_to_ras, normal_ras, point_ras)
             resampling = IsotropicResampling.of(cut.size_hw, cut.spacing_hw_mm)
             image = resampling.apply(cut.sample(volume.array_kji, HU_RANGE[0]))
@@ -212,7 +212,7 @@ def _reformats(
                 labelmap[resampling.apply((labels == value) * np.int16(255)) > 127] = value
             is_told = plane == "coronal"  # a sagittal slice does not show which lung it is
             yield LabelledSlice(
-                set_name, f"{name}_{plane}_{100 * share:02.0f}", "CT", image, labelmap, sides_known=is_told
+                set_name, f"{name}_{plane}_{100 * fraction:02.0f}", "CT", image, labelmap, sides_known=is_told
             )
 
 
@@ -263,8 +263,8 @@ def _small_image(example: LabelledSlice) -> np.ndarray:
 
 
 def _small_labels(labelmap: np.ndarray) -> np.ndarray:
-    shares = np.stack([labelmap == value for value in (RIGHT_LUNG, LEFT_LUNG, UNKNOWN)]).astype(np.float32)
-    return np.round(_to_frame(shares, 0.0) * 255).astype(np.uint8)
+    soft_labels = np.stack([labelmap == value for value in (RIGHT_LUNG, LEFT_LUNG, UNKNOWN)]).astype(np.float32)
+    return np.round(_to_frame(soft_labels, 0.0) * 255).astype(np.uint8)
 
 
 def _to_frame(planes: np.ndarray, padding: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from tuning_sets import chest
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.models.tuned import PromptRecipe
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig, train_unet
-from SAMLungSegLib.training import Prompter, TuningConfig, tune_decoder
+from SAMLungSegLib.training import PromptPolicy, TuningConfig, tune_decoder
 from SAMLungSegLib.training.data.examples import Example, encode_examples
 from SAMLungSegLib.training.trainer import Trainer
 
@@ -54,7 +54,7 @@ def test_a_tuning_of_an_earlier_version_goes_on(tmp_path, monkeypatch, patience)
     config = TuningConfig(epochs=2, learning_rate=1e-3, patience=patience)
 
     def tune(folder):
-        return tune_decoder(model, encoded[:2], encoded[2:], Prompter(PromptRecipe("box")), config, folder)
+        return tune_decoder(model, encoded[:2], encoded[2:], PromptPolicy(PromptRecipe("box")), config, folder)
 
     whole = tune(tmp_path / "whole")
     stopped_after_an_epoch(monkeypatch, lambda: tune(tmp_path / "old"))

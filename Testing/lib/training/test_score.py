@@ -1,4 +1,4 @@
-"""The scores of the card, with a model whose answers are known."""
+"""The scores of the card, with a model whose predictions are known."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.models.tuned import PromptRecipe
 from SAMLungSegLib.prompts import PromptSet
-from SAMLungSegLib.training import Prompter, TrainedPart, TuningConfig
+from SAMLungSegLib.training import PromptPolicy, TrainedPart, TuningConfig
 from SAMLungSegLib.training.data.examples import Example, with_targets
 from SAMLungSegLib.training.data.leakage import seen_images
 from SAMLungSegLib.training.parts import PartsTask
@@ -91,8 +91,8 @@ def test_gradients_reach_the_part_that_is_trained_and_nothing_else(family, part)
         from SAMLungSegLib.training.data.examples import encode_examples
 
         examples = encode_examples(model, [example()])
-    prompter = Prompter(PromptRecipe("both", ((0.28, 0.5), (0.72, 0.5))))
-    task = PartsTask(model, trained, examples, examples, prompter, TuningConfig())
+    policy = PromptPolicy(PromptRecipe("both", ((0.28, 0.5), (0.72, 0.5))))
+    task = PartsTask(model, trained, examples, examples, policy, TuningConfig())
     task.optimizer(0)
     (batch,) = task.batches(0)
     task.loss(task.predict(batch), batch).backward()

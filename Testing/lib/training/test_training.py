@@ -124,21 +124,21 @@ def test_a_recipe_that_holds_a_set_out_learns_from_nothing_of_it():
     assert is_trained_on(sets, splits, TrainingConfig()).tolist() == [True, False, True, False, False]
     held_out = TrainingConfig(held_out_sets=("cxr_montgomery",))
     assert is_trained_on(sets, splits, held_out).tolist() == [False, False, True, False, True]
-    shares = TrainingConfig(shares={"cxr_montgomery": 1.0})
-    assert is_trained_on(sets, splits, shares).tolist() == [True, False, False, False, False]
+    config = TrainingConfig(sampling_weights={"cxr_montgomery": 1.0})
+    assert is_trained_on(sets, splits, config).tolist() == [True, False, False, False, False]
 
 
 # ---- prompts
 
 
 def test_sampled_prompts_are_about_their_target():
-    shares = torch.zeros(8, 2, 256, 256)
-    shares[:, 0, 50:200, 20:100] = 1
-    shares[:, 1, 50:200, 150:230] = 1
+    soft_labels = torch.zeros(8, 2, 256, 256)
+    soft_labels[:, 0, 50:200, 20:100] = 1
+    soft_labels[:, 1, 50:200, 150:230] = 1
     sampler = PromptSampler(0)
     for _ in range(10):
-        target, wanted = sampler.targets(shares, torch.ones(8, dtype=torch.bool))
-        prompts = sampler.prompts(shares, wanted)
+        target, wanted = sampler.targets(soft_labels, torch.ones(8, dtype=torch.bool))
+        prompts = sampler.prompts(soft_labels, wanted)
         for row, mask in zip(prompts.points, target[:, 0], strict=True):
             for (x, y), positive in row:
                 assert bool(mask[int(y), int(x)]) == positive

@@ -12,7 +12,7 @@ from tuning_sets import chest, write_png, write_set
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.models.sam.model import SamModel
-from SAMLungSegLib.training import Prompter, StudyCase, TuningConfig
+from SAMLungSegLib.training import PromptPolicy, StudyCase, TuningConfig
 from SAMLungSegLib.training.data.examples import Example, with_targets
 from SAMLungSegLib.training.data.manifest import read_manifest
 from SAMLungSegLib.training.data.splits import PARTS, split_cases
@@ -174,10 +174,10 @@ def test_slices_are_drawn_by_their_weights():
     grey, mask = chest(0)
     examples = [Example(name, 0, grey, mask.astype(np.uint8), weight) for name, weight in (("a", 1.0), ("b", 3.0))]
     training = [with_targets(model, one) for one in examples] * 2000
-    task = DecoderTask(model, training, training[:1], Prompter(PromptRecipe("none")), TuningConfig())
+    task = DecoderTask(model, training, training[:1], PromptPolicy(PromptRecipe("none")), TuningConfig())
     drawn = [one.example.name for batch in task.batches(0) for one in batch.examples]
     assert len(drawn) == 4000 and abs(drawn.count("b") / 4000 - 0.75) < 0.03
-    even = DecoderTask(model, training[::2], training[:1], Prompter(PromptRecipe("none")), TuningConfig())
+    even = DecoderTask(model, training[::2], training[:1], PromptPolicy(PromptRecipe("none")), TuningConfig())
     assert sum(len(batch.examples) for batch in even.batches(0)) == 2000
 
 

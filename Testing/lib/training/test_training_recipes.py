@@ -13,7 +13,7 @@ name = "mine"
 learning_rate = 1
 held_out_sets = ["cxr_montgomery"]
 
-[shares]
+[sampling_weights]
 cxr_shenzhen = 0.7
 ct_kmader = 0.3
 
@@ -40,7 +40,7 @@ def test_a_recipe_says_everything_and_the_rest_is_the_default(tmp_path):
         name="mine",
         learning_rate=1,
         held_out_sets=("cxr_montgomery",),
-        shares={"cxr_shenzhen": 0.7, "ct_kmader": 0.3},
+        sampling_weights={"cxr_shenzhen": 0.7, "ct_kmader": 0.3},
         phases=(Phase(3, side=160), Phase(2, augmentation="mild", frozen_norm=True)),
     )
     assert config.epochs == 5
@@ -51,7 +51,7 @@ def test_a_recipe_says_everything_and_the_rest_is_the_default(tmp_path):
 def test_the_recipes_that_come_along_can_be_read(name):
     config = read_config(name)
     assert config.epochs >= 1
-    assert not set(config.held_out_sets) & set(config.shares)
+    assert not set(config.held_out_sets) & set(config.sampling_weights)
 
 
 @pytest.mark.parametrize(

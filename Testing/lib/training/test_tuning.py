@@ -1,4 +1,4 @@
-"""Decoder tuning: what is asked, what is trained, how it goes on, and the verdict on held-out images."""
+"""Decoder tuning: the prompts, what is trained, how it goes on, and the verdict on held-out images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from SAMLungSegLib.training.data.examples import Example, encode_examples, read_
 from SAMLungSegLib.training.data.splits import split_by_name
 from SAMLungSegLib.training.decoder import TunedDecoder, TuningConfig, dice_column, tune_decoder
 from SAMLungSegLib.training.losses import TuningLoss
-from SAMLungSegLib.training.prompt_policies import Prompter, check_kind, recipe_of_training
+from SAMLungSegLib.training.prompt_policies import PromptPolicy, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import compared
 from SAMLungSegLib.training.trainer import Trainer
 
@@ -61,7 +61,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SAMLUNGSEG_CACHE", str(tmp_path / "cache"))
 
 
-# ---- what is asked
+# ---- prompts
 
 
 def test_mean_points_are_the_middles_of_what_the_training_masks_share():
@@ -88,14 +88,14 @@ def test_relative_points_are_put_at_pixel_centres_of_a_slice_of_any_size():
 def test_boxes_grow_by_at_most_the_jitter_and_are_the_same_each_time_they_are_measured_with():
     example = examples(1)[0]
     rows, columns = np.nonzero(example.lung_hw)
-    prompter = Prompter(PromptRecipe("box"), jitter_px=16)
+    policy = PromptPolicy(PromptRecipe("box"), jitter_px=16)
     most = 16 * 96 / 256
     rng = np.random.default_rng(0)
     for _ in range(20):
-        left, top, right, bottom = prompter.draw(example, rng).box.xyxy
+        left, top, right, bottom = policy.draw(example, rng).box.xyxy
         assert 0 <= columns.min() - left <= most and 0 <= right - columns.max() - 1 <= most
         assert 0 <= rows.min() - top <= most and 0 <= bottom - rows.max() - 1 <= most
-    assert prompter.fixed(example) == prompter.fixed(example) != prompter.draw(example, rng)
+    assert policy.fixed(example) == policy.fixed(example) != policy.draw(example, rng)
 
 
 def test_medsam_is_not_tuned_to_points():
@@ -103,7 +103,7 @@ def test_medsam_is_not_tuned_to_points():
         check_kind(MODELS["medsam"](), "points")
 
 
-# ---- the batched answer
+# ---- the batched prediction
 
 
 @pytest.mark.parametrize("family", ["lung-compact", "sam"])
@@ -142,7 +142,7 @@ def test_the_loss_is_monais_on_the_prompted_token():
     logits, target = torch.randn(2, 1, 256, 256), torch.zeros(2, 2, 256, 256)
     target[:, 0, 40:90, 40:90], target[:, 1, 40:90, 140:190] = 1, 1
     both = target.amax(1, keepdim=True)
-    for kind, sigmoid in (("correct", True), ("paper", False)):
+    for kind, sigmoid in (("sigmoid", True), ("raw_logits", False)):
         loss = TuningLoss(kind)((logits, torch.zeros(2, 1)), target, torch.tensor([True, False]))
         assert float(loss) == pytest.approx(float(DiceFocalLoss(sigmoid=sigmoid)(logits, both)), rel=1e-6)
 
@@ -153,7 +153,7 @@ def test_right_and_left_tokens_count_only_where_the_reference_tells_the_sides():
     target[:, 0, 40:90, 40:90] = 1
     for sides_known in (True, False):
         logits = torch.randn(1, 4, 64, 64, requires_grad=True)
-        loss = TuningLoss("correct")((logits, torch.zeros(1, 4)), target, torch.tensor([sides_known]))
+        loss = TuningLoss("sigmoid")((logits, torch.zeros(1, 4)), target, torch.tensor([sides_known]))
         loss.backward()
         has_gradient = logits.grad.abs().amax((0, 2, 3)) > 0
         assert has_gradient.tolist() == [True, sides_known, sides_known, True]
@@ -177,9 +177,9 @@ def test_gradients_reach_the_mask_decoder_and_nothing_else(family, kind, tmp_pat
     before = {name: value.clone() for name, value in network.state_dict().items()}
     encoded = encode_examples(model, examples(4))
     monkeypatch.setattr(model, "encode", lambda slices: pytest.fail("a slice was encoded again"))
-    prompter = Prompter(PromptRecipe(kind, TWO_POINTS if kind != "box" else ()))
+    policy = PromptPolicy(PromptRecipe(kind, TWO_POINTS if kind != "box" else ()))
     config = TuningConfig(epochs=1, learning_rate=1e-3)
-    tuned = tune_decoder(model, encoded[:2], encoded[2:], prompter, config, tmp_path)
+    tuned = tune_decoder(model, encoded[:2], encoded[2:], policy, config, tmp_path)
     others = [part for name, part in network.named_children() if name != "mask_decoder"]
     assert all(parameter.grad is None for part in others for parameter in part.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -190,8 +190,8 @@ def test_gradients_reach_the_mask_decoder_and_nothing_else(family, kind, tmp_pat
 def test_a_tuning_that_was_stopped_goes_on_and_gives_the_same_numbers(tmp_path, monkeypatch):
     model = MODELS["sam"]()
     encoded = encode_examples(model, examples(5))
-    prompter, config = Prompter(PromptRecipe("both", TWO_POINTS)), TuningConfig(epochs=4, learning_rate=1e-3)
-    whole = tune_decoder(model, encoded[:3], encoded[3:], prompter, config, tmp_path / "whole")
+    policy, config = PromptPolicy(PromptRecipe("both", TWO_POINTS)), TuningConfig(epochs=4, learning_rate=1e-3)
+    whole = tune_decoder(model, encoded[:3], encoded[3:], policy, config, tmp_path / "whole")
 
     original, folder = Trainer.save, tmp_path / "stopped"
 
@@ -202,16 +202,16 @@ def test_a_tuning_that_was_stopped_goes_on_and_gives_the_same_numbers(tmp_path, 
 
     monkeypatch.setattr(Trainer, "save", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
-        tune_decoder(model, encoded[:3], encoded[3:], prompter, config, folder)
+        tune_decoder(model, encoded[:3], encoded[3:], policy, config, folder)
     monkeypatch.setattr(Trainer, "save", original)
     monkeypatch.setattr(Trainer, "train_epoch", counting(epochs := [], Trainer.train_epoch))
-    resumed = tune_decoder(model, encoded[:3], encoded[3:], prompter, config, folder)
+    resumed = tune_decoder(model, encoded[:3], encoded[3:], policy, config, folder)
     assert epochs == [2, 3]
     assert resumed.history == whole.history and resumed.epoch == whole.epoch
     assert all(torch.equal(value, resumed.state[name]) for name, value in whole.state.items())
 
     epochs.clear()
-    tune_decoder(model, encoded[:2], encoded[3:], prompter, config, folder)
+    tune_decoder(model, encoded[:2], encoded[3:], policy, config, folder)
     assert epochs == [0, 1, 2, 3], "other data: anew"
 
 
@@ -229,8 +229,8 @@ def test_training_stops_after_the_patience_and_keeps_the_best_epoch(tmp_path, mo
     dice = iter([0.5, 0.7, 0.6, 0.65, 0.69, 0.9])
     scripted = {dice_column(threshold): 0.1 for threshold in decoder.THRESHOLDS}
     monkeypatch.setattr(decoder.DecoderTask, "validate", lambda self: {**scripted, dice_column(0.6): next(dice)})
-    prompter = Prompter(PromptRecipe("box"))
-    tuned = tune_decoder(model, encoded[:2], encoded[2:], prompter, TuningConfig(epochs=9, patience=3), tmp_path)
+    policy = PromptPolicy(PromptRecipe("box"))
+    tuned = tune_decoder(model, encoded[:2], encoded[2:], policy, TuningConfig(epochs=9, patience=3), tmp_path)
     assert (len(tuned.history), tuned.epoch, tuned.threshold) == (5, 1, 0.6)
 
 
@@ -323,8 +323,8 @@ def test_a_decoder_that_is_better_is_adopted_with_its_card_and_pictures(tmp_path
     model = load_model("sam-vit-b", weights=out / "sam-vit-b-tuned.safetensors", device="cpu")
     for row in table.itertuples():
         grey, mask = chest(int(row.image.removeprefix("chest_")))
-        answer = model.decode(model.encode([grey])[0], PromptSet()).logits > 0
-        score = 2 * np.sum(answer & mask) / (answer.sum() + mask.sum())
+        prediction = model.decode(model.encode([grey])[0], PromptSet()).logits > 0
+        score = 2 * np.sum(prediction & mask) / (prediction.sum() + mask.sum())
         assert score == pytest.approx(row.dice_after, abs=0.01)  # embeddings were rounded to float16
     assert tune_command(data, "-o", str(out), *options) == 2
     assert "add --overwrite" in capsys.readouterr().err
