@@ -37,17 +37,14 @@ _NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | geta
 _FULL = "the disk is full, make room"
 _READ_ONLY = "it is not allowed there, give another folder"
 _REMEDIES = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL),
     errno.EFBIG: "no file of that size is allowed there, make room or give another folder",
     errno.ENAMETOOLONG: "the name is too long, rename the input or give a folder with a shorter path",
     errno.ENOENT: "its folder does not exist, create it first",
     errno.ENOTDIR: "its folder is a file, give another one",
     errno.EISDIR: "a folder has that name, remove it or give another name",
     errno.ELOOP: "a link has that name, remove it",
-    errno.EACCES: _READ_ONLY,
-    errno.EPERM: _READ_ONLY,
-    errno.EROFS: _READ_ONLY,
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _READ_ONLY),
 }
 
 Verify = Callable[[Path], object]
@@ -219,6 +216,15 @@ def cannot_write(path: Path, error: Exception) -> OutputError:
     return OutputError(f"{name} cannot be written: {told}.")
 
 
+@contextlib.contextmanager
+def as_output_error(path: Path) -> Iterator[None]:
+    """Errors of the system inside the block are told as of a file or folder that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def _is_full(folder: Path) -> bool:
     with contextlib.suppress(OSError):
         return shutil.disk_usage(folder).free < _NEARLY_NOTHING_BYTES
@@ -346,10 +352,9 @@ def check_writable(path: Path) -> None:
         nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     except (OSError, ValueError) as error:  # a name that is too long or no text
         raise cannot_write(path, error) from error
-    if not nearest.is_dir():
-        raise OutputError(f"{path} cannot be an output folder, for {nearest} is a file; give another folder.")
-    if not os.access(nearest, os.W_OK):
-        raise OutputError(f"{path} cannot be an output folder, for {nearest} is not writable; give another folder.")
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        reason = "not writable" if nearest.is_dir() else "a file"
+        raise OutputError(f"{path} cannot be an output folder, for {nearest} is {reason}; give another folder.")
 
 
 def writable_folder(path: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from SAMLungSegLib.documents import DocumentError, is_number, read_text
-from SAMLungSegLib.errors import SAMLungSegError
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.training.augment import STRENGTHS
 from SAMLungSegLib.training.renamed import in_todays_names
@@ -41,7 +41,7 @@ LIMITS = {
 SIDES = (INPUT_SIZE // 2, INPUT_SIZE)
 
 
-class RecipeError(SAMLungSegError):
+class RecipeError(SettingsError):
     """A training recipe cannot be read or makes no sense."""
 
 

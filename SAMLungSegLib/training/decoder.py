@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.training.data.examples import EncodedExample
@@ -54,17 +54,17 @@ class TuningConfig:
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch) < 1 or min(self.patience, self.weight_decay) < 0 or not self.learning_rate > 0:
-            raise ModelError(
+            raise SettingsError(
                 f"A tuning of {self.epochs} epochs in batches of {self.batch} at learning rate {self.learning_rate:g}, "
                 f"weight decay {self.weight_decay:g} and patience {self.patience} is not possible; give positive ones."
             )
         if not isfinite(self.learning_rate) or not isfinite(self.weight_decay) or self.seed < 0:
-            raise ModelError(
+            raise SettingsError(
                 f"Learning rate {self.learning_rate:g}, weight decay {self.weight_decay:g} and seed {self.seed} are "
                 "not possible; give finite numbers, and a seed from 0 on."
             )
         if self.loss not in LOSS_KINDS:
-            raise ModelError(f"There is no loss '{self.loss}'; choose one of {', '.join(LOSS_KINDS)}.")
+            raise SettingsError(f"There is no loss '{self.loss}'; choose one of {', '.join(LOSS_KINDS)}.")
 
 
 @dataclass(frozen=True, eq=False)

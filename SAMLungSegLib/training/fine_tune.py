@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from SAMLungSegLib.errors import ModelError, PromptError
-from SAMLungSegLib.files import check_written, write_csv, write_text
+from SAMLungSegLib.errors import OutputError, SettingsError
+from SAMLungSegLib.files import as_output_error, check_written, write_csv, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
@@ -50,7 +50,7 @@ class TuneOptions:
     def __post_init__(self) -> None:
         check_jitter(self.jitter_px)
         if self.slices_each < 1:
-            raise PromptError(f"{self.slices_each} slices of each volume leave nothing to learn from; give 1 or more.")
+            raise SettingsError(f"{self.slices_each} slices of each volume leave nothing to learn; give 1 or more.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,8 @@ def tune(
     Raises:
         VolumeError: too few images, an empty mask, a file that cannot be read.
         GeometryError: a mask on another grid than its image.
-        PromptError: a kind of prompts that the model does not accept, or masks without two lungs in common.
+        SettingsError: a kind of prompts that the model does not accept.
+        PromptError: masks without two lungs in common.
     """
     check_kind(model, options.kind)
     split = split_cases(cases)
@@ -142,14 +143,15 @@ def check_target(folder: Path, base: BaseCheckpoint, *, overwrite: bool, label: 
     """Refuse to replace weights that were adopted earlier.
 
     Raises:
-        ModelError: there is one.
+        OutputError: there is one, or it cannot be removed.
     """
     target = target_path(folder, base, label)
     if target.exists() and not overwrite:
-        raise ModelError(f"{target} exists already; add --overwrite to replace it, or use another folder.")
+        raise OutputError(f"{target} exists already; add --overwrite to replace it, or use another folder.")
     if overwrite:
-        target.unlink(missing_ok=True)
-        target.with_suffix(".json").unlink(missing_ok=True)
+        for path in (target, target.with_suffix(".json")):
+            with as_output_error(path):
+                path.unlink(missing_ok=True)
 
 
 def _unprompted_comparison(

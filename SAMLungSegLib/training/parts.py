@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.files import check_written
 from SAMLungSegLib.models.capabilities import NETWORK_PARTS
 from SAMLungSegLib.models.choice import BaseCheckpoint
@@ -64,7 +64,8 @@ class TrainedPart:
         """From what users give.
 
         Raises:
-            ModelError: no such part, or no such method of adapters.
+            SettingsError: no such part.
+            ModelError: no such method of adapters.
         """
         from SAMLungSegLib.adapters import adapter_class, adapter_names
 
@@ -73,7 +74,7 @@ class TrainedPart:
         kind, colon, method = text.partition(":")
         if kind != ADAPTERS or not colon:
             adapters = ", ".join(f"{ADAPTERS}:{name}" for name in adapter_names())
-            raise ModelError(f"There is no part '{text}' to train; choose one of {', '.join(_PARTS)}, {adapters}.")
+            raise SettingsError(f"There is no part '{text}' to train; choose one of {', '.join(_PARTS)}, {adapters}.")
         adapter_class(method)
         return cls(text, (ADAPTERS,), method)
 
@@ -161,7 +162,8 @@ def train_part(
     Raises:
         VolumeError: too few images, an empty mask, a file that cannot be read, a patient in two parts.
         GeometryError: a mask on another grid than its image.
-        PromptError: a kind of prompts that the model does not accept, or masks without two lungs in common.
+        SettingsError: a kind of prompts that the model does not accept.
+        PromptError: masks without two lungs in common.
         ModelError: the model has no such part.
     """
     check_kind(model, options.kind)

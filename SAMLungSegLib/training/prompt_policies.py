@@ -13,7 +13,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.tuned import PROMPT_KINDS, PromptKind, PromptRecipe
 from SAMLungSegLib.prompts import PromptSet
@@ -250,21 +250,21 @@ def check_jitter(jitter_px: float) -> None:
     """Refuse a jitter that is no length.
 
     Raises:
-        PromptError: it is negative or not finite.
+        SettingsError: it is negative or not finite.
     """
     if not 0 <= jitter_px < inf:
-        raise PromptError(f"A jitter of {jitter_px:g} pixels is not possible; give 0 or more, 20 is usual.")
+        raise SettingsError(f"A jitter of {jitter_px:g} pixels is not possible; give 0 or more, 20 is usual.")
 
 
 def check_kind(model: PromptableModel, kind: str) -> None:
     """Refuse a kind of prompts that there is not or that a model does not accept.
 
     Raises:
-        PromptError: with the kinds that are possible.
+        SettingsError: with the kinds that are possible.
     """
     possible = PROMPT_KINDS if model.capabilities.accepts("points") else ("box",)
     if kind not in possible:
-        raise PromptError(f"Model {model.name} cannot be tuned to prompts '{kind}'; choose {', '.join(possible)}.")
+        raise SettingsError(f"Model {model.name} cannot be tuned to prompts '{kind}'; choose {', '.join(possible)}.")
 
 
 def recipe_of_training(kind: PromptKind, training: Sequence[Example], per_lung: int = 1) -> PromptRecipe:

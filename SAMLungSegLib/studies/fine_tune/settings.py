@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from SAMLungSegLib.errors import PromptError, VolumeError
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import BaseCheckpoint
@@ -59,15 +59,15 @@ class FineTuneSettings:
     def __post_init__(self) -> None:
         check_jitter(self.jitter_px)
         if self.folds < FEWEST_FOLDS:
-            raise PromptError(
+            raise SettingsError(
                 f"{self.folds} folds are too few to train, validate and test; give {FEWEST_FOLDS} or more."
             )
         if not self.kinds or len(set(self.kinds)) < len(self.kinds):
-            raise PromptError(
+            raise SettingsError(
                 f"The kinds of prompts {', '.join(self.kinds) or 'none'} are not different ones; name each once."
             )
         if self.limit is not None and self.limit < 1:
-            raise PromptError(f"A limit of {self.limit} images leaves none; give 1 or more.")
+            raise SettingsError(f"A limit of {self.limit} images leaves none; give 1 or more.")
 
 
 def default_config(model: PromptableModel) -> TuningConfig:
@@ -86,14 +86,14 @@ def tested_sets(names: Sequence[str], settings: FineTuneSettings) -> list[str]:
     """The sets that results are given for, of all that there are.
 
     Raises:
-        VolumeError: `tune_only` names a set that is not there, or leaves none to test.
+        SettingsError: `tune_only` names a set that is not there, or leaves none to test.
     """
     unknown = [name for name in settings.tune_only if name not in names]
     if unknown:
-        raise VolumeError(f"There is no set {', '.join(unknown)} to tune on; the data has {', '.join(names)}.")
+        raise SettingsError(f"There is no set {', '.join(unknown)} to tune on; the data has {', '.join(names)}.")
     tested = [name for name in names if name not in settings.tune_only]
     if not tested:
-        raise VolumeError(f"All sets ({', '.join(names)}) are only tuned on, so that none is tested; leave one out.")
+        raise SettingsError(f"All sets ({', '.join(names)}) are only tuned on, so that none is tested; leave one out.")
     return tested
 
 

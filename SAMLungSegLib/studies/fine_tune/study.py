@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import load_file, save
 
-from SAMLungSegLib.files import check_written, writable_folder, write_bytes, write_text
+from SAMLungSegLib.files import as_output_error, check_written, writable_folder, write_bytes, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.registry import model_spec
@@ -128,9 +128,9 @@ def run_fine_tune(data: Path, output: Path, settings: FineTuneSettings, *, overw
         settings: how.
         overwrite: delete all pieces first.
     Raises:
-        VolumeError: no images, too few of them for the folds, or no set to test.
+        VolumeError: no images, or too few of them for the folds.
         ModelError: the base has learned from some of the images to be tested, or cannot be loaded.
-        PromptError: kinds of prompts that the model does not accept.
+        SettingsError: kinds of prompts that the model does not accept, or no set to test.
     """
     cases = first_of_each(study_cases(data, settings.modality), settings.limit)
     by_set = {name: [case for case in cases if case.subset == name] for name in sorted({c.subset for c in cases})}
@@ -145,7 +145,8 @@ def run_fine_tune(data: Path, output: Path, settings: FineTuneSettings, *, overw
     config = replace(default_config(model), **settings.changes)
     folder = writable_folder(output) / RUNS
     if overwrite and folder.is_dir():
-        shutil.rmtree(folder)
+        with as_output_error(folder):
+            shutil.rmtree(folder)
     sets = {name: _study_set(name, some, splits[name], model, settings) for name, some in by_set.items()}
     study = _Study(settings, config, model, sets, tested, folder)
     tuned = study.tuned_folds()
@@ -235,7 +236,8 @@ class _Study:
             after = scores_table(test, prompted_masks(self.model, test, policy, tuned.threshold))
         content = save({key: value.contiguous() for key, value in tuned.state.items()})
         write_bytes(content, folder / DECODER_NAME)
-        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+        with as_output_error(folder):
+            (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
         return {
             "split": asdict(split),
             "mean_points": recipe.mean_points,
@@ -271,7 +273,8 @@ class _Study:
         title = f"{name}, U-Net, fold {fold + 1} of {self.settings.folds}"
         net = train_unet(training, validation, self.settings.unet, folder, device=self.model.device, title=title)
         table = scores_table(parts[2], unet_masks(net, test))
-        (folder / UNET_CHECKPOINT_NAME).unlink(missing_ok=True)
+        with as_output_error(folder):
+            (folder / UNET_CHECKPOINT_NAME).unlink(missing_ok=True)
         return {"seconds": round(time.monotonic() - started, 1), "rows": table.to_dict("records")}
 
     def cross_sets(self) -> Iterable[tuple[dict[str, Any], Mapping[str, Any]]]:

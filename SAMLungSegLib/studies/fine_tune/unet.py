@@ -17,7 +17,7 @@ from monai.networks.nets import UNet
 from monai.transforms import Compose, RandAdjustContrastd, RandAffined, RandGaussianNoised
 from torch import Tensor
 
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.training.data.examples import Example
 from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
@@ -48,7 +48,7 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch) < 1:
-            raise ModelError(
+            raise SettingsError(
                 f"A U-Net of {self.epochs} epochs in batches of {self.batch} is not possible; give 1 or more."
             )
 

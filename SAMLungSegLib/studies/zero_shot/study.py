@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from SAMLungSegLib.batch.journal import DONE, FAILED, JOURNAL_NAME, Entry, Journal
 from SAMLungSegLib.documents import DocumentError, read_json
-from SAMLungSegLib.errors import PromptError, SAMLungSegError, VolumeError
-from SAMLungSegLib.files import file_signature, writable_folder, write_text
+from SAMLungSegLib.errors import OutputError, SAMLungSegError, SettingsError, VolumeError
+from SAMLungSegLib.files import as_output_error, file_signature, writable_folder, write_text
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.choice import ModelChoice
@@ -52,7 +52,7 @@ class ZeroShotSettings:
         negatives: most negative points to add on the slice that has most need of them.
         include_training_images: whether images that the model has learned from stay in.
     Raises:
-        PromptError: an unknown mode, or a number that is not possible.
+        SettingsError: an unknown mode, or a number that is not possible.
         IntensityError: an unknown window.
     """
 
@@ -68,11 +68,11 @@ class ZeroShotSettings:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise PromptError(f"There is no mode '{self.mode}' of algorithm 1; choose one of {', '.join(MODES)}.")
+            raise SettingsError(f"There is no mode '{self.mode}' of algorithm 1; choose one of {', '.join(MODES)}.")
         if self.limit is not None and self.limit < 1:
-            raise PromptError(f"A limit of {self.limit} images leaves none; give 1 or more.")
+            raise SettingsError(f"A limit of {self.limit} images leaves none; give 1 or more.")
         if min(self.ablation_slices or 0, self.negatives) < 0:
-            raise PromptError("Numbers of slices and of negative points are not negative; give 0 for none.")
+            raise SettingsError("Numbers of slices and of negative points are not negative; give 0 for none.")
         _ = self.greys
 
     @property
@@ -118,8 +118,8 @@ def run_zero_shot(
         settings: how.
         overwrite: forget what the folder holds of an earlier study.
     Raises:
-        VolumeError: there are no pairs, none of them could be read, no slice has lung, or the folder holds a study that
-            was made otherwise.
+        VolumeError: there are no pairs, none of them could be read, or no slice has lung.
+        OutputError: the folder holds a study that was made otherwise.
         ModelError: as `load_model`, or the model has learned from all of the images.
         BatchError: another run writes to the folder.
     """
@@ -165,7 +165,7 @@ def _claim(folder: Path, decisive: dict[str, Any], overwrite: bool) -> str:
     """Make the folder one of a study with these settings; a digest of them.
 
     Raises:
-        VolumeError: it holds results of other settings.
+        OutputError: it holds results of other settings, or what is in it cannot be removed.
         BatchError: another run writes to it.
     """
     path = folder / SETTINGS_NAME
@@ -173,7 +173,8 @@ def _claim(folder: Path, decisive: dict[str, Any], overwrite: bool) -> str:
         with Journal(folder):  # refused while another run is writing to it
             pass
         for name in (JOURNAL_NAME, SETTINGS_NAME):
-            (folder / name).unlink(missing_ok=True)
+            with as_output_error(folder / name):
+                (folder / name).unlink(missing_ok=True)
     if path.is_file():
         _check_same(path, decisive)
     else:
@@ -186,10 +187,10 @@ def _check_same(path: Path, decisive: dict[str, Any]) -> None:
         before = read_json(path)
         changed = [name for name in decisive if before.get(name) != decisive[name]]
     except (DocumentError, AttributeError) as error:
-        raise VolumeError(f"{path} cannot be read ({error}); give another folder, or --overwrite.") from error
+        raise OutputError(f"{path} cannot be read ({error}); give another folder, or --overwrite.") from error
     if changed:
         what = "; ".join(f"{name} was {before.get(name)} and is now {decisive[name]}" for name in changed)
-        raise VolumeError(
+        raise OutputError(
             f"{path.parent} holds a study that was made otherwise ({what}); give the same settings to go on, another "
             "folder, or --overwrite to start anew."
         )

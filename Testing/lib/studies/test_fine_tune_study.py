@@ -13,7 +13,7 @@ from tiny_sams import tiny_sam
 from tuning_sets import chest, register_tiny_sam, write_png, write_set
 
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.errors import ModelError, PromptError, VolumeError
+from SAMLungSegLib.errors import ModelError, SettingsError, VolumeError
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.studies.fine_tune import study, unet
@@ -58,9 +58,9 @@ def test_each_image_is_tested_once_and_validates_the_fold_before():
 def test_too_few_images_or_folds_are_refused():
     with pytest.raises(VolumeError, match="9 images are too few for 5 folds; give at least 10"):
         fold_splits([str(number) for number in range(9)], 5)
-    with pytest.raises(PromptError, match="2 folds are too few"):
+    with pytest.raises(SettingsError, match="2 folds are too few"):
         FineTuneSettings(folds=2)
-    with pytest.raises(PromptError, match="name each once"):
+    with pytest.raises(SettingsError, match="name each once"):
         FineTuneSettings(kinds=("box", "box"))
 
 
@@ -171,16 +171,16 @@ def test_a_set_that_the_base_knows_can_be_tuned_on_for_the_cross_set_table_only(
 
 def test_sets_to_tune_on_must_be_there_and_leave_one_to_test(tmp_path, tiny_registry):
     data = write_set(tmp_path / "set", 6)
-    with pytest.raises(VolumeError, match="no set other to tune on; the data has set"):
+    with pytest.raises(SettingsError, match="no set other to tune on; the data has set"):
         run_fine_tune(data, tmp_path / "out", settings(tune_only=("other",)))
-    with pytest.raises(VolumeError, match="so that none is tested"):
+    with pytest.raises(SettingsError, match="so that none is tested"):
         run_fine_tune(data, tmp_path / "out", settings(tune_only=("set",)))
 
 
 def test_medsam_is_refused_points_before_anything_is_computed(tmp_path, tiny_registry, monkeypatch):
     data = write_set(tmp_path / "set", 6)
     monkeypatch.setattr(study, "encode_examples", lambda *_: pytest.fail("too late"))
-    with pytest.raises(PromptError, match="cannot be tuned to prompts 'clicks'"):
+    with pytest.raises(SettingsError, match="cannot be tuned to prompts 'clicks'"):
         run_fine_tune(data, tmp_path / "out", settings(kinds=("box", "clicks")))
 
 

@@ -13,7 +13,7 @@ from tiny_sams import tiny_sam
 from SAMLungSegLib.batch.journal import Journal
 from SAMLungSegLib.batch.settings import BatchError
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.errors import IntensityError, PromptError, VolumeError
+from SAMLungSegLib.errors import IntensityError, OutputError, SettingsError, VolumeError
 from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models.capabilities import COMPACT, MEDSAM, SAM
 from SAMLungSegLib.models.choice import ModelChoice
@@ -228,10 +228,10 @@ def test_an_interrupted_study_goes_on_and_gives_the_same_numbers(data, tmp_path,
 def test_other_settings_are_refused_and_may_start_anew(data, tmp_path, monkeypatch):
     use_dark_is_lung(monkeypatch)
     run_zero_shot(data, tmp_path / "out", settings())
-    with pytest.raises(VolumeError, match="mode was improved and is now paper"):
+    with pytest.raises(OutputError, match="mode was improved and is now paper"):
         run_zero_shot(data, tmp_path / "out", settings(mode="paper"))
     run_zero_shot(data, tmp_path / "out", settings(mode="paper"), overwrite=True)
-    with pytest.raises(VolumeError, match="mode was paper and is now improved"):
+    with pytest.raises(OutputError, match="mode was paper and is now improved"):
         run_zero_shot(data, tmp_path / "out", settings())
 
 
@@ -281,9 +281,9 @@ def test_nothing_to_measure_is_told(tmp_path, monkeypatch):
     write(tmp_path / "set" / "masks" / "a.png", np.zeros(SIZE_HW, np.uint8))
     with pytest.raises(VolumeError, match="None of the 1 slices"):
         run_zero_shot(tmp_path / "set", tmp_path / "out", settings())
-    with pytest.raises(PromptError, match="limit of 0"):
+    with pytest.raises(SettingsError, match="limit of 0"):
         settings(limit=0)
-    with pytest.raises(PromptError, match="improved, paper"):
+    with pytest.raises(SettingsError, match="improved, paper"):
         settings(mode="other")
 
 

@@ -13,7 +13,7 @@ from tiny_sams import tiny_sam
 from tuning_sets import chest, register_tiny_sam, write_png, write_set
 
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.errors import ModelError, PromptError, VolumeError
+from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.compact.model import CompactModel
 from SAMLungSegLib.models.compact.network import CompactNet
@@ -99,7 +99,7 @@ def test_boxes_grow_by_at_most_the_jitter_and_are_the_same_each_time_they_are_me
 
 
 def test_medsam_is_not_tuned_to_points():
-    with pytest.raises(PromptError, match="cannot be tuned to prompts 'points'; choose box"):
+    with pytest.raises(SettingsError, match="cannot be tuned to prompts 'points'; choose box"):
         check_kind(MODELS["medsam"](), "points")
 
 
@@ -241,7 +241,7 @@ def test_the_lowest_of_equal_thresholds_is_taken():
 
 @pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0.0}, {"loss": "dice"}, {"patience": -1}], ids=str)
 def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(ModelError, match=r"not possible|no loss"):
+    with pytest.raises(SettingsError, match=r"not possible|no loss"):
         TuningConfig(**wrong)
 
 
