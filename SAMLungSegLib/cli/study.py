@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import add_cache_choice, add_model_choices, given_path, model_choice_of
-from SAMLungSegLib.cli.tune import add_tuning_choices, given_tuning_choices
+from SAMLungSegLib.cli.tune import CONFIG_CHOICES, add_tuning_choices, given_choices
 from SAMLungSegLib.files import check_written
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
@@ -195,6 +195,7 @@ def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
     from SAMLungSegLib.models.choice import BaseCheckpoint
     from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings
     from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
+    from SAMLungSegLib.training.prompt_policies import JITTER_PX
 
     return FineTuneSettings(
         base=BaseCheckpoint(arguments.model, arguments.weights),
@@ -202,9 +203,9 @@ def _fine_tune_settings(arguments: argparse.Namespace) -> FineTuneSettings:
         input_size=arguments.input_size,
         kinds=tuple(kind.strip() for kind in arguments.prompts.split(",")),
         folds=arguments.folds,
-        changes=given_tuning_choices(arguments),
+        changes=given_choices(arguments, CONFIG_CHOICES),
         points_per_lung=arguments.points_per_lung,
-        jitter_px=arguments.jitter,
+        jitter_px=JITTER_PX if arguments.jitter is None else arguments.jitter,
         window=arguments.window,
         modality=None if arguments.modality == "auto" else arguments.modality.upper(),
         limit=arguments.limit,

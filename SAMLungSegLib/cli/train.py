@@ -7,12 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import add_model_choices, given_path
-from SAMLungSegLib.cli.tune import add_case_choices, add_tuning_choices, given_tuning_choices, options_of_tuning, show
+from SAMLungSegLib.cli.tune import (
+    CASE_CHOICES,
+    CONFIG_CHOICES,
+    add_case_choices,
+    add_tuning_choices,
+    given_choices,
+    options_of_tuning,
+    show,
+)
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.files import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.training import StudyCase
+
+
+RECIPES_MODEL = "lung-compact"
+OWN_CHOICES = ("part", "weights", "input_size", *CONFIG_CHOICES, *CASE_CHOICES)  # of trainings on images of one's own
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -51,14 +63,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--part",
-        default="decoder",
         help="that is trained on them: decoder (default), prompt, encoder, all, or adapters:METHOD such as "
         "adapters:lora; the others stay as they are",
     )
     parser.add_argument(
         "-o", "--output", type=given_path, default=Path("training-output"), metavar="DIR", help="folder to write into"
     )
-    add_model_choices(parser)
+    add_model_choices(parser, RECIPES_MODEL)
     add_tuning_choices(parser, epochs="100", patience="10")
     add_case_choices(parser)
     parser.set_defaults(run=run, is_about_many=True)
@@ -72,12 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
             "There is nothing to train on; give a recipe and its data (CONFIG DATA), or images of yours (--images and "
             "--masks, or --manifest)."
         )
-    others = given_tuning_choices(arguments).keys() | {
-        name for name in ("weights", "input_size", "prompts") if getattr(arguments, name) is not None
-    }
-    if others or arguments.model != "lung-compact" or arguments.part != "decoder":
-        first = min(others, default="part" if arguments.part != "decoder" else "model").replace("_", "-")
-        raise SettingsError(f"A recipe says all about its training; leave --{first} out, or give --images of yours.")
+    others = [*given_choices(arguments, OWN_CHOICES)] + ["model"] * (arguments.model != RECIPES_MODEL)
+    if others:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise SettingsError(
+            f"A recipe says all about its training; leave {named} out, or train on images of yours instead (--images "
+            "and --masks, or --manifest), which takes it."
+        )
     return _train_recipe(arguments)
 
 
@@ -111,7 +123,7 @@ def _train_own(arguments: argparse.Namespace) -> int:
     if arguments.config:
         raise SettingsError(f"{arguments.config} is a recipe, which images of your own do not go with; leave one out.")
     check_writable(arguments.output)
-    part = TrainedPart.parse(arguments.part)
+    part = TrainedPart.parse(arguments.part or "decoder")
     base = BaseCheckpoint(arguments.model, arguments.weights)
     cases = _cases(arguments)
     model = base.load(arguments.device, arguments.input_size)

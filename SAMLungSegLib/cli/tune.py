@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +33,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def add_case_choices(parser: argparse.ArgumentParser) -> None:
-    """--prompts, --points-per-lung, --window, --slices, --terms, --overwrite."""
+    """--prompts, --points-per-lung, --window, --slices, --terms, --overwrite; None where they are not given."""
     parser.add_argument(
         "--prompts",
         choices=("none", "box", "points", "both"),
         help="that the model learns with; default: none where a model needs no prompt, box for MedSAM, points for SAM",
     )
-    parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), default=1, help="mean points")
-    parser.add_argument("--window", default="lung", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600")
-    parser.add_argument("--slices", type=whole_number_from(1), default=16, metavar="N", help="of each volume at most")
-    parser.add_argument("--terms", default="not stated", help="on which the images may be used, for the card")
-    parser.add_argument("--overwrite", action="store_true", help="replace weights that were adopted earlier")
+    parser.add_argument("--points-per-lung", type=int, choices=(1, 3, 5), help="mean points; default: 1")
+    parser.add_argument("--window", help="CT window: a preset, or WIDTH/LEVEL such as 1500/-600; default: lung")
+    parser.add_argument(
+        "--slices", type=whole_number_from(1), metavar="N", help="of each volume at most; default: 16, evenly spread"
+    )
+    parser.add_argument("--terms", help="on which the images may be used, for the card; default: not stated")
+    parser.add_argument(
+        "--overwrite", action="store_true", default=None, help="replace weights that were adopted earlier"
+    )
 
 
 def add_tuning_choices(parser: argparse.ArgumentParser, *, epochs: str, patience: str) -> None:
@@ -77,15 +82,18 @@ def add_tuning_choices(parser: argparse.ArgumentParser, *, epochs: str, patience
     parser.add_argument(
         "--jitter",
         type=float,
-        default=20.0,
         metavar="PIXELS",
-        help="how far the sides of boxes are moved at most, in a frame of 256",
+        help="how far the sides of boxes are moved at most, in a frame of 256; default: 20",
     )
 
 
-def given_tuning_choices(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields of a `TuningConfig` that were given."""
-    names = ("epochs", "batch", "learning_rate", "weight_decay", "loss", "patience", "seed")
+CONFIG_CHOICES = ("epochs", "batch", "learning_rate", "weight_decay", "loss", "patience", "seed")
+_FIELDS = {"prompts": "kind", "jitter": "jitter_px", "slices": "slices_each"}  # of `TuneOptions`, by option
+CASE_CHOICES = ("prompts", "points_per_lung", "jitter", "window", "slices", "terms", "overwrite")
+
+
+def given_choices(arguments: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Of options without a default those that were given."""
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
@@ -115,16 +123,14 @@ def options_of_tuning(
     from SAMLungSegLib.training.data.cases import Greys
 
     can = model.capabilities
+    config = {"learning_rate": learning_rate or can.learning_rate, **given_choices(arguments, CONFIG_CHOICES)}
     usual = "none" if not can.needs_prompt else "points" if can.accepts("points") else "box"
-    return TuneOptions(
-        kind=arguments.prompts or usual,
-        config=TuningConfig(**{"learning_rate": learning_rate or can.learning_rate, **given_tuning_choices(arguments)}),
-        points_per_lung=arguments.points_per_lung,
-        jitter_px=arguments.jitter,
-        greys=Greys(parse_window(arguments.window)),
-        slices_each=arguments.slices,
-        terms=arguments.terms,
-    )
+    given = given_choices(arguments, CASE_CHOICES)
+    given.pop("overwrite", None)
+    fields = {_FIELDS.get(name, name): value for name, value in {"prompts": usual, **given}.items()}
+    if "window" in given:
+        fields["greys"] = Greys(parse_window(fields.pop("window")))
+    return TuneOptions(config=TuningConfig(**config), **fields)
 
 
 def show(result: TuneResult, arguments: argparse.Namespace) -> None:
