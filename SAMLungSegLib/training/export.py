@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +13,19 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from SAMLungSegLib.files import writable_folder, write_together
+from SAMLungSegLib.documents import DocumentError, read_json
+from SAMLungSegLib.files import writable_folder, write_bytes, write_together
 from SAMLungSegLib.models.adapted import save_adapter
 from SAMLungSegLib.models.checkpoints import copy_beside, file_sha256
 from SAMLungSegLib.models.choice import BaseCheckpoint
-from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
+from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedCard
+from SAMLungSegLib.training.card import MEASURED, TEXTS, card_markdown
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.trainer import State
+
+logger = logging.getLogger(__name__)
 
 DECODER_PREFIX = "mask_decoder."
 TRAINED_SCHEMA = "samlungseg-trained/1"
@@ -45,108 +50,61 @@ def export_network(net: CompactNet, folder: Path, config: TrainingConfig, facts:
         net: the trained network.
         folder: where to write.
         config: the recipe, for the card.
-        facts: what else the card says: `data`, `scores` and, where a run departed from the recipe, `notes`.
+        facts: what else the card says: `data`, `scores`, and any of `card.TEXTS`, such as `notes` where a run departed
+            from the recipe. Texts that people have written into a card that lies there stay, but for those that are
+            true of other weights only; where something goes, the earlier card is kept as `.earlier`.
     Returns:
         Path of the weights.
     """
     writable_folder(folder)
     content = save({name: _halved(value).contiguous() for name, value in net.state_dict().items()})
+    weights = folder / f"{config.name}.safetensors"
+    sha256 = hashlib.sha256(content).hexdigest()
     card = {
         "name": config.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": sha256,
         "size_bytes": len(content),
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
-        **PURPOSE,
+        **TEXTS,
+        **_kept_texts(weights, sha256),
         "held_out_sets": list(config.held_out_sets),
         "recipe": asdict(config),
         **facts,
     }
-    weights = folder / f"{config.name}.safetensors"
     texts = {".json": json.dumps(card, indent=2) + "\n", ".md": card_markdown(card)}
     write_together({weights: content} | {weights.with_suffix(end): text.encode() for end, text in texts.items()})
     return weights
 
 
-SCORES = ("dice_mean", "dice_sd", "dice_min", "jaccard_mean", "box_dice_mean", "clicks_dice_mean")
-PURPOSE = {
-    "licence": "CC BY-NC-SA 4.0, research use only: some of the training data allow no more",
-    "intended_use": (
-        "Right and left lung on axial chest CT slices and frontal chest X-rays of adults, in research. Not a medical "
-        "device; not for diagnosis or treatment."
-    ),
-    "limits": [
-        "Trained on few images: two X-ray sets from two hospitals' tuberculosis programmes, CT slices mostly from the "
-        "middle of the chest, one whole chest CT.",
-        "Children, lateral X-rays, pneumonectomy and massive effusion were hardly or never seen.",
-        "X-ray masks follow the sets' readers: the part of the lung behind the heart and below the diaphragm's dome is "
-        "not lung there. A seventh of the Shenzhen masks hold the lung behind the heart all the same; there the model "
-        "agrees with most readers, not with those. A few tuberculosis masks cover aerated lung only.",
-        "On X-rays the lower part of a lung that is white all over, by effusion or pneumonia, is often left out or "
-        "drawn with a ragged border.",
-        "Sides are learned from position: the image must be in radiological display orientation, which the pipeline "
-        "takes care of where the file says how the patient lies.",
-        f"Slices are seen one by one at {INPUT_SIZE} x {INPUT_SIZE} pixels; borders are as sharp as that allows.",
-        "Painted consolidations in training make it take soft tissue inside the lung for lung: most consolidations, "
-        "and now and then a piece of an effusion or of the liver's dome. The outer border of large consolidations is "
-        "ragged.",
-        "Clicks choose a lung and move the border near them; five do most of what clicks can do.",
-        "Its predicted IoU is right to 0.01 on average and ranks predictions; it does not know what readers disagree "
-        "about.",
-        "Failures to look at: `samlungseg study quality` draws the six worst predictions on images of yours.",
-    ],
-}
+def _kept_texts(weights: Path, sha256: str) -> dict[str, Any]:
+    """What people have written into the card that lies beside weights; where some of it goes, copies are left."""
+    page, path = weights.with_suffix(".md"), weights.with_suffix(".json")
+    card = _card_at(path)
+    written = {name: card[name] for name, text in TEXTS.items() if isinstance(card.get(name), type(text))}
+    kept = {name: text for name, text in written.items() if name not in MEASURED or card.get("sha256") == sha256}
+    goes = any(written[name] != TEXTS[name] for name in written.keys() - kept.keys())
+    if goes or (page.is_file() and page.read_text(encoding="utf-8", errors="replace") != _page_of(card)):
+        logger.warning("%s has texts that the new card does not have; the earlier card is kept as .earlier.", page)
+        for one in filter(Path.is_file, (page, path)):
+            write_bytes(one.read_bytes(), one.with_name(f"{one.name}.earlier"))
+    return kept
 
 
-def card_markdown(card: dict[str, Any]) -> str:
-    """The card for people."""
-    limits = "\n".join(f"- {limit}" for limit in card["limits"])
-    data = "\n".join(f"| {row['set']} | {row['used']} | {row['terms']} |" for row in card["data"])
-    scores = "\n".join(
-        f"| {row['set']} | {row['split']} | {row['images']} | {' | '.join(f'{row[name]:.4f}' for name in SCORES)} |"
-        for row in card["scores"]
-    )
-    notes = "".join(f"\n{note}\n" for note in card.get("notes", []))
-    recipe = "\n".join(f"| {name} | {value} |" for name, value in card["recipe"].items())
-    return f"""# {card["name"]}
+def _card_at(path: Path) -> dict[str, Any]:
+    """Empty where there is none, or none that can be read."""
+    try:
+        card = read_json(path)
+    except (DocumentError, OSError):
+        return {}
+    return card if isinstance(card, dict) else {}
 
-A promptable network of {card["parameters"] / 1e6:.1f} million parameters for right and left lung on CT slices and chest
-X-rays. {card["size_bytes"] / 1e6:.1f} MB, float16, SHA-256 `{card["sha256"]}`.
 
-**Licence**: {card["licence"]}.
-
-**Intended use**: {card["intended_use"]}
-
-## Limits
-
-{limits}
-
-## Scores
-
-Both lungs together, no prompt, at the images' full size, through the same pipeline that users run. The last two columns
-are mean Dice with prompts: of single lungs selected by a box with up to 10 pixels of jitter, and of both lungs after
-three clicks, each in the middle of the largest error left. The images were split by a hash of their names; nothing was
-learned from the test part or chosen by it, and it is scored once for each version of the weights.
-
-| set | split | images | Dice mean | SD | min | Jaccard mean | one box | three clicks |
-|---|---|---|---|---|---|---|---|---|
-{scores}
-
-## Data
-
-| set | used | terms |
-|---|---|---|
-{data}
-
-## Recipe
-
-Made by `samlungseg train`, see docs/model.md. A convolutional pyramid encoder with SAM's prompt encoder and mask
-decoder, encoder skips in the decoder's upscaling. Each batch is encoded once and predicted without a prompt, with
-points or a box, and after a corrective click. Cross entropy and soft Dice, AdamW, one cosine cycle, averaged weights.
-
-| setting | value |
-|---|---|
-{recipe}
-{notes}"""
+def _page_of(card: dict[str, Any]) -> str | None:
+    """The card for people as an export made it; None of a card that none has made."""
+    try:
+        return card_markdown(card)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 # ---- decoders

@@ -9,8 +9,8 @@ import torch
 
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
+from SAMLungSegLib.training.card import card_markdown
 from SAMLungSegLib.training.data.splits import split_of
-from SAMLungSegLib.training.export import card_markdown
 from SAMLungSegLib.training.scores import score
 
 
