@@ -35,6 +35,10 @@ class Structure:
         colour: red, green, blue, 0 to 255.
         side: the patient's, of one of a pair.
         side_in_code: whether the code says the side already.
+        other_codes: that mean the same in files, of SNOMED CT and of its predecessor SRT, without the side.
+        sided_codes: likewise, that say the side already.
+        synonyms: names without the side that files use as well; those that `name` and `code` give need not be listed.
+        part_of: key of the structure of another set that this one is a part of.
     """
 
     key: str
@@ -43,6 +47,10 @@ class Structure:
     colour: tuple[int, int, int]
     side: Side | None = None
     side_in_code: bool = False
+    other_codes: tuple[str, ...] = ()
+    sided_codes: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = ()
+    part_of: str | None = None
 
     @property
     def terminology(self) -> str:
@@ -104,8 +112,24 @@ class LabelSet:
 LUNGS = LabelSet(
     "lungs",
     (
-        Structure("right_lung", "right lung", ("39607008", "Lung"), (197, 165, 145), "right"),
-        Structure("left_lung", "left lung", ("39607008", "Lung"), (145, 178, 197), "left"),
+        Structure(
+            "right_lung",
+            "right lung",
+            ("39607008", "Lung"),
+            (197, 165, 145),
+            "right",
+            other_codes=("T-28000",),
+            sided_codes=("3341006", "T-28100"),
+        ),
+        Structure(
+            "left_lung",
+            "left lung",
+            ("39607008", "Lung"),
+            (145, 178, 197),
+            "left",
+            other_codes=("T-28000",),
+            sided_codes=("44029006", "T-28500"),
+        ),
     ),
 )
 RIGHT_LUNG, LEFT_LUNG = LUNGS.labels
@@ -113,9 +137,39 @@ RIGHT_LUNG, LEFT_LUNG = LUNGS.labels
 LOBES = LabelSet(
     "lobes",
     (
-        Structure("left_upper_lobe", "left upper lobe", ("45653009", "Upper lobe of lung"), (177, 122, 101), "left"),
-        Structure("left_lower_lobe", "left lower lobe", ("90572001", "Lower lobe of lung"), (111, 184, 210), "left"),
-        Structure("right_upper_lobe", "right upper lobe", ("45653009", "Upper lobe of lung"), (172, 138, 115), "right"),
+        Structure(
+            "left_upper_lobe",
+            "left upper lobe",
+            ("45653009", "Upper lobe of lung"),
+            (177, 122, 101),
+            "left",
+            other_codes=("T-28820",),
+            sided_codes=("44714003", "T-28600"),
+            synonyms=("LUL", "superior lobe", "Oberlappen"),
+            part_of="left_lung",
+        ),
+        Structure(
+            "left_lower_lobe",
+            "left lower lobe",
+            ("90572001", "Lower lobe of lung"),
+            (111, 184, 210),
+            "left",
+            other_codes=("T-28830",),
+            sided_codes=("41224006", "T-28700"),
+            synonyms=("LLL", "inferior lobe", "Unterlappen"),
+            part_of="left_lung",
+        ),
+        Structure(
+            "right_upper_lobe",
+            "right upper lobe",
+            ("45653009", "Upper lobe of lung"),
+            (172, 138, 115),
+            "right",
+            other_codes=("T-28820",),
+            sided_codes=("42400003", "T-28200"),
+            synonyms=("RUL", "superior lobe", "Oberlappen"),
+            part_of="right_lung",
+        ),
         Structure(
             "right_middle_lobe",
             "right middle lobe",
@@ -123,34 +177,96 @@ LOBES = LabelSet(
             (202, 164, 140),
             "right",
             side_in_code=True,
+            sided_codes=("T-28300",),
+            synonyms=("RML", "Mittellappen"),
+            part_of="right_lung",
         ),
-        Structure("right_lower_lobe", "right lower lobe", ("90572001", "Lower lobe of lung"), (224, 186, 162), "right"),
+        Structure(
+            "right_lower_lobe",
+            "right lower lobe",
+            ("90572001", "Lower lobe of lung"),
+            (224, 186, 162),
+            "right",
+            other_codes=("T-28830",),
+            sided_codes=("266005", "T-28400"),
+            synonyms=("RLL", "inferior lobe", "Unterlappen"),
+            part_of="right_lung",
+        ),
     ),
 )
 
 ABDOMEN = LabelSet(  # the thirteen organs of the Beyond the Cranial Vault challenge, doi:10.7303/syn3193805
     "abdomen",
     (
-        Structure("spleen", "spleen", ("78961009", "Spleen"), (157, 108, 162)),
-        Structure("right_kidney", "right kidney", ("64033007", "Kidney"), (185, 102, 83), "right"),
-        Structure("left_kidney", "left kidney", ("64033007", "Kidney"), (208, 132, 113), "left"),
-        Structure("gallbladder", "gallbladder", ("28231008", "Gallbladder"), (139, 150, 98)),
-        Structure("oesophagus", "oesophagus", ("32849002", "Esophagus"), (211, 171, 143)),
-        Structure("liver", "liver", ("10200004", "Liver"), (221, 130, 101)),
-        Structure("stomach", "stomach", ("69695003", "Stomach"), (216, 132, 105)),
-        Structure("aorta", "aorta", ("15825003", "Aorta"), (224, 97, 76)),
-        Structure("inferior_vena_cava", "inferior vena cava", ("64131007", "Inferior vena cava"), (0, 151, 206)),
+        Structure("spleen", "spleen", ("78961009", "Spleen"), (157, 108, 162), other_codes=("T-C3000",)),
+        Structure(
+            "right_kidney",
+            "right kidney",
+            ("64033007", "Kidney"),
+            (185, 102, 83),
+            "right",
+            other_codes=("T-71000",),
+            sided_codes=("9846003",),
+            synonyms=("kidneys",),
+        ),
+        Structure(
+            "left_kidney",
+            "left kidney",
+            ("64033007", "Kidney"),
+            (208, 132, 113),
+            "left",
+            other_codes=("T-71000",),
+            sided_codes=("18639004",),
+            synonyms=("kidneys",),
+        ),
+        Structure(
+            "gallbladder",
+            "gallbladder",
+            ("28231008", "Gallbladder"),
+            (139, 150, 98),
+            other_codes=("T-63000",),
+            synonyms=("gall bladder",),
+        ),
+        Structure("oesophagus", "oesophagus", ("32849002", "Esophagus"), (211, 171, 143), other_codes=("T-56000",)),
+        Structure("liver", "liver", ("10200004", "Liver"), (221, 130, 101), other_codes=("T-62000",)),
+        Structure("stomach", "stomach", ("69695003", "Stomach"), (216, 132, 105), other_codes=("T-57000",)),
+        Structure("aorta", "aorta", ("15825003", "Aorta"), (224, 97, 76), other_codes=("T-42000",)),
+        Structure(
+            "inferior_vena_cava",
+            "inferior vena cava",
+            ("64131007", "Inferior vena cava"),
+            (0, 151, 206),
+            other_codes=("T-48710",),
+            synonyms=("postcava", "IVC"),
+        ),
         Structure(
             "portal_and_splenic_vein",
             "portal and splenic vein",
             ("110765007", "Portal vein and splenic vein"),
             (0, 131, 186),
+            synonyms=("portal and splenic veins",),
         ),
-        Structure("pancreas", "pancreas", ("15776009", "Pancreas"), (249, 180, 111)),
+        Structure("pancreas", "pancreas", ("15776009", "Pancreas"), (249, 180, 111), other_codes=("T-65000",)),
         Structure(
-            "right_adrenal_gland", "right adrenal gland", ("23451007", "Adrenal gland"), (249, 186, 150), "right"
+            "right_adrenal_gland",
+            "right adrenal gland",
+            ("23451007", "Adrenal gland"),
+            (249, 186, 150),
+            "right",
+            other_codes=("T-B3000",),
+            sided_codes=("29392005",),
+            synonyms=("adrenal", "adrenals", "adrenal glands", "suprarenal gland"),
         ),
-        Structure("left_adrenal_gland", "left adrenal gland", ("23451007", "Adrenal gland"), (255, 211, 182), "left"),
+        Structure(
+            "left_adrenal_gland",
+            "left adrenal gland",
+            ("23451007", "Adrenal gland"),
+            (255, 211, 182),
+            "left",
+            other_codes=("T-B3000",),
+            sided_codes=("38360002",),
+            synonyms=("adrenal", "adrenals", "adrenal glands", "suprarenal gland"),
+        ),
     ),
 )
 

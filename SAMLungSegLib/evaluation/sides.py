@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.errors import SettingsError, VolumeError
-from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG, LabelSet
+from SAMLungSegLib.structures import LABEL_SETS, LEFT_LUNG, LUNGS, RIGHT_LUNG, LabelSet
 from SAMLungSegLib.volume import Volume
 
 SIDELESS = 3
@@ -39,14 +39,15 @@ def side_codes(volume: Volume, labels: Labels | None = None) -> tuple[np.ndarray
         uint8 (K, J, I): 0 background, 1 right lung, 2 left lung, 3 lung of unknown side; and the values that occur
         and whose side was guessed: none where `labels` or names say the sides.
     Raises:
-        VolumeError: the values are not those of a labelmap, `labels` is not usable, or none of its values occurs.
+        VolumeError: the values are not those of a labelmap, `labels` is not usable, none of its values occurs, or the
+            file names structures of which none is a lung.
     """
     name = volume.name
     labelmap = _whole(volume.array_kji, name)
     present = _label_values(labelmap, name)
-    if labels is None and volume.lung_labels:
-        is_said = not {"right", "left"}.isdisjoint(volume.lung_labels)
-        return _coded(labelmap, volume.lung_labels), () if is_said else present
+    if labels is None and volume.structure_labels:
+        is_said = not {*LUNGS.keys}.isdisjoint(volume.structure_labels)
+        return _named_codes(volume, labelmap, LUNGS), () if is_said else present
     if labels is None:
         codes = np.where(labelmap > 0, np.uint8(SIDELESS), np.uint8(0))
         codes[labelmap == RIGHT_LUNG], codes[labelmap == LEFT_LUNG] = RIGHT_LUNG, LEFT_LUNG
@@ -59,6 +60,22 @@ def side_codes(volume: Volume, labels: Labels | None = None) -> tuple[np.ndarray
             "give those of the right and of the left lung."
         )
     return _coded(labelmap, labels), ()
+
+
+def _named_codes(volume: Volume, labelmap: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Labels of a set by what the file says that it holds; the number after the last one is of no single structure."""
+    said = volume.structure_labels or {}
+    labels = dict(zip((*label_set.keys, label_set.name), range(1, len(label_set) + 2), strict=True))
+    if labels.keys().isdisjoint(said):
+        names = ", ".join(key.replace("_", " ") for key in list(said)[:_MOST_LISTED])
+        raise VolumeError(
+            f"{volume.name} says that it holds {names}, none of the set '{label_set.name}'; give labelmaps of that "
+            f"set, or name another one of {', '.join(LABEL_SETS)} (--structures)."
+        )
+    codes = np.zeros(labelmap.shape, np.uint8)
+    for key in labels.keys() & said.keys():
+        codes[np.isin(labelmap, list(said[key]))] = labels[key]
+    return codes
 
 
 def _coded(labelmap: np.ndarray, labels: Labels) -> np.ndarray:
@@ -114,13 +131,18 @@ def _label_values(labelmap: np.ndarray, name: str) -> tuple[int, ...]:
 
 
 def set_codes(volume: Volume, label_set: LabelSet) -> tuple[np.ndarray, list[str]]:
-    """A labelmap whose values are those of a label set, and a note on values that are not: they are background.
+    """A labelmap in the values of a label set, and a note on values that are not of it: they are background.
+
+    Values mean what the file says of them by codes or names, else what the set says. One more than the set's last one
+    is what belongs to the set, but to several of its structures, or to none that is said.
 
     Raises:
         VolumeError: the values are not those of a labelmap, or none is of the set.
     """
     labelmap = _whole(volume.array_kji, volume.name)
     present = _label_values(labelmap, volume.name)
+    if volume.structure_labels:
+        return _named_codes(volume, labelmap, label_set), []
     others = [value for value in present if value not in label_set.labels]
     if present and len(others) == len(present):
         raise VolumeError(

@@ -18,6 +18,7 @@ import SimpleITK as sitk  # noqa: N813
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.isolation import announce_decoding
 from SAMLungSegLib.volume.completeness import value_bytes
+from SAMLungSegLib.volume.dicomseg import SEGMENTATION_CLASSES, is_segmentation, read_segmentation
 from SAMLungSegLib.volume.folders import advice_for
 from SAMLungSegLib.volume.formats import given_name
 from SAMLungSegLib.volume.frames import tags_of_frames, with_own_rescale
@@ -65,6 +66,8 @@ def read_dicom_file(path: Path, name: str, allow_gaps: bool = True) -> Volume:
         VolumeError: no DICOM image, damaged, in colour, or its frames make no volume, as the files of a folder.
         GeometryError: its directions cannot be used.
     """
+    if is_segmentation(path):
+        return read_segmentation(path, name)
     with readable(path):
         reader = _file_reader(path)
         check_dimensions(path, reader.GetSize())
@@ -89,9 +92,8 @@ def _volume_of_frames(image: sitk.Image, frames: Sequence[Tags], path: Path, nam
     array_kji = with_own_rescale(_with_right_polarity(grey_array(image, path), frames[0], modality), frames)
     indices, in_order = _in_order([str(index) for index in range(len(frames))], frames)
     _check_one_stack(path, in_order, allow_gaps)
-    has_spacing = _PIXEL_SPACING in in_order[0]
-    volume = Volume(array_kji[list(map(int, indices))], ijk_to_ras_of(image), name, modality, has_spacing)
-    return _placed_by_tags(volume, in_order)
+    ordered_kji, has_spacing = array_kji[list(map(int, indices))], _PIXEL_SPACING in in_order[0]
+    return _placed_by_tags(Volume(ordered_kji, ijk_to_ras_of(image), name, modality, has_spacing), in_order)
 
 
 def _check_frames(image: sitk.Image, tags: Tags, path: Path) -> None:
@@ -280,8 +282,10 @@ def _check_one_stack(folder: Path, tags: Sequence[Tags], allow_gaps: bool) -> No
     """
     if len(tags) == 1:
         return
-    if tags[0].get(_MODALITY) in _XRAY_MODALITIES:
-        raise VolumeError(f"{folder} holds {len(tags)} X-rays in one series, not a volume; give one of the files.")
+    are_segmentations = tags[0].get(_CLASS) in SEGMENTATION_CLASSES
+    if are_segmentations or tags[0].get(_MODALITY) in _XRAY_MODALITIES:
+        what = "segmentations" if are_segmentations else "X-rays"
+        raise VolumeError(f"{folder} holds {len(tags)} {what} in one series, not a volume; give one of the files.")
     sizes = sorted({(one.get(_COLUMNS, "?"), one.get(_ROWS, "?")) for one in tags})
     if len(sizes) > 1:
         listed = ", ".join(" x ".join(size) for size in sizes)
@@ -393,5 +397,4 @@ def _ijk_to_ras_by_patient_orientation(image: sitk.Image, tags: Tags) -> np.ndar
     if row is None or column is None or np.dot(row, column) != 0:
         return None
     directions = np.column_stack([row, column, np.cross(row, column)]).astype(np.float64)
-    spacing = (*image.GetSpacing(), 1.0)[:3]
-    return ijk_to_ras_from_lps(directions, np.array(spacing), np.zeros(3))
+    return ijk_to_ras_from_lps(directions, np.array((*image.GetSpacing(), 1.0)[:3]), np.zeros(3))

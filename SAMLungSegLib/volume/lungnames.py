@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Literal
 
 Side = Literal["right", "left", "both"]
@@ -18,7 +18,7 @@ _WORDS = {
     "lung": "lung lungs lunge lungen lungenflugel lunga pulmo pulmones pulmon poumon poumons polmone polmoni pulmao "
     "pulmoes pluco pluca легкое легкие",
 }
-_RIGHT, _LEFT, _LUNG = (frozenset(_WORDS[what].split()) for what in ("right", "left", "lung"))
+RIGHT, LEFT, _LUNG = (frozenset(_WORDS[what].split()) for what in ("right", "left", "lung"))
 _LOBE = re.compile(r"lobe?s?|lobus|lob[oi]|lappen|(ober|mittel|unter)lappen|lingula")
 _LOBE_PLACE = re.compile(
     r"upper|middle|lower|superior|inferior|medius|oberer?|mittlerer?|unterer?|(ober|mittel|unter)lappen|lingula"
@@ -34,9 +34,6 @@ _OTHER = re.compile(  # in or beside the lungs, or lobes of something else
     r"|fissur|opaci|ggo$|consolid|konsolid|infiltr|infect|emphys|effusion|erguss|thorax|metast|cyst|embol|wall|pleura"
     r"|ventric|atri|liver|leber|hepat|thyroid|schilddr|brain|frontal|temporal|parietal|occipit|prostat|thym|breast"
 )
-_RIGHT_CODES, _LEFT_CODES = ("24028007", "G-A100"), ("7771000", "G-A101")
-_LUNG_CODES = ("39607008", "T-28000")
-_TYPE, _MODIFIER = 2, 3
 
 
 def side_of_name(name: str) -> Side | None:
@@ -45,44 +42,33 @@ def side_of_name(name: str) -> Side | None:
     A name of nothing but a side means a lung. 'both' is lung of no side that is said; None is anything else, also what
     is only in or beside the lungs, such as a nodule.
     """
-    words = list(_words(name))
+    words = [part for word in words_of(name) for part in _WHOLE_NAMES.get(word) or _taken_apart(word)]
     if any(_OTHER.match(word) for word in words):
         return None
-    right, left = (not side.isdisjoint(words) for side in (_RIGHT, _LEFT))
-    is_side_only = bool(words) and (_RIGHT | _LEFT).issuperset(words)
+    right, left = (not side.isdisjoint(words) for side in (RIGHT, LEFT))
+    is_side_only = bool(words) and (RIGHT | LEFT).issuperset(words)
     is_lobe = any(_LOBE.fullmatch(word) for word in words) and any(_LOBE_PLACE.fullmatch(word) for word in words)
     if not (is_side_only or is_lobe or not _LUNG.isdisjoint(words)):
         return None
     return "both" if right == left else "right" if right else "left"
 
 
-def side_of_terminology(entry: str) -> Side | None:
-    """Which lung Slicer's terminology entry means: 'context~category~type~modifier~...', of 'scheme^code^meaning'."""
-    parts = [part.split("^") for part in entry.split("~")]
-    if len(parts) <= _MODIFIER or any(len(part) != 3 for part in parts[_TYPE : _MODIFIER + 1]):
-        return None
-    (_, code, meaning), (_, modifier, side) = parts[_TYPE : _MODIFIER + 1]
-    what = "lung" if code in _LUNG_CODES else meaning
-    sides = "right" if modifier in _RIGHT_CODES else "left" if modifier in _LEFT_CODES else side
-    return side_of_name(f"{what} {sides}")
-
-
-def _words(name: str) -> Iterable[str]:
-    """Lower-case words without accents; camel case and a side that is joined to its lung are taken apart."""
+def words_of(name: str) -> Iterator[str]:
+    """Lower-case words without accents and digits; camel case is taken apart."""
     for sign, word in _SIGNS.items():
         name = name.replace(sign, word)
     plain = "".join(one for one in unicodedata.normalize("NFKD", name) if not unicodedata.combining(one))
     plain = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", plain)
-    for word in re.findall(r"[^\W\d_]+", plain.casefold()):
-        yield from _WHOLE_NAMES.get(word) or _taken_apart(word)
+    return (word for word in re.findall(r"[^\W\d_]+", plain.casefold()))
 
 
 def _taken_apart(word: str) -> tuple[str, ...]:
+    """A side and the lung that it is joined to, as in 'llung'."""
     if word in _LUNG:
         return (word,)
     for lung in ("lung", "lungs"):
-        if word.endswith(lung) and word[: -len(lung)] in _RIGHT | _LEFT:
+        if word.endswith(lung) and word[: -len(lung)] in RIGHT | LEFT:
             return word[: -len(lung)], lung
-        if word.startswith(lung) and word[len(lung) :] in _RIGHT | _LEFT:
+        if word.startswith(lung) and word[len(lung) :] in RIGHT | LEFT:
             return lung, word[len(lung) :]
     return (word,)

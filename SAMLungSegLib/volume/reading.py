@@ -25,7 +25,7 @@ from SAMLungSegLib.volume.itk import ijk_to_ras_of, readable
 from SAMLungSegLib.volume.nifti import nifti_header
 from SAMLungSegLib.volume.pictures import ijk_to_ras_of_picture, picture_of, stored_pixels
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, grey_voxels, without_trailing_axes
-from SAMLungSegLib.volume.segmentations import StoredSegment, lung_labels, one_layer, stored_segments
+from SAMLungSegLib.volume.segmentations import StoredSegment, joined_layers, labels_of_one_layer, stored_segments
 from SAMLungSegLib.volume.suspicion import check_before_opening, check_size
 from SAMLungSegLib.volume.types import Volume
 
@@ -71,10 +71,11 @@ def _read_file(path: Path, series: str | None, allow_gaps: bool) -> Volume:
     layers = image.GetNumberOfComponentsPerPixel()
     segments = _segments(reader, layers, path) if extension in _SEGMENTATION_EXTENSIONS else ()
     if segments and layers > 1:
-        array_kji, labels = one_layer(sitk.GetArrayViewFromImage(image), segments, path)
+        array_kji, labels = joined_layers(sitk.GetArrayViewFromImage(image), segments, path)
     else:
-        array_kji, labels = grey_array(image, path, tolerance=0), lung_labels(segments, path) if segments else None
-    return Volume(array_kji, ijk_to_ras_of(image), image_name(path), lung_labels=labels)
+        array_kji = grey_array(image, path, tolerance=0)
+        labels = labels_of_one_layer(segments, path) if segments else None
+    return Volume(array_kji, ijk_to_ras_of(image), image_name(path), structure_labels=labels)
 
 
 def _read_picture(path: Path, extension: str) -> Volume:

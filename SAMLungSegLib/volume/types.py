@@ -24,8 +24,9 @@ class Volume:
         name: the file's name without its extension, or the DICOM folder's name.
         modality_hint: 'CT' or 'XRAY' where the file says so, else None.
         has_physical_spacing: False where a distance is not known in mm (PNG, JPEG, TIFF, some DICOM).
-        lung_labels: of a labelmap whose file names its lungs: label values by 'right', 'left' and 'both' (no side that
-            is said); else None.
+        structure_labels: of a labelmap whose file says by codes or names what it holds: label values by structure, such
+            as 'right_lung' or 'liver', and by the name of a label set ('lungs') for what is of it but of several
+            structures, or of no side that is said; else None.
         is_lateral: whether the file says that an X-ray was taken from the side.
     Raises:
         VolumeError: the array is not a numeric 3D image with at least one voxel and one finite value.
@@ -37,7 +38,7 @@ class Volume:
     name: str = "volume"
     modality_hint: str | None = None
     has_physical_spacing: bool = True
-    lung_labels: Mapping[str, Sequence[int]] | None = None
+    structure_labels: Mapping[str, Sequence[int]] | None = None
     is_lateral: bool = False
 
     def __post_init__(self) -> None:

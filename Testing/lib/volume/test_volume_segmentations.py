@@ -5,38 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from segmentfiles import TERMINOLOGY, segmentation
 from small_lungs import lungs, ras_matrix, row, volume
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.evaluation import evaluate
 from SAMLungSegLib.training.data.cases import StudyCase
 from SAMLungSegLib.volume import read_volume, write_labelmap
-from SAMLungSegLib.volume.lungnames import side_of_name, side_of_terminology
+from SAMLungSegLib.volume.lungnames import side_of_name
+from SAMLungSegLib.volume.structurenames import Terminology, known_structures
 
-TERMINOLOGY = "Segmentation category and type~SCT^123037004^Anatomical Structure~{}~{}~Anatomic codes~^^~^^"
 LUNG, RIGHT, LEFT = "SCT^39607008^Lung", "SCT^24028007^Right", "SCT^7771000^Left"
 RIGHT_KJI, LEFT_KJI = lungs() == 1, lungs() == 2
-
-
-def segmentation(path, layers, segments, *, last=False):
-    """A NRRD file on the grid of `ras_matrix`; segments are (name, label value, layer, tags)."""
-    k, j, i = layers[0].shape
-    several = len(layers) > 1
-    data = np.stack(layers, 0 if last else -1) if several else layers[0]
-    sizes, places = [i, j, k], ["(2,0,0)", "(0,1,0)", "(0,0,4)"]
-    kinds = ["domain"] * 3
-    if several:
-        where = 3 if last else 0
-        for values, value in ((sizes, len(layers)), (places, "none"), (kinds, "list")):
-            values.insert(where, value)
-    head = ["NRRD0004", "type: unsigned char", f"dimension: {len(sizes)}", "space: left-posterior-superior"]
-    head += [f"sizes: {' '.join(map(str, sizes))}", f"space directions: {' '.join(places)}"]
-    head += [f"kinds: {' '.join(kinds)}", "encoding: raw", "space origin: (0,0,0)"]
-    for number, (name, label, layer, *tags) in enumerate(segments):
-        fields = {"ID": f"S{number}", "Name": name, "LabelValue": label, "Layer": layer, "Tags": "|".join(tags)}
-        head += [f"Segment{number}_{key}:={value}" for key, value in fields.items() if value is not None]
-    path.write_bytes("\n".join(head).encode() + b"\n\n" + data.astype(np.uint8).tobytes())
-    return path
 
 
 def dices(path, prediction=None):
@@ -123,9 +103,9 @@ def test_labels_count_by_number_where_names_say_nothing(tmp_path, caplog):
     segments = [("Segment_1", 1, 0), ("Segment_2", 2, 0)]
     assert dices(segmentation(tmp_path / "plain.seg.nrrd", [lungs()], segments))[0] == PERFECT
     assert "labels count by number" not in caplog.text
-    segments = [("heart", 1, 0), ("aorta", 2, 0)]
+    segments = [("heart", 1, 0), ("femur", 2, 0)]
     read_volume(segmentation(tmp_path / "other.seg.nrrd", [lungs()], segments))
-    assert "no segment is named as a lung ('heart', 'aorta'); labels count by number" in caplog.text
+    assert caplog.text.count("no segment is known by its code or name ('heart', 'femur'); labels count by number") == 1
 
 
 def test_one_segment_of_both_lungs_is_compared_as_both(tmp_path):
@@ -150,7 +130,8 @@ def test_a_study_takes_its_references_by_name(tmp_path):
 def test_what_this_software_writes_keeps_its_labels(tmp_path):
     write_labelmap(lungs(), volume(lungs()), tmp_path / "lungs.seg.nrrd")
     found = read_volume(tmp_path / "lungs.seg.nrrd")
-    assert {side: tuple(labels) for side, labels in found.lung_labels.items()} == {"right": (1,), "left": (2,)}
+    labels = {key: tuple(values) for key, values in found.structure_labels.items()}
+    assert labels == {"right_lung": (1,), "left_lung": (2,)}
     assert dices(tmp_path / "lungs.seg.nrrd")[0] == PERFECT
 
 
@@ -195,7 +176,8 @@ def test_names_of_lungs_are_recognised(side, names):
     ],
 )
 def test_terminology_of_lungs_is_recognised(entry, side):
-    assert side_of_terminology(entry) == side
+    found = known_structures("", Terminology.of_entry(entry), "case").get("lungs")
+    assert found == {"right": "right_lung", "left": "left_lung", "both": "lungs", None: None}[side]
 
 
 @pytest.mark.parametrize("last", [False, True])
