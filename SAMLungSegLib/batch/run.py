@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.discovery import find_cases
 from SAMLungSegLib.batch.executors import process_overlapped
-from SAMLungSegLib.batch.journal import DONE, FAILED, RUN, STOPPED, Entry, Journal, read_history
+from SAMLungSegLib.batch.journal import DONE, FAILED, JOURNAL_NAME, RUN, STOPPED, Entry, Journal, read_history
 from SAMLungSegLib.batch.outputs import remove_leftovers
 from SAMLungSegLib.batch.plan import Plan, make_plan
 from SAMLungSegLib.batch.process import Task, failed
@@ -98,7 +99,7 @@ def run(
         retry_failed: whether cases that failed before are tried again.
         workers: processes; more than one take Dask.
         scheduler: address of a Dask scheduler whose workers see the same files; in place of `workers`.
-        progress: called with (cases done, cases in all).
+        progress: called with (cases done, cases in all), once for each case that ends.
         cancelled: polled between slices.
     Raises:
         BatchError: nothing to do, another run is on it, the output folder takes no more, or results have vanished.
@@ -165,16 +166,16 @@ def _process(
     cancelled: Callable[[], bool],
 ) -> None:
     """Process all tasks; those that may end this process, when the tables of the others are written."""
-    known = len(plan.kept) + len(plan.failed)
+    number = count(len(plan.kept) + len(plan.failed) + 1)  # not of those in the journal, which may be ahead
     for task in plan.deadly:
         journal.finish(task.case.id, failed(task, _DEADLY.format(task.case.path)))
-        _tell(journal.history.entries[task.case.id], known + len(journal.finished), len(cases), progress)
+        _tell(journal.history.entries[task.case.id], next(number), len(cases), progress)
     for tasks in (plan.together, plan.alone):
         if tasks and tasks is plan.alone:
             _result(cases, plan, journal)
         with closing(_processed(tasks, journal, workers, scheduler, cancelled)) as entries:
             for entry in entries:
-                _tell(entry, known + len(journal.finished), len(cases), progress)
+                _tell(entry, next(number), len(cases), progress)
 
 
 def _processed(
@@ -213,10 +214,10 @@ def _result(cases: Sequence[Case], plan: Plan, journal: Journal) -> BatchResult:
 
 
 def _check_there(rows: Sequence[Row], files: Sequence[Path], folder: Path) -> None:
-    """Make sure that all results are still there, before the run is said to be done."""
+    """Make sure that all results and the journal are still there, before the run is said to be done."""
     kinds = ("segmentation", "recipe", "overlay")
     results = [folder / row[kind] for row in rows for kind in kinds if row.get(kind)]
     try:
-        check_written([*files, *results])
+        check_written([folder / JOURNAL_NAME, *files, *results])
     except OutputError as error:
         raise BatchError(str(error)) from error
