@@ -159,6 +159,11 @@ class PromptableModel(ABC):
             raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of points.")
         if prompts.mask is not None and "mask" not in accepted:
             raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of a mask.")
+        if prompts.extent not in self.capabilities.extents:
+            raise PromptError(
+                f"Model {self.name} does not predict {prompts.extent} lungs: give extent="
+                f"{' or '.join(self.capabilities.extents)}, or use lung-compact."
+            )
         prompts.check_inside(size_hw)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from SAMLungSegLib.errors import ModelError, SettingsError
+from SAMLungSegLib.prompts.types import EXTENTS
 from SAMLungSegLib.structures import LUNGS, LabelSet, label_set
 
 PROMPTS = ("points", "box", "mask")
@@ -26,6 +27,7 @@ class Capabilities:
         needs_prompt: whether it predicts nothing without one.
         structures: what it predicts beside the prompted object, each with logits of its own; None where it only
             segments what it is shown.
+        extents: which lungs it predicts without a prompt on X-rays, of `prompts.types.EXTENTS`.
         slices_per_input: how many neighbouring slices it looks at, the one to segment in the middle; odd.
         encodes_slowly: whether reading an embedding from disk is faster than making it.
         encoder_bytes: memory that one more slice takes on its way through the encoder, about.
@@ -41,6 +43,7 @@ class Capabilities:
     prompts: tuple[str, ...] = PROMPTS
     needs_prompt: bool = True
     structures: LabelSet | None = None
+    extents: tuple[str, ...] = ("visible",)
     slices_per_input: int = 1
     encodes_slowly: bool = True
     encoder_bytes: int = 1 << 30
@@ -49,7 +52,7 @@ class Capabilities:
     learning_rate: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name, possible in (("prompts", PROMPTS), ("trainable", PARTS)):
+        for name, possible in (("prompts", PROMPTS), ("extents", EXTENTS), ("trainable", PARTS)):
             if not set(getattr(self, name)) <= set(possible):
                 raise ModelError(f"{name} {getattr(self, name)} are not possible; choose of {', '.join(possible)}.")
         if self.slices_per_input < 1 or self.slices_per_input % 2 == 0:
@@ -65,6 +68,7 @@ class Capabilities:
             "prompts": list(self.prompts),
             "needs_prompt": self.needs_prompt,
             "structures": self.structures and self.structures.name,
+            "extents": list(self.extents),
             "slices_per_input": self.slices_per_input,
             "encodes_slowly": self.encodes_slowly,
             "encoder_bytes": self.encoder_bytes,
@@ -87,7 +91,7 @@ class Capabilities:
         for name, value in values.items():
             if name not in default.__dataclass_fields__:
                 raise ModelError(f"Capability '{name}' is not known; use {', '.join(default.__dataclass_fields__)}.")
-            if name in ("prompts", "trainable"):
+            if name in ("prompts", "extents", "trainable"):
                 if not isinstance(value, list):
                     raise ModelError(f"Capability {name} is no list: {value!r}.")
                 values[name] = tuple(value)

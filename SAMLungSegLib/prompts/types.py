@@ -6,10 +6,14 @@ Integer coordinates are pixel centres, as in SAM; the prompt encoder adds the ha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from SAMLungSegLib.errors import PromptError
+
+Extent = Literal["visible", "whole"]
+EXTENTS: tuple[Extent, ...] = get_args(Extent)
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,17 @@ class MaskPrompt:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of one object in one slice. Empty means 'both lungs', which only some models predict."""
+    """The prompts of one object in one slice. Empty means 'both lungs', which only some models predict.
+
+    Attributes:
+        extent: of a lung on an X-ray: the 'visible' field, up to the borders of heart and diaphragm, or the 'whole'
+            lung, with what lies behind them. On CT they are one.
+    """
 
     points: tuple[PointPrompt, ...] = ()
     box: BoxPrompt | None = None
     mask: MaskPrompt | None = None
+    extent: Extent = "visible"
 
     @property
     def is_empty(self) -> bool:
