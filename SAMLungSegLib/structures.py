@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from SAMLungSegLib.errors import SettingsError
 
 Side = Literal["right", "left"]
+Extent = Literal["visible", "whole"]  # of a lung on an X-ray, without or with what heart and diaphragm hide
+EXTENTS: tuple[Extent, ...] = get_args(Extent)
 Code = tuple[str, str]  # of SNOMED CT, and its meaning
 
 _SIDES: dict[Side, Code] = {"right": ("24028007", "Right"), "left": ("7771000", "Left")}

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from SAMLungSegLib.errors import ModelError, SettingsError
-from SAMLungSegLib.prompts.types import EXTENTS
-from SAMLungSegLib.structures import LUNGS, LabelSet, label_set
+from SAMLungSegLib.structures import EXTENTS, LUNGS, LabelSet, label_set
 
 PROMPTS = ("points", "box", "mask")
 NETWORK_PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
@@ -27,7 +26,7 @@ class Capabilities:
         needs_prompt: whether it predicts nothing without one.
         structures: what it predicts beside the prompted object, each with logits of its own; None where it only
             segments what it is shown.
-        extents: which lungs it predicts without a prompt on X-rays, of `prompts.types.EXTENTS`.
+        extents: which lungs it predicts without a prompt on X-rays, of `structures.EXTENTS`.
         slices_per_input: how many neighbouring slices it looks at, the one to segment in the middle; odd.
         encodes_slowly: whether reading an embedding from disk is faster than making it.
         encoder_bytes: memory that one more slice takes on its way through the encoder, about.

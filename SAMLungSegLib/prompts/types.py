@@ -6,14 +6,11 @@ Integer coordinates are pixel centres, as in SAM; the prompt encoder adds the ha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
 from SAMLungSegLib.errors import PromptError
-
-Extent = Literal["visible", "whole"]
-EXTENTS: tuple[Extent, ...] = get_args(Extent)
+from SAMLungSegLib.structures import Extent
 
 
 @dataclass(frozen=True)
