@@ -77,15 +77,20 @@ class VolumePrompts:
             PromptError: a prompt is outside the volume, or a box is flat.
         """
         placed: dict[int, PlacedPrompts] = {}
+        last = plane.size_nhw[0] - 1
+
+        def slice_at(index: float) -> int:
+            return min(round(index), last)  # the outer face of the last slice would be rounded away from it
+
         for point in self.points:
             index, x, y = plane.ijk_to_nxy(voxel_of(point.ijk, volume))
-            on_slice = placed.setdefault(round(index), PlacedPrompts())
+            on_slice = placed.setdefault(slice_at(index), PlacedPrompts())
             on_slice.points.append(PointPrompt((float(x), float(y)), point.positive))
         for box in self.boxes:
             corners = plane.ijk_to_nxy([voxel_of(corner, volume) for corner in (box.first_ijk, box.last_ijk)])
             low, high = corners.min(axis=0), corners.max(axis=0)
             rectangle = _rectangle((*low[1:].tolist(), *high[1:].tolist()), box)
-            for index in range(round(low[0]), round(high[0]) + 1):
+            for index in range(slice_at(low[0]), slice_at(high[0]) + 1):
                 placed.setdefault(index, PlacedPrompts()).boxes.append(rectangle)
         return placed
 
