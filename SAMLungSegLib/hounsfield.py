@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.filters import threshold_otsu
 
+from SAMLungSegLib.errors import IntensityError
+
 USUAL_OFFSET = 1024
 SCALED_RANGE = 20  # a CT has a wider one in HU
 
@@ -57,6 +59,24 @@ class _Peaks:
     @property
     def distance(self) -> float:
         return self.body - self.air
+
+
+def finite_range(array: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest finite value, without copying a whole volume.
+
+    Raises:
+        IntensityError: no value is finite.
+    """
+    if array.size and array.dtype.kind in "biu":
+        return float(array.min()), float(array.max())
+    low, high = np.inf, -np.inf
+    for part in array:
+        finite = np.isfinite(part)
+        low = min(low, np.min(part, where=finite, initial=np.inf))
+        high = max(high, np.max(part, where=finite, initial=-np.inf))
+    if low > high:
+        raise IntensityError("The image holds no finite value; check how the file was made.")
+    return float(low), float(high)
 
 
 def ct_scale(array: np.ndarray, low: float, high: float) -> CTScale:

@@ -5,30 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from SAMLungSegLib.errors import IntensityError
-from SAMLungSegLib.hounsfield import SCALED_RANGE, CTScale, ct_scale, may_be_shifted_hu
-from SAMLungSegLib.modality import looks_like_ct_slice
-from SAMLungSegLib.volume import Volume, axial_plane
+from SAMLungSegLib.hounsfield import SCALED_RANGE, CTScale, ct_scale, finite_range
+from SAMLungSegLib.modality import MODALITIES, Modality
+from SAMLungSegLib.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-Modality = Literal["CT", "XRAY"]
-MODALITIES: tuple[Modality, ...] = ("CT", "XRAY")
-
 _PADDING_HU = -1500  # at or below lies no tissue: scanners fill the corners with -2000, -2048 or -3024
-_AIR_IN_SINGLE_CT_SLICE_HU = -500
 _LUNG_HU = (-700, -500)
 _XRAY_PERCENTILES = (0.5, 99.5)
 _XRAY_SAMPLES = 1_000_000
 _XRAY_SMALLEST_INNER_SHARE = 0.01
 _GOOD_8_BIT_RANGE = 128
 _WHITE_SHARE = 0.98
-_HIGHEST_GREY = 255
-_AXIAL_BODY = "it shows an oval body with dark lungs, and air around it"
 
 
 @dataclass(frozen=True)
@@ -79,45 +72,9 @@ def parse_window(text: str) -> Window:
     return Window(level=level, width=width)
 
 
-def guess_modality(volume: Volume) -> Modality:
-    """What DICOM says; otherwise CT for several slices, for one with air in HU, and for one that shows an axial body.
-
-    Any other single slice is an X-ray; see `note_on_modality` for what is not certain.
-    """
-    modality, reason = _recognised(volume)
-    logger.info("%s: taken as %s, for %s.", volume.name, "a CT" if modality == "CT" else "an X-ray", reason)
-    return modality
-
-
-def _recognised(volume: Volume) -> tuple[Modality, str]:
-    """The modality, and what tells it."""
-    if volume.modality_hint in MODALITIES:
-        return volume.modality_hint, "its file says so"
-    if 1 not in volume.size_kji:
-        return "CT", "it has several slices"
-    low, _ = _finite_range(volume.array_kji)
-    if low < _AIR_IN_SINGLE_CT_SLICE_HU:
-        return "CT", f"its only slice holds air ({low:g} HU)"
-    if looks_like_ct_slice(axial_plane(volume).to_display(volume.array_kji)[0]):
-        return "CT", _AXIAL_BODY
-    return "XRAY", f"it is a single slice without values below {_AIR_IN_SINGLE_CT_SLICE_HU}"
-
-
-def note_on_modality(volume: Volume) -> str:
-    """What `guess_modality` assumed about a single slice that does not say itself what it is, else an empty text."""
-    modality, reason = _recognised(volume)
-    if reason == _AXIAL_BODY:
-        return f"Taken as a CT slice, for {reason}; if it is an X-ray, give xray as its modality."
-    low, high = _finite_range(volume.array_kji)
-    is_doubtful = modality == "XRAY" and volume.modality_hint is None and high > _HIGHEST_GREY
-    if is_doubtful and may_be_shifted_hu(volume.array_kji, low, high):
-        return "Taken as an X-ray, with values as a CT slice in HU + 1024 has; if it is one, give ct as its modality."
-    return ""
-
-
 def is_windowed(values: Volume | np.ndarray) -> bool:
     """Whether a CT holds grey levels 0..255 instead of HU, because somebody has windowed it already."""
-    return _are_grey_levels(*_finite_range(_array_of(values)))
+    return _are_grey_levels(*finite_range(_array_of(values)))
 
 
 @dataclass(frozen=True)
@@ -154,7 +111,7 @@ def grey_mapping(
     if modality not in MODALITIES:
         raise IntensityError(f"Modality '{modality}' is unknown; expected one of {', '.join(MODALITIES)}.")
     array = _array_of(values)
-    low, high = _finite_range(array)
+    low, high = finite_range(array)
     if low == high:
         return GreyMapping(low, low, -np.inf, low)
     if modality == "XRAY":
@@ -204,7 +161,7 @@ def to_grey(values: Volume | np.ndarray, modality: Modality, window: Window = WI
 def stored_levels(values: Volume | np.ndarray, hu: Sequence[float]) -> list[float]:
     """The stored values of some Hounsfield units of a CT; where it is windowed already, of the lung window."""
     array = _array_of(values)
-    low, high = _finite_range(array)
+    low, high = finite_range(array)
     if _are_windowed(array, low, high):
         window = WINDOW_PRESETS["lung"]
         return [float(np.clip((one - window.low) / window.width, 0, _WHITE_SHARE) * 255) for one in hu]
@@ -229,20 +186,6 @@ def _are_grey_levels(low: float, high: float) -> bool:
 def _are_windowed(array: np.ndarray, low: float, high: float) -> bool:
     """Whether a CT holds grey levels; real numbers in a narrow range are scaled."""
     return _are_grey_levels(low, high) and (array.dtype.kind != "f" or high - low > SCALED_RANGE)
-
-
-def _finite_range(array: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest finite value, without copying a whole volume."""
-    if array.size and array.dtype.kind in "biu":
-        return float(array.min()), float(array.max())
-    low, high = np.inf, -np.inf
-    for part in array:
-        finite = np.isfinite(part)
-        low = min(low, np.min(part, where=finite, initial=np.inf))
-        high = max(high, np.max(part, where=finite, initial=-np.inf))
-    if low > high:
-        raise IntensityError("The image holds no finite value; check how the file was made.")
-    return float(low), float(high)
 
 
 def _xray_range(array: np.ndarray, low: float, high: float) -> tuple[float, float]:

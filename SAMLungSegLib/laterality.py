@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from SAMLungSegLib.postprocess import box_around
+from SAMLungSegLib.masks import box_around
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 TITLES = {RIGHT_LUNG: "right", LEFT_LUNG: "left"}
@@ -57,6 +57,24 @@ class Tissue:
 
     body: np.ndarray
     bone: np.ndarray
+
+
+def with_sides_told(
+    labelmap: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    tissue: Callable[[], Tissue] | None,
+    frontal_grey: np.ndarray | None,
+) -> tuple[np.ndarray, str]:
+    """Give each lung one side by what is around it: of an axial CT, its tissue; of one frontal X-ray, its grey values.
+
+    Arguments and results are those of `with_one_side_each` and `xray_with_one_side`; with neither, sides stay as they
+    are.
+    """
+    if tissue is not None:
+        return with_one_side_each(labelmap, spacing_mm, tissue)
+    if frontal_grey is not None:
+        return xray_with_one_side(labelmap, frontal_grey)
+    return labelmap, ""
 
 
 def with_one_side_each(

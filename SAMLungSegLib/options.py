@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from SAMLungSegLib.errors import SettingsError
-from SAMLungSegLib.intensity import WINDOW_PRESETS, Modality, Window, parse_window
+from SAMLungSegLib.intensity import WINDOW_PRESETS, Window, parse_window
+from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint, VolumePrompts
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 

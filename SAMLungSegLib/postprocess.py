@@ -1,79 +1,57 @@
-"""From raw masks to clean lungs: sides, components, holes, slices between.
+"""From a model's labels, slice by slice, to the lungs of a volume: slices between, airway, sides, components, holes.
 
 Slices are in radiological display orientation: the patient's right is at the left edge of the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
-from skimage.measure import regionprops
-from skimage.segmentation import watershed
 
+from SAMLungSegLib.air import without_airway
 from SAMLungSegLib.errors import GeometryError
+from SAMLungSegLib.laterality import Tissue, with_sides_told
+from SAMLungSegLib.masks import Box, box_around, keep_large_components
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 STEADY_REACH_MM = 3.1  # 3 mm, and what files round
 SMALLEST_ISLAND = 0.02
 LARGEST_HOLE_SHARE = 0.02
 
-AIR_HU = -1000
-AERATED_LUNG_HU = -820
-SMALLEST_POCKET_MM2 = 60.0
-RING_OF_A_BULLA = 0.6
-CENTRAL_SHARE = 0.5
 
-
-def box_around(labelmap: np.ndarray) -> tuple[slice, ...]:
-    """The smallest window that holds all labels of a labelmap, empty if there are none."""
-    if not labelmap.any():
-        return (slice(0),) * labelmap.ndim
-    axes = range(labelmap.ndim)
-    held = (np.flatnonzero(labelmap.any(axis=tuple(other for other in axes if other != axis))) for axis in axes)
-    return tuple(slice(int(where[0]), int(where[-1]) + 1) for where in held)
-
-
-def split_sides(mask: np.ndarray) -> np.ndarray:
-    """Tell the right lung from the left in a mask of both.
-
-    Whole components are assigned by their side of the midline between the lungs; one component that reaches far over
-    to both sides is cut by a watershed on its distance transform.
+def clean_up(
+    labelmap: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    *,
+    lung_hu: Callable[[Box], np.ndarray] | None = None,
+    tissue: Callable[[], Tissue] | None = None,
+    frontal_grey: np.ndarray | None = None,
+    steady: bool = True,
+    fixed: Iterable[int] = (),
+) -> tuple[np.ndarray, str]:
+    """Lungs as the image has them: each of one side, without islands and holes; in a CT, steady and without airway.
 
     Args:
-        mask: bool (H, W), one displayed slice.
+        labelmap: uint8 (N, H, W), 1 right lung, 2 left lung, in display orientation; it is overwritten.
+        spacing_mm: between slices, rows, columns.
+        lung_hu: of a CT, Hounsfield units (n, h, w) in a box, at least in the range of the lung window.
+        tissue: of an axial CT, which tells sides.
+        frontal_grey: of one frontal X-ray, uint8 (1, H, W), which tells sides.
+        steady: whether neighbouring slices decide where a CT's lungs end; not where boxes of the user's do.
+        fixed: numbers of slices that neighbours do not change.
     Returns:
-        uint8 (H, W): 0 background, 1 right lung, 2 left lung.
+        The lungs, uint8 (N, H, W), and a note on their sides, empty where nothing is to be said.
     """
-    labelmap = np.zeros(mask.shape, np.uint8)
-    if not mask.any():
-        return labelmap
-    columns = np.flatnonzero(mask.any(axis=0))
-    middle = (columns[0] + columns[-1]) / 2
-    components, _ = ndimage.label(mask, np.ones((3, 3)))
-    for region in regionprops(components):
-        window = region.slice
-        left_edge, right_edge = region.bbox[1], region.bbox[3] - 1
-        share_right = np.mean(region.coords[:, 1] < middle)
-        crosses = min(share_right, 1 - share_right) > 0.2 and right_edge - left_edge > 0.6 * np.ptp(columns)
-        if crosses:
-            labelmap[window][region.image] = _cut_in_two(region.image)[region.image]
-        else:
-            labelmap[window][region.image] = RIGHT_LUNG if region.centroid[1] < middle else LEFT_LUNG
-    return labelmap
-
-
-def _cut_in_two(mask: np.ndarray) -> np.ndarray:
-    """Watershed of one component from the thickest point of its left and of its right half."""
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    half = mask.shape[1] // 2
-    markers = np.zeros(mask.shape, np.int32)
-    markers[np.unravel_index(np.argmax(distance[:, :half]), (mask.shape[0], half))] = RIGHT_LUNG
-    row, column = np.unravel_index(np.argmax(distance[:, half:]), (mask.shape[0], mask.shape[1] - half))
-    markers[row, column + half] = LEFT_LUNG
-    return watershed(-distance, markers, mask=mask).astype(np.uint8)
+    if lung_hu is not None:
+        if steady:
+            labelmap = majority_filter_slices(labelmap, spacing_mm[0], fixed)
+        box = box_around(labelmap)
+        labelmap[box] = without_airway(labelmap[box], lung_hu(box), spacing_mm)
+    labelmap, note = with_sides_told(labelmap, spacing_mm, tissue, frontal_grey)
+    return clean_lungs(labelmap), note
 
 
 def majority_filter_slices(labelmap: np.ndarray, slice_spacing_mm: float, fixed: Iterable[int] = ()) -> np.ndarray:
@@ -145,76 +123,6 @@ def _small_holes(mask: np.ndarray) -> np.ndarray:
     small = np.bincount(gaps.ravel()) <= LARGEST_HOLE_SHARE * mask.sum()
     small[[0, gaps[0, 0]]] = False  # the mask and what surrounds it
     return small[gaps[1:-1, 1:-1]]
-
-
-def keep_large_components(mask: np.ndarray, smallest_share: float) -> np.ndarray:
-    """Components (26- or 8-connected) of a bool mask that hold at least `smallest_share` of its largest."""
-    components, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
-    if count <= 1:
-        return mask
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    return (sizes >= smallest_share * sizes.max())[components] & mask
-
-
-def pure_air_pockets(
-    hu: np.ndarray, air: np.ndarray, lung_hu: float, spacing_mm: tuple[float, float, float]
-) -> np.ndarray:
-    """Trachea, main bronchi, bowel gas, bullae: pockets nearer to air than to the typical lung of this patient.
-
-    The limit lies midway between air and `lung_hu`, so emphysema, where that is low, stays lung.
-
-    Args:
-        hu: Hounsfield units (N, H, W).
-        air: bool (N, H, W), the dark voxels to look at.
-        lung_hu: median of the patient's lung.
-        spacing_mm: between slices, rows, columns.
-    Returns:
-        bool (N, H, W), within `air`.
-    """
-    pure = np.zeros(hu.shape, bool)
-    smallest_px = SMALLEST_POCKET_MM2 / (spacing_mm[1] * spacing_mm[2])
-    margin = max(1, round(2.0 / spacing_mm[2]))
-    for index in np.flatnonzero(air.any(axis=(1, 2))):
-        smooth = ndimage.gaussian_filter(hu[index].astype(np.float32), 1.0)
-        pockets = ndimage.binary_opening(air[index] & (smooth < (AIR_HU + lung_hu) / 2), iterations=margin)
-        components, _ = ndimage.label(pockets)
-        large = np.bincount(components.ravel()) >= smallest_px
-        large[0] = False
-        pure[index] = ndimage.binary_dilation(large[components], np.ones((3, 3)), iterations=margin + 1)
-    return pure & air
-
-
-def without_airway(labelmap: np.ndarray, hu: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Take trachea and main bronchi out of a CT's lungs: central pockets of pure air that lung does not surround.
-
-    Bullae are pockets too; they lie inside the lung or at its outside and stay.
-
-    Args:
-        labelmap: uint8 (N, H, W), 1 right lung, 2 left lung.
-        hu: Hounsfield units (N, H, W), at least in the range of the lung window.
-        spacing_mm: between slices, rows, columns.
-    Returns:
-        uint8 (N, H, W).
-    """
-    lung = labelmap > 0
-    if not lung.any():
-        return labelmap
-    box = box_around(labelmap)
-    result = labelmap.copy()
-    # where most of it is consolidated, aerated lung must not look like airway
-    lung_hu = min(float(np.median(hu[lung])), AERATED_LUNG_HU)
-    pockets = pure_air_pockets(hu[box], hu[box] < AIR_HU / 2, lung_hu, spacing_mm)
-    for pocket_hw, lung_hw, result_hw in zip(pockets, lung[box], result[box], strict=True):
-        components, _ = ndimage.label(pocket_hw)
-        for number, window in enumerate(ndimage.find_objects(components), start=1):
-            around = tuple(slice(max(0, part.start - 4), part.stop + 4) for part in window)
-            pocket = components[around] == number
-            ring = ndimage.binary_dilation(pocket, iterations=3) & ~pocket
-            centre = (window[1].start + window[1].stop) / 2 / lung_hw.shape[1]
-            if abs(centre - 0.5) < CENTRAL_SHARE / 2 and np.mean(lung_hw[around][ring]) < RING_OF_A_BULLA:
-                result_hw[around][pocket] = 0
-    return result
 
 
 def interpolate_slices(labelmap_nhw: np.ndarray, known: Sequence[int]) -> np.ndarray:

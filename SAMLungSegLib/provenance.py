@@ -19,7 +19,8 @@ import numpy as np
 from SAMLungSegLib.documents import is_matrix, is_number, parse_json, read_text
 from SAMLungSegLib.errors import ModelError, PromptError, SAMLungSegError, VolumeError
 from SAMLungSegLib.files import writing
-from SAMLungSegLib.intensity import MODALITIES, Window
+from SAMLungSegLib.intensity import Window
+from SAMLungSegLib.modality import MODALITIES
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.prompts.volume import MOST_PROMPTS, VolumeBox, VolumePoint

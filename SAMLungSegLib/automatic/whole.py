@@ -81,8 +81,7 @@ def volume_masks(
     plane = view.plane
     chosen = _checked_slices(volume, len(view), [len(view) // 2] if slices is None else slices)
     grey_nhw = np.stack([view.grey(number) for number in chosen])
-    notes = tuple(view.notes(options.modality))
-    for note in notes:
+    for note in view.notes:
         logger.warning("%s: %s", volume.name, note)
     labelmap_kji = np.zeros(volume.size_kji, np.uint16)
     labelmap_nhw = plane.to_display(labelmap_kji)
@@ -104,7 +103,7 @@ def volume_masks(
             for place, (mask, visible) in enumerate(zip(masks, visible_px, strict=True), start=1)
         ]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return VolumeMasks(volume, plane, tuple(chosen), grey_nhw, labelmap_kji, table, notes)
+    return VolumeMasks(volume, plane, tuple(chosen), grey_nhw, labelmap_kji, table, view.notes)
 
 
 def _checked_slices(volume: Volume, count: int, slices: Sequence[int]) -> list[int]:

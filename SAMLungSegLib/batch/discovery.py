@@ -23,7 +23,7 @@ from SAMLungSegLib.documents import DocumentError, parse_json, read_text
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.evaluation.pairs import case_name
 from SAMLungSegLib.files import real_path
-from SAMLungSegLib.intensity import MODALITIES
+from SAMLungSegLib.modality import MODALITIES
 from SAMLungSegLib.pipeline import VolumeBox, VolumePoint
 from SAMLungSegLib.provenance import prompts_from
 from SAMLungSegLib.volume import is_image_path

@@ -12,8 +12,8 @@ from math import nan
 import numpy as np
 from scipy import ndimage
 
+from SAMLungSegLib.masks import box_around
 from SAMLungSegLib.pipeline import LUNG_CHOICES, Segmentation
-from SAMLungSegLib.postprocess import box_around
 from SAMLungSegLib.results import lung_volumes_ml
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 

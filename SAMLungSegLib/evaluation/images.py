@@ -11,7 +11,8 @@ import numpy as np
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.evaluation.grids import fits_display
 from SAMLungSegLib.evaluation.measure import WORST_KEPT, Evaluation, lowest_slices, with_distinct_names
-from SAMLungSegLib.intensity import guess_modality, to_grey
+from SAMLungSegLib.intensity import to_grey
+from SAMLungSegLib.modality import recognise_modality
 from SAMLungSegLib.volume import Volume, axial_plane, read_volume
 
 Images = Mapping[str, "Volume | Path | str"]
@@ -38,7 +39,7 @@ def _with_image(one: Evaluation, image: Volume | Path | str | None) -> Evaluatio
         plane, is_physical = axial_plane(volume), volume.has_physical_spacing and one.has_physical_spacing
         if one.plane is not None and not fits_display(one.plane, plane, is_physical=is_physical):
             return _noted(one, f"Image {volume.name} is not on the grid of {one.name}; drawn without it.")
-        grey = plane.to_display(to_grey(volume, guess_modality(volume)))
+        grey = plane.to_display(to_grey(volume, recognise_modality(volume).modality))
     except SAMLungSegError as error:  # the measurements are worth more than the background of a picture
         return _noted(one, f"Drawn without its image: {error}")
     return replace(one, worst=tuple(replace(each, image_hw=np.array(grey[each.number])) for each in one.worst))

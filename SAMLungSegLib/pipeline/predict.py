@@ -1,35 +1,24 @@
-"""Prompts and one encoded slice in, labels of that slice out.
+"""Prompts and slices in, labels out: of one encoded slice, or of all slices of a volume.
 
-A model is given one or several object prompts: the user's, or automatic ones where the user gave none. Everything here
-is in pixels of the slice as displayed, the patient's right at the left.
+Everything here is in pixels of the slice as displayed, the patient's right at the left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import CancelledError, ModelError
+from SAMLungSegLib.masks import split_sides
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
-from SAMLungSegLib.postprocess import split_sides
-from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
-
-
-@dataclass(frozen=True)
-class ObjectPrompt:
-    """The prompts of one object in one slice.
-
-    Attributes:
-        prompts: of one object, or of both lungs where empty.
-        label: that the object gets; None to take it from the prediction.
-        corrects: whether the prompts correct the model's own prediction without a prompt.
-    """
-
-    prompts: PromptSet
-    label: int | None = None
-    corrects: bool = False
+from SAMLungSegLib.options import Progress
+from SAMLungSegLib.pipeline.view import VolumeView
+from SAMLungSegLib.prompts import MaskPrompt, PromptSet
+from SAMLungSegLib.prompts.types import ObjectPrompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,54 +32,6 @@ class SlicePrediction:
 
     labels_hw: np.ndarray
     score: float
-
-
-def object_prompts(
-    model: PromptableModel,
-    points: Sequence[PointPrompt],
-    boxes: Sequence[BoxPrompt],
-    coarse: Callable[[], np.ndarray],
-) -> list[ObjectPrompt]:
-    """The user's prompts on one slice, or automatic ones where there are none and the model needs some.
-
-    Args:
-        model: that will predict.
-        points, boxes: the user's.
-        coarse: makes a coarse labelmap (H, W) of the slice; called only where it is needed.
-    """
-    return prompted_objects(model, points, boxes) or automatic_objects(model, coarse())
-
-
-def prompted_objects(
-    model: PromptableModel, points: Sequence[PointPrompt] = (), boxes: Sequence[BoxPrompt] = ()
-) -> list[ObjectPrompt]:
-    """A user's prompts on one slice, object by object.
-
-    Each box shows the object that it surrounds, with the points in it. Points alone correct the prediction of a model
-    that needs no prompt, and show one object to any other.
-
-    Returns:
-        The objects; none without prompts, unless the model needs none.
-    """
-    if boxes:
-        return [ObjectPrompt(prompts) for prompts in _per_object(points, boxes)]
-    if not model.capabilities.needs_prompt:
-        return [ObjectPrompt(PromptSet(tuple(points)), corrects=bool(points))]
-    return [ObjectPrompt(PromptSet(tuple(points)))] if points else []
-
-
-def automatic_objects(model: PromptableModel, coarse_hw: np.ndarray) -> list[ObjectPrompt]:
-    """Prompts of each lung that a coarse labelmap (H, W) of the slice shows, or of both together.
-
-    The latter is for models that were tuned with such prompts.
-    """
-    together = model.template_prompts(coarse_hw)
-    if together is not None:
-        return [ObjectPrompt(together)]
-    prompts = automatic_prompts(coarse_hw)
-    if not model.capabilities.accepts("points"):
-        prompts = {side: PromptSet(box=one.box) for side, one in prompts.items()}
-    return [ObjectPrompt(one, side) for side, one in prompts.items()]
 
 
 def predict_slice(
@@ -120,13 +61,70 @@ def predict_slice(
     return SlicePrediction(labels_hw, min(scores, default=float("nan")))
 
 
-def _per_object(points: Sequence[PointPrompt], boxes: Sequence[BoxPrompt]) -> list[PromptSet]:
-    """One prompt set per box with the points in it; positive points outside every box make one more object."""
-    sets = [PromptSet(tuple(p for p in points if box.contains(p)), box) for box in boxes]
-    outside = [p for p in points if not any(box.contains(p) for box in boxes)]
-    if any(p.positive for p in outside):
-        sets.append(PromptSet(tuple(outside)))
-    return sets
+def predict_slices(
+    model: PromptableModel,
+    view: VolumeView,
+    objects_of: Callable[[int], Sequence[ObjectPrompt]],
+    seen: Sequence[int],
+    threshold: float,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of some slices of a volume, by several threads where the model gains by them.
+
+    Args:
+        model: any model of the registry.
+        view: what it sees of the volume.
+        objects_of: number of a slice to its objects; without any, the slice stays empty and is not encoded.
+        seen: numbers of the slices.
+        threshold: as of `predict_slice`.
+        progress: called with (slices done, slices in all).
+        cancelled: polled between slices.
+    Returns:
+        Labels, uint8 (N, H, W), and scores, float32 (N,), of all slices: 0 and NaN where nothing was predicted.
+    Raises:
+        PromptError, ModelError: as `predict_slice`.
+        CancelledError: `cancelled` returned true.
+    """
+    labels_nhw = np.zeros(view.plane.size_nhw, np.uint8)
+    scores = np.full(len(view), np.nan, np.float32)
+
+    def predict(index: int) -> SlicePrediction | None:
+        objects = view.resampling.apply_to_prompts(objects_of(index))
+        if not objects:
+            return None
+        return predict_slice(model, model.encode([view.slice(index)])[0], objects, threshold)
+
+    for done, (index, one) in enumerate(zip(seen, _in_order(predict, seen, model.max_threads), strict=True)):
+        if cancelled():
+            name = view.volume.name
+            raise CancelledError(f"Stopped after {done} of {len(seen)} slices of {name}; nothing was written.")
+        if one:
+            labels_nhw[index], scores[index] = view.resampling.restore(one.labels_hw), one.score
+        if progress:
+            progress(done + 1, len(seen))
+    return labels_nhw, scores
+
+
+def _in_order(
+    predict: Callable[[int], SlicePrediction | None], seen: Sequence[int], threads: int
+) -> Iterator[SlicePrediction | None]:
+    """What `predict` gives for each number, by several threads that run a few slices ahead."""
+    if threads == 1:
+        yield from map(predict, seen)
+        return
+    pool = ThreadPoolExecutor(threads, "slices")
+    try:
+        waiting: deque[Future[SlicePrediction | None]] = deque()
+        for index in seen:
+            waiting.append(pool.submit(predict, index))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        for future in waiting:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _with_own_mask(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> PromptSet:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from SAMLungSegLib.pipeline.predict import ObjectPrompt
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
+from SAMLungSegLib.prompts.types import ObjectPrompt
 
 MOST_TIMES = 32
 

@@ -12,17 +12,19 @@ from functools import cached_property, partial
 import numpy as np
 from scipy import ndimage
 
+from SAMLungSegLib.air import coarse_lungs_ct_slice, without_airway
 from SAMLungSegLib.errors import CancelledError, ModelError
-from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.laterality import slice_with_one_side
+from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.options import LUNG_CHOICES, Options
-from SAMLungSegLib.pipeline.predict import ObjectPrompt, object_prompts, predict_slice
+from SAMLungSegLib.pipeline.predict import predict_slice
+from SAMLungSegLib.pipeline.prompting import automatic_objects, prompted_objects
 from SAMLungSegLib.pipeline.view import CutView, CutViews
-from SAMLungSegLib.postprocess import SMALLEST_ISLAND, clean_lungs, without_airway
+from SAMLungSegLib.postprocess import SMALLEST_ISLAND, clean_lungs
 from SAMLungSegLib.prompts import PointPrompt
-from SAMLungSegLib.prompts.automatic import coarse_lungs_ct_slice
+from SAMLungSegLib.prompts.types import ObjectPrompt
 from SAMLungSegLib.prompts.volume import PlacedPrompts
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import SliceCut, Volume
@@ -136,8 +138,9 @@ class SliceSegmenter:
         return SliceSegmenter(self.volume, load_model())
 
     def _objects(self, cut: SliceCut, view: CutView, placed: PlacedPrompts) -> list[ObjectPrompt]:
-        coarse = partial(self._coarse_lungs, cut, view)
-        objects = object_prompts(self.model, placed.points, placed.boxes, coarse)
+        objects = prompted_objects(self.model, placed.points, placed.boxes)
+        if not objects:
+            objects = automatic_objects(self.model, self._coarse_lungs(cut, view))
         for one in objects:
             self.model.check_prompts(one.prompts, cut.size_hw)
         return objects

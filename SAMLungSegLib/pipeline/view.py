@@ -5,7 +5,7 @@ Whatever is prefetched, previewed or segmented takes its slices from here, so th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -15,15 +15,14 @@ from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.intensity import (
     WINDOW_PRESETS,
     GreyMapping,
-    Modality,
     Window,
     grey_mapping,
-    guess_modality,
     lung_window_hu,
-    note_on_modality,
     stored_levels,
 )
 from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue
+from SAMLungSegLib.masks import Box
+from SAMLungSegLib.modality import Modality, RecognisedModality, recognise_modality
 from SAMLungSegLib.models.base import Embedding, ModelView
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
@@ -32,8 +31,6 @@ from SAMLungSegLib.volume import SliceCut, SlicePlane, Volume, axial_plane
 KEPT_VIEWS = 16
 _KEPT_MAPPINGS = 4
 _MIDDLE = 50
-
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +43,7 @@ class VolumeView:
         plane: how its slices are displayed.
         mapping: of stored values to grey.
         resampling: of a slice to square pixels.
+        notes: what was assumed about the image: its modality where none was given, and its values.
     """
 
     volume: Volume
@@ -53,14 +51,17 @@ class VolumeView:
     plane: SlicePlane
     mapping: GreyMapping
     resampling: IsotropicResampling
+    notes: tuple[str, ...]
 
     @classmethod
     def of(cls, volume: Volume, options: Options) -> VolumeView:
         """With the options' modality and window; the rest plays no part."""
-        modality = options.modality or guess_modality(volume)
+        recognised = RecognisedModality(options.modality) if options.modality else recognise_modality(volume)
         plane = axial_plane(volume)
         resampling = IsotropicResampling.of(plane.size_nhw[1:], plane.spacing_hw_mm)
-        return cls(volume, modality, plane, grey_mapping(volume, modality, options.ct_window), resampling)
+        mapping = grey_mapping(volume, recognised.modality, options.ct_window)
+        notes = tuple(filter(None, (recognised.note, mapping.note)))
+        return cls(volume, recognised.modality, plane, mapping, resampling, notes)
 
     def __len__(self) -> int:
         return self.plane.size_nhw[0]
@@ -95,6 +96,11 @@ class VolumeView:
         """Whether an X-ray was taken from the side, by what its file says of view or directions."""
         return self.modality == "XRAY" and (self.volume.is_lateral or self.plane.is_sagittal)
 
+    @property
+    def is_frontal_xray(self) -> bool:
+        """Whether it is one X-ray of which nothing says that it was taken from the side."""
+        return self.modality == "XRAY" and len(self) == 1 and not self.is_lateral_xray
+
     def lung_hu(self, box: Box = np.s_[:, :, :]) -> np.ndarray:
         """Hounsfield units, int16 (N, H, W), in a box of a CT within the lung window, however it is stored."""
         return lung_window_hu(self._lung_mapping.apply(self._shown_nhw[box]))
@@ -102,11 +108,6 @@ class VolumeView:
     def tissue(self) -> Tissue:
         """Where a CT shows tissue, and where bone."""
         return Tissue(*(self._shown_nhw > level for level in stored_levels(self.volume, (BODY_HU, BONE_HU))))
-
-    def notes(self, given: Modality | None) -> Iterator[str]:
-        """What was assumed about the image: its modality where none was given, and its values."""
-        assumed = "" if given else note_on_modality(self.volume)
-        yield from filter(None, (assumed, self.mapping.note))
 
     def why_no_lung(self) -> str:
         """Why a CT may seem to have no lung, and what to do."""
@@ -192,7 +193,7 @@ class CutViews:
 
     @cached_property
     def _guessed_modality(self) -> Modality:
-        return guess_modality(self.volume)
+        return recognise_modality(self.volume).modality
 
     def _new(self, cut: SliceCut, modality: Modality, mapping: GreyMapping) -> CutView:
         values = cut.sample(self.volume.array_kji, outside=mapping.lowest)

@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,24 +16,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from SAMLungSegLib.errors import CancelledError
-from SAMLungSegLib.intensity import Modality
-from SAMLungSegLib.laterality import LATERAL, with_one_side_each, xray_with_one_side
+from SAMLungSegLib.air import coarse_lungs_ct
+from SAMLungSegLib.laterality import LATERAL
+from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import ModelChoice, ModelOrigin, origin_of
 from SAMLungSegLib.options import LUNG_CHOICES, Options, OptionValues, Progress
-from SAMLungSegLib.pipeline.predict import ObjectPrompt, SlicePrediction, object_prompts, predict_slice
+from SAMLungSegLib.pipeline.predict import predict_slices
+from SAMLungSegLib.pipeline.prompting import PromptPlan
 from SAMLungSegLib.pipeline.view import VolumeView
-from SAMLungSegLib.postprocess import (
-    box_around,
-    clean_lungs,
-    interpolate_slices,
-    majority_filter_slices,
-    without_airway,
-)
-from SAMLungSegLib.prompts.automatic import coarse_lungs_ct
-from SAMLungSegLib.prompts.volume import PlacedPrompts
+from SAMLungSegLib.postprocess import clean_up, interpolate_slices
 from SAMLungSegLib.provenance import METADATA_NAME, Provenance, is_free, provenance_of, provenance_path, save
 from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
 from SAMLungSegLib.volume.formats import pair_header
@@ -46,8 +37,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
-
-_NOT_LOOKED_AT = np.empty((0, 0, 0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -150,112 +139,52 @@ def segment_volume(
     """
     start, options = time.perf_counter(), options or Options()
     view = VolumeView.of(volume, options)
-    plane, modality, grey = view.plane, view.modality, view.grey_nhw
-    prompts = _PromptPlan(view, model, options)
-    labelmap = np.zeros(grey.shape, np.uint8)
-    scores = np.full(len(grey), np.nan, np.float32)
+    grey = view.grey_nhw
+    placed = options.prompts.by_slice(view.plane, volume)
+    coarse = _coarse_lungs(view) if model.capabilities.needs_prompt and not options.boxes else None
+    prompts = PromptPlan(model, placed, view.plane.size_nhw, coarse)
     seen = prompts.slices_to_see(options.every)
-
-    def predict(index: int) -> SlicePrediction | None:
-        objects = prompts.of_slice(index)
-        if not objects:
-            return None
-        embedding = model.encode([view.slice(index)])[0]
-        return predict_slice(model, embedding, view.resampling.apply_to_prompts(objects), options.threshold)
-
-    for done, (index, one) in enumerate(zip(seen, _in_order(predict, seen, model.max_threads), strict=True)):
-        if cancelled():
-            raise CancelledError(f"Stopped after {done} of {len(seen)} slices of {volume.name}; nothing was written.")
-        if one:
-            labelmap[index], scores[index] = view.resampling.restore(one.labels_hw), one.score
-        if progress:
-            progress(done + 1, len(seen))
+    labelmap, scores = predict_slices(
+        model, view, prompts.of_slice, seen, options.threshold, progress=progress, cancelled=cancelled
+    )
     labelmap = interpolate_slices(labelmap, seen)
-    if modality == "CT":
-        if not options.boxes:  # which say where lungs end
-            labelmap = majority_filter_slices(labelmap, plane.slice_spacing_mm, fixed=prompts.with_points)
-        box = box_around(labelmap)
-        labelmap[box] = without_airway(labelmap[box], view.lung_hu(box), view.spacing_mm)
-    labelmap, on_sides = _with_one_side_each(labelmap, view)
-    labelmap = clean_lungs(labelmap)
-    on_view = [LATERAL] if view.is_lateral_xray else []
-    on_lungs = [view.why_no_lung()] if modality == "CT" and not labelmap.any() else []
-    notes = (*on_view, *view.notes(options.modality), *filter(None, [on_sides]), *on_lungs)
+    labelmap, on_sides = clean_up(
+        labelmap,
+        view.spacing_mm,
+        lung_hu=view.lung_hu if view.modality == "CT" else None,
+        tissue=view.tissue if view.modality == "CT" and view.plane.is_axial else None,
+        frontal_grey=grey if view.is_frontal_xray else None,
+        steady=not options.boxes,
+        fixed=[index for index, shown in placed.items() if shown.points],
+    )
+    on_view = LATERAL if view.is_lateral_xray else ""
+    on_lungs = view.why_no_lung() if view.modality == "CT" and not labelmap.any() else ""
+    notes = tuple(filter(None, (on_view, *view.notes, on_sides, on_lungs)))
     for note in notes:
         logger.warning("%s: %s", volume.name, note)
     labelmap[~np.isin(labelmap, LUNG_CHOICES[options.lungs])] = 0
-    seconds = time.perf_counter() - start
-    _say_how(view, options, seen, seconds)
-    made_with = replace(options, modality=modality)
-    found = plane.from_display(labelmap)
-    return Segmentation(volume, modality, plane, found, grey, scores, notes, made_with, origin_of(model))
+    result = Segmentation(
+        volume,
+        view.modality,
+        view.plane,
+        view.plane.from_display(labelmap),
+        grey,
+        scores,
+        notes,
+        replace(options, modality=view.modality),
+        origin_of(model),
+    )
+    _say_how(result, len(seen), time.perf_counter() - start)
+    return result
 
 
-def _with_one_side_each(labelmap: np.ndarray, view: VolumeView) -> tuple[np.ndarray, str]:
-    """The labelmap (N, H, W) with its sides told by the body around it, and a note, empty if nothing is to be said."""
-    if view.modality == "CT" and view.plane.is_axial:
-        return with_one_side_each(labelmap, view.spacing_mm, view.tissue)
-    if view.modality == "XRAY" and len(view) == 1 and not view.is_lateral_xray:
-        return xray_with_one_side(labelmap, view.grey_nhw)
-    return labelmap, ""
-
-
-def _say_how(view: VolumeView, options: Options, seen: Sequence[int], seconds: float) -> None:
-    slices, height, width = view.plane.size_nhw
-    kind = f"CT, window {options.ct_window.width:g}/{options.ct_window.level:g}" if view.modality == "CT" else "X-ray"
+def _say_how(result: Segmentation, shown: int, seconds: float) -> None:
+    """`shown`: number of slices that the model saw."""
+    window, (slices, height, width) = result.options.ct_window, result.plane.size_nhw
+    kind = f"CT, window {window.width:g}/{window.level:g}" if result.modality == "CT" else "X-ray"
     count = f"{slices} slice{'s' if slices > 1 else ''}"
-    said = f"{kind}, {count} of {width} x {height} pixels, {len(seen)} shown to the model"
-    logger.info("%s: %s, %.1f s.", view.volume.name, said, seconds)
-
-
-def _in_order(
-    predict: Callable[[int], SlicePrediction | None], seen: Sequence[int], threads: int
-) -> Iterator[SlicePrediction | None]:
-    """What `predict` gives for each number, by several threads that run a few slices ahead."""
-    if threads == 1:
-        yield from map(predict, seen)
-        return
-    pool = ThreadPoolExecutor(threads, "slices")
-    try:
-        waiting: deque[Future[SlicePrediction | None]] = deque()
-        for index in seen:
-            waiting.append(pool.submit(predict, index))
-            if len(waiting) > 2 * threads:
-                yield waiting.popleft().result()
-        for future in waiting:
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class _PromptPlan:
-    """The prompts of each slice: the user's, or automatic ones where the user gave none."""
-
-    def __init__(self, view: VolumeView, model: PromptableModel, options: Options) -> None:
-        self.model = model
-        self.slices = len(view)
-        self.has_boxes = bool(options.boxes)
-        self.placed = options.prompts.by_slice(view.plane, view.volume)
-        needs_coarse = model.capabilities.needs_prompt and not options.boxes
-        self.coarse = _coarse_lungs(view) if needs_coarse else _NOT_LOOKED_AT
-        for index in self.placed:
-            for one in self.of_slice(index):
-                model.check_prompts(one.prompts, view.plane.size_nhw[1:])
-
-    @property
-    def with_points(self) -> list[int]:
-        """Numbers of the slices that the user put points on."""
-        return [index for index, placed in self.placed.items() if placed.points]
-
-    def slices_to_see(self, every: int) -> list[int]:
-        """Numbers of the slices that the model is shown: each `every`-th, the last one, and those with prompts."""
-        return sorted({*range(0, self.slices, every), self.slices - 1, *self.placed})
-
-    def of_slice(self, index: int) -> list[ObjectPrompt]:
-        placed = self.placed.get(index, PlacedPrompts())
-        if self.has_boxes and not placed:
-            return []
-        return object_prompts(self.model, placed.points, placed.boxes, lambda: self.coarse[index])
+    said = f"{kind}, {count} of {width} x {height} pixels, {shown} shown to the model"
+    logger.info("%s: %s, %.1f s.", result.volume.name, said, seconds)
 
 
 def _coarse_lungs(view: VolumeView) -> np.ndarray:

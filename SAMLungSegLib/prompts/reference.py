@@ -14,7 +14,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.spatial.distance import cdist
 
 from SAMLungSegLib.errors import PromptError, SettingsError
-from SAMLungSegLib.postprocess import split_sides
+from SAMLungSegLib.masks import split_sides
 from SAMLungSegLib.prompts.simulated import distance_transform_peak, random_point
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG

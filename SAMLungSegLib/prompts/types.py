@@ -104,3 +104,18 @@ class PromptSet:
                 raise PromptError(f"Box {self.box.xyxy} lies outside the slice of {width} x {height} pixels.")
         if self.mask is not None and self.mask.array.shape != tuple(size_hw):
             raise PromptError(f"Mask prompt has shape {self.mask.array.shape}, the slice has {tuple(size_hw)}.")
+
+
+@dataclass(frozen=True)
+class ObjectPrompt:
+    """The prompts of one object in one slice.
+
+    Attributes:
+        prompts: of one object, or of both lungs where empty.
+        label: that the object gets; None to take it from the prediction.
+        corrects: whether the prompts correct the model's own prediction without a prompt.
+    """
+
+    prompts: PromptSet
+    label: int | None = None
+    corrects: bool = False

@@ -19,7 +19,8 @@ from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.pipeline import Options, segment_volume
-from SAMLungSegLib.pipeline.predict import automatic_objects, predict_slice, prompted_objects
+from SAMLungSegLib.pipeline.predict import predict_slice
+from SAMLungSegLib.pipeline.prompting import automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG

@@ -12,12 +12,12 @@ from SAMLungSegLib.intensity import (
     WINDOW_PRESETS,
     Window,
     grey_mapping,
-    guess_modality,
     is_windowed,
     lung_window_hu,
     parse_window,
     to_grey,
 )
+from SAMLungSegLib.modality import recognise_modality
 from SAMLungSegLib.volume import Volume, read_volume
 
 
@@ -58,7 +58,7 @@ def test_the_zero_shot_window_spans_the_range_of_the_paper():
     ],
 )
 def test_the_modality_is_guessed_from_hint_size_and_values(array, hint, expected):
-    assert guess_modality(volume_of(array, hint)) == expected
+    assert recognise_modality(volume_of(array, hint)).modality == expected
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_real_8_bit_xrays_pass_unchanged(shared_data):
     ]
     volumes = [read_volume(path) for path in paths]
     assert len(volumes) >= 10
-    assert all(guess_modality(volume) == "XRAY" for volume in volumes)
+    assert all(recognise_modality(volume).modality == "XRAY" for volume in volumes)
     assert all(np.array_equal(to_grey(volume, "XRAY"), volume.array_kji) for volume in volumes)
 
 
@@ -194,7 +194,7 @@ def test_a_ct_stored_as_hu_plus_1024_shows_dark_lungs(shared_data):
 def test_a_whole_dicom_ct_becomes_grey_in_a_few_seconds(shared_data):
     start = time.perf_counter()
     volume = read_volume(shared_data / "ct_ricord_dicom")
-    grey = to_grey(volume, guess_modality(volume))
+    grey = to_grey(volume, recognise_modality(volume).modality)
     assert time.perf_counter() - start < 5
     assert not grey[volume.array_kji <= -1500].any()
     assert not is_windowed(volume)

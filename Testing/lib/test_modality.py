@@ -12,8 +12,7 @@ from cohorts import DarkIsLung
 from SAMLungSegLib.batch import run as run_batch
 from SAMLungSegLib.batch.discovery import find_cases
 from SAMLungSegLib.batch.settings import Settings
-from SAMLungSegLib.intensity import guess_modality, note_on_modality
-from SAMLungSegLib.modality import looks_like_ct_slice
+from SAMLungSegLib.modality import looks_like_ct_slice, recognise_modality
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import Options, segment_volume
 from SAMLungSegLib.volume import Volume, read_volume
@@ -42,7 +41,7 @@ def windowed(hu: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("stored", [lambda hu: (hu + 1024).astype(np.uint16), windowed], ids=["16 bit", "8 bit"])
 def test_a_picture_of_a_ct_slice_is_taken_for_one_and_it_is_said(slice_hu, stored):
     volume = picture(stored(slice_hu))
-    assert guess_modality(volume) == "CT"
+    assert recognise_modality(volume).modality == "CT"
     result = segment_volume(volume, DarkIsLung())
     assert result.modality == "CT"
     assert result.notes[0].startswith("Taken as a CT slice, for it shows an oval body")
@@ -50,7 +49,7 @@ def test_a_picture_of_a_ct_slice_is_taken_for_one_and_it_is_said(slice_hu, store
 
 def test_a_flipped_ct_slice_is_recognised_as_displayed(slice_hu):
     flipped = Volume(windowed(slice_hu)[None, ::-1].copy(), np.diag([-1.0, 1, 1, 1]), "flipped")
-    assert guess_modality(flipped) == "CT"
+    assert recognise_modality(flipped).modality == "CT"
 
 
 def test_what_is_given_is_not_guessed(slice_hu):
@@ -65,7 +64,7 @@ def test_an_xray_is_an_xray_with_and_without_a_frame(seed, frame):
     small = chest_ct(seed, size_kji=(16, 96, 96), spacing_mm=(20.0, 4.0, 4.0))
     image = np.pad(chest_xray(small)[0], frame)
     assert not looks_like_ct_slice(image)
-    assert guess_modality(picture(image)) == "XRAY" and note_on_modality(picture(image)) == ""
+    assert recognise_modality(picture(image)).modality == "XRAY" and recognise_modality(picture(image)).note == ""
 
 
 @pytest.mark.parametrize("image", [np.zeros((40, 40)), np.full((30, 50), 7.0), np.eye(64), np.ones((1, 1))])
@@ -75,10 +74,10 @@ def test_a_picture_of_nothing_is_no_ct_slice(image):
 
 def test_a_16_bit_picture_with_the_values_of_a_ct_may_be_one(slice_hu):
     centre = picture((slice_hu[40:100, 30:100] + 1024).astype(np.uint16))  # no air around it
-    assert guess_modality(centre) == "XRAY"
-    assert "HU + 1024" in note_on_modality(centre) and "give ct" in note_on_modality(centre)
+    assert recognise_modality(centre).modality == "XRAY"
+    assert "HU + 1024" in recognise_modality(centre).note and "give ct" in recognise_modality(centre).note
     said = Volume(centre.array_kji, AS_DISPLAYED, "dicom", "XRAY")
-    assert note_on_modality(said) == ""
+    assert recognise_modality(said).note == ""
 
 
 def test_ct_slices_of_a_cohort_are_no_xrays(slice_hu, dark_is_lung, tmp_path):
@@ -128,6 +127,6 @@ def test_no_real_xray_is_taken_for_a_ct_slice(shared_data):
 
 def test_most_real_ct_slices_of_16_bit_are_recognised_and_the_others_doubted(shared_data):
     volumes = [read_volume(path) for path in sorted((shared_data / "ct_kmader" / "images").glob("*.png"))[::4]]
-    taken = [guess_modality(volume) == "CT" for volume in volumes]
+    taken = [recognise_modality(volume).modality == "CT" for volume in volumes]
     assert np.mean(taken) > 0.9
-    assert np.mean([bool(note_on_modality(volume)) for volume in volumes]) > 0.97
+    assert np.mean([bool(recognise_modality(volume).note) for volume in volumes]) > 0.97

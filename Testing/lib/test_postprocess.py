@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from SAMLungSegLib.postprocess import clean_lungs, majority_filter_slices, split_sides, without_airway
+from SAMLungSegLib.air import without_airway
+from SAMLungSegLib.masks import split_sides
+from SAMLungSegLib.postprocess import clean_lungs, majority_filter_slices
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 

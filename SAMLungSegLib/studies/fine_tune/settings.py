@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from SAMLungSegLib.errors import SettingsError
-from SAMLungSegLib.intensity import Modality
+from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.tuned import PromptKind

@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.draw import disk, line
 from skimage.transform import rotate
 
-from SAMLungSegLib.intensity import Modality
+from SAMLungSegLib.modality import Modality
 
 Pair = tuple[np.ndarray, np.ndarray]
 Change = Callable[[np.ndarray, np.ndarray, np.random.Generator], Pair]

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.metrics import dice, jaccard
+from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.pipeline import Options, segment_volume
 from SAMLungSegLib.prompts import MaskPrompt, PointPrompt, PromptSet

@@ -22,7 +22,7 @@ from SAMLungSegLib.batch.journal import DONE, FAILED, JOURNAL_NAME, Entry, Journ
 from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import OutputError, SAMLungSegError, SettingsError, VolumeError
 from SAMLungSegLib.files import as_output_error, file_signature, writable_folder, write_text
-from SAMLungSegLib.intensity import Modality
+from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.registry import model_spec

@@ -13,18 +13,11 @@ from SAMLungSegLib.errors import IntensityError, VolumeError
 from SAMLungSegLib.evaluation.grids import on_grid_of
 from SAMLungSegLib.evaluation.pairs import case_name, pair_files
 from SAMLungSegLib.evaluation.sides import SIDELESS, side_codes
-from SAMLungSegLib.intensity import (
-    WINDOW_PRESETS,
-    GreyMapping,
-    Modality,
-    Window,
-    grey_mapping,
-    guess_modality,
-    parse_window,
-)
+from SAMLungSegLib.intensity import WINDOW_PRESETS, GreyMapping, Window, grey_mapping, parse_window
+from SAMLungSegLib.masks import split_sides
+from SAMLungSegLib.modality import Modality, recognise_modality
 from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
 from SAMLungSegLib.models.checkpoints import file_sha256
-from SAMLungSegLib.postprocess import split_sides
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import axial_plane, given_name, image_name, is_image_path, read_volume
 
@@ -135,7 +128,7 @@ class StudyCase:
         image, mask = read_volume(self.image), read_volume(self.mask)
         codes_kji, _ = side_codes(mask, dict(self.labels) or None)
         labels_kji, _ = on_grid_of(image, mask, codes_kji)
-        plane, modality = axial_plane(image), self.modality or guess_modality(image)
+        plane, modality = axial_plane(image), self.modality or recognise_modality(image).modality
         greys_nhw = (greys or Greys()).apply(plane.to_display(image.array_kji), modality)
         labels_nhw = plane.to_display(labels_kji)
         if not _tells_sides(labels_nhw):

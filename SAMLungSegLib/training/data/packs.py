@@ -19,14 +19,14 @@ from scipy import ndimage
 from skimage.morphology import convex_hull_image
 from tqdm import tqdm
 
+from SAMLungSegLib.air import coarse_lungs_ct
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.files import writing
+from SAMLungSegLib.masks import split_sides
 from SAMLungSegLib.models.base import scaled_size
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
-from SAMLungSegLib.postprocess import split_sides
-from SAMLungSegLib.prompts.automatic import coarse_lungs_ct
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.data.cases import sides_are_plausible

@@ -18,8 +18,9 @@ from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.choice import BaseCheckpoint, ModelChoice
 from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedModel, read_card
-from SAMLungSegLib.pipeline.predict import ObjectPrompt, automatic_objects, prompted_objects
+from SAMLungSegLib.pipeline.prompting import automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
+from SAMLungSegLib.prompts.types import ObjectPrompt
 from SAMLungSegLib.provenance import read_provenance
 from SAMLungSegLib.training.decoder import decoder_state
 from SAMLungSegLib.training.export import export_decoder

@@ -9,8 +9,10 @@ import torch
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
-from SAMLungSegLib.pipeline.predict import ObjectPrompt, automatic_objects, predict_slice, prompted_objects
+from SAMLungSegLib.pipeline.predict import predict_slice
+from SAMLungSegLib.pipeline.prompting import automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
+from SAMLungSegLib.prompts.types import ObjectPrompt
 from SAMLungSegLib.structures import LUNGS
 
 SIZE_HW = (8, 12)

@@ -21,9 +21,9 @@ from SAMLungSegLib.pipeline import (
     segment_slice,
     segment_volume,
 )
-from SAMLungSegLib.pipeline.predict import ObjectPrompt
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
+from SAMLungSegLib.prompts.types import ObjectPrompt
 from SAMLungSegLib.volume import Volume, cut_volume
 
 

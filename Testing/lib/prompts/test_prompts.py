@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from SAMLungSegLib.air import coarse_lungs_ct, coarse_lungs_ct_slice
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet, automatic_prompts
-from SAMLungSegLib.prompts.automatic import coarse_lungs_ct, coarse_lungs_ct_slice
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import axial_plane, read_volume
