@@ -23,8 +23,10 @@ if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is nee
     from SAMLungSegLib.training import StudyCase
 
 
+CHANGE_CHOICES = ("augmentation", "ema_decay")
 RECIPES_MODEL = "lung-compact"
-OWN_CHOICES = ("part", "weights", "input_size", *CONFIG_CHOICES, *CASE_CHOICES)  # of trainings on images of one's own
+# of trainings on images of one's own
+OWN_CHOICES = ("part", "weights", "input_size", *CONFIG_CHOICES, *CHANGE_CHOICES, *CASE_CHOICES)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -71,6 +73,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_model_choices(parser, RECIPES_MODEL)
     add_tuning_choices(parser, epochs="100", patience="10")
+    parser.add_argument(
+        "--augmentation",
+        choices=("none", "plain", "light", "mild", "strong"),
+        help="how slices are changed at random, so that each is encoded at every step; default: plain (place, size, "
+        "brightness, mirrored) where the encoder or adapters learn, else none",
+    )
+    parser.add_argument(
+        "--ema-decay",
+        type=float,
+        metavar="0..1",
+        help="part that the moving average of the weights keeps at each step, 0 for no average; default: 0.9, for "
+        "the decoder alone 0",
+    )
     add_case_choices(parser)
     parser.set_defaults(run=run, is_about_many=True)
 
@@ -129,7 +144,7 @@ def _train_own(arguments: argparse.Namespace) -> int:
     model = base.load(arguments.device, arguments.input_size)
     for name in part.modules:
         model.check_part(name)
-    options = options_of_tuning(arguments, model, part.learning_rate)
+    options = options_of_tuning(arguments, model, part.defaults | given_choices(arguments, CHANGE_CHOICES))
     is_decoder = part.name == "decoder"
     label = "tuned" if is_decoder else part.label
     check_target(writable_folder(arguments.output), base, overwrite=arguments.overwrite, label=label)

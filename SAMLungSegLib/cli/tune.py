@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -115,15 +115,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def options_of_tuning(
-    arguments: argparse.Namespace, model: PromptableModel, learning_rate: float | None = None
+    arguments: argparse.Namespace, model: PromptableModel, defaults: Mapping[str, Any] | None = None
 ) -> TuneOptions:
-    """What was chosen, else the model's own prompts, and the learning rate that is given here or the model's own."""
+    """What was chosen, else the model's own prompts, and of the training what is given here, or the model's own."""
     from SAMLungSegLib.intensity import parse_window
     from SAMLungSegLib.training import TuneOptions, TuningConfig
     from SAMLungSegLib.training.data.cases import Greys
 
     can = model.capabilities
-    config = {"learning_rate": learning_rate or can.learning_rate, **given_choices(arguments, CONFIG_CHOICES)}
+    config = {"learning_rate": can.learning_rate, **(defaults or {}), **given_choices(arguments, CONFIG_CHOICES)}
     usual = "none" if not can.needs_prompt else "points" if can.accepts("points") else "box"
     given = given_choices(arguments, CASE_CHOICES)
     given.pop("overwrite", None)

@@ -214,7 +214,7 @@ class ByModality(Randomizable, Transform):
         return self.changes[data["modality"]](data)
 
 
-def training_transforms(strength: str = "strong") -> ByModality:
+def training_transforms(strength: str = "strong", side: int = INPUT_SIZE) -> ByModality:
     """All random changes, in order.
 
     Args:
@@ -222,16 +222,19 @@ def training_transforms(strength: str = "strong") -> ByModality:
             its very end: most X-rays as in 'plain', which changes no more than place, size and brightness, so that
             borders take the manner of their readers, and a fifth with painted consolidations, which no reader's manner
             tells.
+        side: of the images in pixels.
     """
-    return ByModality({modality: _one_of(odds) for modality, odds in STRENGTHS[strength].items()})
+    return ByModality({modality: _one_of(odds, side) for modality, odds in STRENGTHS[strength].items()})
 
 
-def _one_of(odds: dict[Strength, float]) -> OneOf:
-    return OneOf([_changes(much) for much in odds], weights=[*odds.values()])
+def _one_of(odds: dict[Strength, float], side: int) -> OneOf:
+    return OneOf([_changes(much, side) for much in odds], weights=[*odds.values()])
 
 
-def _changes(much: Strength) -> Compose:
+def _changes(much: Strength, side: int) -> Compose:
     both = ["image", "label"]
+    scale = side / INPUT_SIZE
+    sigma = 0.3 * scale, 1.3 * scale
     return Compose(
         [
             RandomWindow(much.window),
@@ -241,12 +244,12 @@ def _changes(much: Strength) -> Compose:
                 prob=much.affine,
                 rotate_range=much.rotation,
                 shear_range=(much.shear,) * 2,
-                translate_range=(much.shift * INPUT_SIZE,) * 2,
+                translate_range=(much.shift * side,) * 2,
                 scale_range=((-much.scale, much.scale),) * 2,
                 mode="bilinear",
                 padding_mode="zeros",
                 cache_grid=True,
-                spatial_size=(INPUT_SIZE, INPUT_SIZE),
+                spatial_size=(side, side),
             ),
             RandGridDistortiond(both, prob=much.bend, num_cells=4, distort_limit=0.25, padding_mode="zeros"),
             RandomConsolidation(prob=much.consolidation),
@@ -257,9 +260,16 @@ def _changes(much: Strength) -> Compose:
             RandBiasFieldd("image", prob=much.style, coeff_range=(0.0, 0.2)),
             RandGaussianSharpend("image", prob=much.style / 2),
             RandAdjustContrastd("image", prob=much.contrast, gamma=much.gamma),
-            RandGaussianSmoothd("image", prob=much.blur, sigma_x=(0.3, 1.3), sigma_y=(0.3, 1.3)),
+            RandGaussianSmoothd("image", prob=much.blur, sigma_x=sigma, sigma_y=sigma),
             RandGaussianNoised("image", prob=much.noise, std=much.noise_sd),
-            RandCoarseDropoutd("image", prob=much.holes, holes=1, max_holes=4, spatial_size=8, max_spatial_size=40),
+            RandCoarseDropoutd(
+                "image",
+                prob=much.holes,
+                holes=1,
+                max_holes=4,
+                spatial_size=round(8 * scale),
+                max_spatial_size=round(40 * scale),
+            ),
             RandomInvert(prob=much.invert),
             RandomCollimation(prob=much.collimation),
             RandomTurn(prob=much.turn),

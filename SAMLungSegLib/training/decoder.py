@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PromptSet
-from SAMLungSegLib.training.data.examples import EncodedExample
+from SAMLungSegLib.training.data.examples import EncodedExample, Example, encoded_example
+from SAMLungSegLib.training.example_changes import AUGMENTATIONS, NONE, ExampleChanges
 from SAMLungSegLib.training.losses import LOSS_KINDS, LossKind, TuningLoss, on_grid
 from SAMLungSegLib.training.prompt_policies import PromptPolicy
 from SAMLungSegLib.training.renamed import in_earlier_names
@@ -40,7 +42,10 @@ class TuningConfig:
         loss: 'sigmoid' or 'raw_logits', see `TuningLoss`.
         patience: stop after so many epochs without a better validation Dice, and keep the best epoch; 0 trains all
             epochs and keeps the last one, as in the paper.
-        seed: of the order of slices and of the boxes' jitter.
+        seed: of the order of slices, of the boxes' jitter and of the changes.
+        augmentation: how slices are changed at random, one of `AUGMENTATIONS`; with any but 'none' every slice is
+            encoded at every step.
+        ema_decay: part that the moving average of the weights keeps at each step; 0 takes the weights themselves.
     Source: Carvalho and Almeida (2024): 100 epochs, batches of 2, 1e-5, no weight decay.
     """
 
@@ -51,8 +56,18 @@ class TuningConfig:
     loss: LossKind = "sigmoid"
     patience: int = 10
     seed: int = 0
+    augmentation: str = NONE
+    ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.augmentation not in AUGMENTATIONS:
+            raise SettingsError(
+                f"There is no augmentation '{self.augmentation}'; choose one of {', '.join(AUGMENTATIONS)}."
+            )
+        if not 0 <= self.ema_decay < 1:
+            raise SettingsError(
+                f"An average of weights that keeps {self.ema_decay:g} is not possible; give 0 (none) to 0.9999."
+            )
         if min(self.epochs, self.batch) < 1 or min(self.patience, self.weight_decay) < 0 or not self.learning_rate > 0:
             raise SettingsError(
                 f"A tuning of {self.epochs} epochs in batches of {self.batch} at learning rate {self.learning_rate:g}, "
@@ -65,6 +80,16 @@ class TuningConfig:
             )
         if self.loss not in LOSS_KINDS:
             raise SettingsError(f"There is no loss '{self.loss}'; choose one of {', '.join(LOSS_KINDS)}.")
+
+
+_CAME_LATER = {"augmentation": NONE, "ema_decay": 0.0}
+
+
+def decisive_settings(config: TuningConfig) -> dict[str, Any]:
+    """What a training was made with, as earlier versions wrote it; settings that came later only where they are on."""
+    settings = asdict(config)
+    off = [name for name, value in _CAME_LATER.items() if settings[name] == value]
+    return in_earlier_names({name: value for name, value in settings.items() if name not in off})
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +163,23 @@ def tune_decoder(
     """
     with model.threads(), with_decoder(model, decoder_state(model)):
         task = DecoderTask(model, training, validation, policy, config)
-        settings = TrainerSettings(config.epochs, "best" if config.patience else "last", config.patience)
+        settings = trainer_settings(config)
         try:
             trained = Trainer(task, settings, folder / CHECKPOINT_NAME, title=title).run()
         finally:
             model.network.mask_decoder.requires_grad_(False)
     return TunedDecoder(trained.state, trained.history, trained.epoch)
+
+
+def trainer_settings(config: TuningConfig, *, mixed_precision: bool = False) -> TrainerSettings:
+    """The best epoch where there is patience, else the last."""
+    return TrainerSettings(
+        config.epochs,
+        "best" if config.patience else "last",
+        config.patience,
+        ema_decay=config.ema_decay or None,
+        mixed_precision=mixed_precision,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +205,8 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         self.network, self.device = model.part("mask_decoder"), model.device
         self.training, self.validation = training, validation
         self.tuning_loss = TuningLoss(config.loss)
+        side = model.input_size or INPUT_SIZE
+        self.changes = None if config.augmentation == NONE else ExampleChanges(config.augmentation, side)
 
     @property
     def fingerprint(self) -> str:
@@ -186,7 +224,7 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         parts = (self.training, self.validation)
         weights = [one.example.weight for one in self.training]
         return {
-            "config": in_earlier_names(asdict(self.config)),
+            "config": decisive_settings(self.config),
             "prompts": asdict(self.policy),
             "parts": [
                 [[one.example.name, one.example.number, *one.example.grey_hw.shape] for one in part] for part in parts
@@ -210,8 +248,18 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         if np.ptp(weights) > 0:
             order = rng.choice(len(weights), len(weights), p=weights / weights.sum())
         for start in range(0, len(order), self.config.batch):
-            batch = [self.training[index] for index in order[start : start + self.config.batch]]
+            batch = [self.drawn(self.training[index], rng) for index in order[start : start + self.config.batch]]
             yield DecoderBatch(batch, [self.policy.draw(one.example, rng) for one in batch])
+
+    def drawn(self, one: EncodedExample, rng: np.random.Generator) -> EncodedExample:
+        """A training slice as a batch has it: changed, if it shall be."""
+        if self.changes is None:
+            return one
+        return self.encoded(self.changes(one.example, int(rng.integers(2**31))))
+
+    def encoded(self, example: Example) -> EncodedExample:
+        """By what is frozen of the model."""
+        return encoded_example(self.model, self.model, example)
 
     def weight(self, batch: DecoderBatch) -> float:
         """Its slices."""

@@ -18,7 +18,7 @@ from SAMLungSegLib.models.capabilities import NETWORK_PARTS
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.training.data.cases import StudyCase
-from SAMLungSegLib.training.data.examples import EncodedExample, encode_examples, read_examples, with_targets
+from SAMLungSegLib.training.data.examples import EncodedExample, Example, encode_examples, read_examples, with_targets
 from SAMLungSegLib.training.data.splits import split_cases
 from SAMLungSegLib.training.decoder import (
     CHECKPOINT_NAME,
@@ -27,15 +27,17 @@ from SAMLungSegLib.training.decoder import (
     TunedDecoder,
     TuningConfig,
     dice_column,
+    trainer_settings,
 )
 from SAMLungSegLib.training.export import export_trained
 from SAMLungSegLib.training.fine_tune import TuneOptions, TuneResult, card_facts, per_image, target_path, write_tables
 from SAMLungSegLib.training.prompt_policies import PromptPolicy, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import EVEN, Comparison, compared, prompted_masks, unprompted_masks
-from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, copied, with_state
+from SAMLungSegLib.training.trainer import Row, Trainer, copied, with_state
 
 ENCODER_RATE = 0.1  # of the decoder's: what an encoder knows is soon forgotten
 ADAPTER_RATE = 1e-3
+AUGMENTATION, EMA_DECAY = "plain", 0.9
 ADAPTERS = "adapters"
 _PARTS = {
     "decoder": ("mask_decoder",),
@@ -84,9 +86,11 @@ class TrainedPart:
         return self.name.replace(":", "-")
 
     @property
-    def learning_rate(self) -> float | None:
-        """That is usual for it; None for the model's own."""
-        return ADAPTER_RATE if self.method else None
+    def defaults(self) -> dict[str, Any]:
+        """Of the `TuningConfig`'s fields those that differ from what the model's decoder is tuned with."""
+        averaged = {} if self.name == "decoder" else {"ema_decay": EMA_DECAY}
+        changed = {"augmentation": AUGMENTATION} if self.encodes else {}
+        return averaged | changed | ({"learning_rate": ADAPTER_RATE} if self.method else {})
 
     @property
     def encodes(self) -> bool:
@@ -125,6 +129,10 @@ class PartsTask(DecoderTask):
             scale = ENCODER_RATE if name == "image_encoder" else 1.0
             groups.append({"params": [*part.requires_grad_(True).parameters()], "lr": scale * rate})
         return torch.optim.Adam(groups, lr=rate, weight_decay=self.config.weight_decay)
+
+    def encoded(self, example: Example) -> EncodedExample:
+        """Not at all where the encoder learns."""
+        return with_targets(self.model, example) if self.part.encodes else super().encoded(example)
 
     def predict(self, batch: DecoderBatch) -> tuple[Tensor, Tensor]:
         """Logits and IoU of the decoder's tokens, in single precision."""
@@ -204,9 +212,7 @@ def train_part(
 
 def _trained(model: TrainableModel, task: PartsTask, folder: Path) -> TunedDecoder:
     config = task.config
-    settings = TrainerSettings(
-        config.epochs, "best" if config.patience else "last", config.patience, mixed_precision=task.part.encodes
-    )
+    settings = trainer_settings(config, mixed_precision=task.part.encodes)
     with model.threads(), with_state(task.network, copied(task.network.state_dict())):
         try:
             trained = Trainer(task, settings, folder / CHECKPOINT_NAME, title=task.part.name).run()

@@ -31,9 +31,8 @@ from SAMLungSegLib.training.data.cases import Greys, StudyCase, data_sha256, fir
 from SAMLungSegLib.training.data.examples import GRID, EncodedExample, encode_examples, read_examples
 from SAMLungSegLib.training.data.leakage import SeenImages, check_unseen, seen_images
 from SAMLungSegLib.training.data.splits import Split, fold_splits
-from SAMLungSegLib.training.decoder import CHECKPOINT_NAME, TuningConfig, tune_decoder, with_decoder
+from SAMLungSegLib.training.decoder import CHECKPOINT_NAME, TuningConfig, decisive_settings, tune_decoder, with_decoder
 from SAMLungSegLib.training.prompt_policies import PromptPolicy, check_kind, recipe_of_training
-from SAMLungSegLib.training.renamed import in_earlier_names
 from SAMLungSegLib.training.scores import prompted_masks, scores_table
 
 RESULT_NAME, DECODER_NAME, RUNS = "result.json", "decoder.safetensors", "runs"
@@ -217,7 +216,7 @@ class _Study:
             "fold": fold,
             "points_per_lung": self.settings.points_per_lung,
             "jitter_px": self.settings.jitter_px,
-            "config": in_earlier_names(asdict(config)),
+            "config": decisive_settings(config),
         }
         return piece(folder, facts, lambda: self._tune_fold(folder, name, kind, fold, config, title))
 

@@ -125,6 +125,10 @@ class StudyCase:
             VolumeError, GeometryError: a file cannot be read, or the mask is on another grid.
             IntensityError: as `Greys.apply`.
         """
+        return self.read_as_seen(greys)[:2]
+
+    def read_as_seen(self, greys: Greys | None = None) -> tuple[list[np.ndarray], list[np.ndarray], Modality]:
+        """As `read`, and the modality that the greys are of."""
         image, mask = read_volume(self.image), read_volume(self.mask)
         codes_kji, _ = side_codes(mask, dict(self.labels) or None)
         labels_kji, _ = on_grid_of(image, mask, codes_kji)
@@ -133,7 +137,8 @@ class StudyCase:
         labels_nhw = plane.to_display(labels_kji)
         if not _tells_sides(labels_nhw):
             labels_nhw = [_with_sides(labels_hw > 0) for labels_hw in labels_nhw]
-        return [np.ascontiguousarray(one) for one in greys_nhw], [np.ascontiguousarray(one) for one in labels_nhw]
+        slices, labels = ([np.ascontiguousarray(one) for one in planes] for planes in (greys_nhw, labels_nhw))
+        return slices, labels, modality
 
 
 def _tells_sides(codes: np.ndarray) -> bool:

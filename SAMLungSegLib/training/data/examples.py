@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.trainable import TrainableModel
@@ -32,6 +33,7 @@ class Example:
         grey_hw: uint8 (H, W).
         labels_hw: uint8 (H, W), 1 right and 2 left lung, or 1 alone where the reference does not tell.
         weight: how often it is drawn, relative to the others.
+        modality: of the image.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Example:
     grey_hw: np.ndarray
     labels_hw: np.ndarray
     weight: float = 1.0
+    modality: Modality = "XRAY"
 
     @property
     def lung_hw(self) -> np.ndarray:
@@ -84,22 +87,32 @@ def read_examples(
     """
     examples = []
     for case in tqdm(cases, desc="reading", unit="image", disable=None):
-        grey_slices, label_slices = case.read(greys)
+        grey_slices, label_slices, modality = case.read_as_seen(greys)
         with_lung = [number for number, labels in enumerate(label_slices) if labels.any()]
         if not with_lung:
             raise VolumeError(f"The mask {case.mask} is empty; leave out images without lung, or give their masks.")
         places = np.linspace(0, len(with_lung) - 1, min(slices_each, len(with_lung))).round().astype(int)
         for number in (with_lung[place] for place in places):
-            example = Example(case.name, number, grey_slices[number], label_slices[number], case.weight)
+            example = Example(case.name, number, grey_slices[number], label_slices[number], case.weight, modality)
             examples.append(example if side is None else _resized(example, side))
     return examples
 
 
 def _resized(example: Example, side: int) -> Example:
+    return with_planes(example, resized_planes(example, (side, side)))
+
+
+def resized_planes(example: Example, size_hw: tuple[int, int]) -> Tensor:
+    """Grey, right and left lung of an example at another size, float32 (3, H, W) in 0..255."""
     planes = np.stack([example.grey_hw, *(255.0 * (example.labels_hw == lung) for lung in (RIGHT_LUNG, LEFT_LUNG))])
-    small = _resize(torch.from_numpy(planes.astype(np.float32)), (side, side)).numpy()
-    labels_hw = np.where(small[1:].sum(0) > 127.5, np.where(small[1] >= small[2], RIGHT_LUNG, LEFT_LUNG), 0)
-    grey_hw = np.clip(np.rint(small[0]), 0, 255).astype(np.uint8)
+    return _resize(torch.from_numpy(planes.astype(np.float32)), size_hw)
+
+
+def with_planes(example: Example, planes: Tensor) -> Example:
+    """An example with other pixels, as `resized_planes` draws them."""
+    grey, right, left = planes.numpy()
+    labels_hw = np.where(right + left > 127.5, np.where(right >= left, RIGHT_LUNG, LEFT_LUNG), 0)
+    grey_hw = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
     return replace(example, grey_hw=grey_hw, labels_hw=labels_hw.astype(np.uint8))
 
 
@@ -111,10 +124,11 @@ def encode_examples(model: TrainableModel, examples: Sequence[Example]) -> list[
     """Every example encoded once; the embeddings of slow encoders are kept on disk as well, for the next run."""
     encoder = cached(model)
     bar = tqdm(examples, desc="encoding", unit="slice", disable=None)
-    return [_encoded(model, encoder, example) for example in bar]
+    return [encoded_example(model, encoder, example) for example in bar]
 
 
-def _encoded(model: TrainableModel, encoder: PromptableModel, example: Example) -> EncodedExample:
+def encoded_example(model: TrainableModel, encoder: PromptableModel, example: Example) -> EncodedExample:
+    """An example encoded by a model, or by what keeps its embeddings."""
     (embedding,) = encoder.encode([example.grey_hw])
     halves = tuple(one.to("cpu", torch.float16, copy=True).contiguous() for one in embedding.features)
     return replace(with_targets(model, example), halves=halves)

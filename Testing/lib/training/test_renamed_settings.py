@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import json
 import logging
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from SAMLungSegLib.cli import tune as tune_command
 from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.training import Phase, RecipeError, TrainingConfig, TuningConfig, read_config
 from SAMLungSegLib.training.compact import CompactTask
+from SAMLungSegLib.training.decoder import decisive_settings
 from SAMLungSegLib.training.renamed import in_earlier_names
 
 EARLIER = """
@@ -95,7 +95,7 @@ def test_a_run_that_an_earlier_version_began_is_the_same_training(tmp_path):
 
 
 def test_a_tuning_that_an_earlier_version_began_is_the_same_training():
-    assert in_earlier_names(asdict(TuningConfig())) == {
+    assert decisive_settings(TuningConfig()) == {
         "epochs": 100,
         "batch": 2,
         "learning_rate": 1e-5,
