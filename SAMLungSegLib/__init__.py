@@ -25,11 +25,11 @@ if TYPE_CHECKING:  # what `__getattr__` loads on first use, for editors and type
         segment_volume as segment_volume,
     )
     from SAMLungSegLib.volume import (
-        SliceCut as SliceCut,
+        ReformattedSlice as ReformattedSlice,
         Volume as Volume,
         as_volume as as_volume,
-        cut_volume as cut_volume,
         read_volume as read_volume,
+        reformat_volume as reformat_volume,
         write_labelmap as write_labelmap,
     )
 
@@ -50,11 +50,11 @@ _EXPORTS = {
     "load_model": "models",
     "evaluate": "evaluation",
     "SAMLungSegError": "errors",
-    "SliceCut": "volume",
+    "ReformattedSlice": "volume",
     "Volume": "volume",
     "as_volume": "volume",
-    "cut_volume": "volume",
     "read_volume": "volume",
+    "reformat_volume": "volume",
     "write_labelmap": "volume",
 }
 

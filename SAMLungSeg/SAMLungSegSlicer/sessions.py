@@ -107,7 +107,7 @@ def proposed(
         keep: whether painted pixels stay.
         pendingOnly: whether prompts that were accepted or discarded before play no part.
     """
-    cut, lungs = predicted.prompts.cut, bridge.lungsWord(predicted.labels)
+    cut, lungs = predicted.prompts.reformat, bridge.lungsWord(predicted.labels)
     present_hw, editable_hw = np.zeros(cut.size_hw, np.uint8), None
     if segmentationNode is not None:
         if bridge.stampOf(segmentationNode):
@@ -126,7 +126,7 @@ def writeSlice(
     segmentationNode: slicer.vtkMRMLSegmentationNode,
 ) -> None:
     """Write what was proposed."""
-    cut, lungs = proposal.prompts.cut, bridge.lungsWord(proposal.labels)
+    cut, lungs = proposal.prompts.reformat, bridge.lungsWord(proposal.labels)
     bridge.writeCut(segmentationNode, proposal.labels_hw, cut, volumeNode, lungs, proposal.inside_hw)
     session.accept(proposal)
 

@@ -13,7 +13,7 @@ from SAMLungSegLib.interaction.boxes import SortedBoxes, in_one_slice
 if TYPE_CHECKING:
     from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
     from SAMLungSegLib.prompts.volume import VolumePrompts
-    from SAMLungSegLib.volume import SliceCut, Volume
+    from SAMLungSegLib.volume import ReformattedSlice, Volume
 
 Part = tuple[object, ...]  # identifies a part of a slice's prompts: equal while its prompts and its slice are the same
 
@@ -23,18 +23,18 @@ class SlicePrompts:
     """The prompts on a slice.
 
     Attributes:
-        cut: the slice.
+        reformat: the slice.
         points, boxes: what the slice shows of the user's prompts, in its pixels.
         of_volume: what a model is shown of the volume's prompts for this slice.
     """
 
-    cut: SliceCut
+    reformat: ReformattedSlice
     points: tuple[PointPrompt, ...]
     boxes: tuple[BoxPrompt, ...]
     of_volume: VolumePrompts
 
     @classmethod
-    def of(cls, cut: SliceCut, prompts: VolumePrompts, volume: Volume) -> SlicePrompts:
+    def of(cls, reformat: ReformattedSlice, prompts: VolumePrompts, volume: Volume) -> SlicePrompts:
         """Those of a volume's prompts that the slice shows.
 
         A box that is one slice thick is in the slice that holds its middle, and says nothing of others; boxes of
@@ -43,11 +43,11 @@ class SlicePrompts:
         Raises:
             PromptError: a prompt is outside the volume, or a box is flat in the slice.
         """
-        prompts = replace(prompts, boxes=tuple(in_one_slice(box, 2 - cut.plane.axes[0]) for box in prompts.boxes))
-        placed = prompts.on(cut, volume)
+        prompts = replace(prompts, boxes=tuple(in_one_slice(box, 2 - reformat.plane.axes[0]) for box in prompts.boxes))
+        placed = prompts.on(reformat, volume)
         if not placed.boxes and not SortedBoxes.of(prompts.boxes, volume).thick:
             prompts = replace(prompts, boxes=())
-        return cls(cut, tuple(placed.points), tuple(placed.boxes), prompts)
+        return cls(reformat, tuple(placed.points), tuple(placed.boxes), prompts)
 
     @property
     def is_empty(self) -> bool:
@@ -57,7 +57,12 @@ class SlicePrompts:
     @property
     def place(self) -> tuple[object, ...]:
         """Tells the slice from other slices of the volume; a view that comes back to it misses it by rounding."""
-        return self.cut.orientation, self.cut.first_xy, self.cut.size_hw, tuple(round(v, 3) for v in self.cut.depth)
+        return (
+            self.reformat.orientation,
+            self.reformat.first_xy,
+            self.reformat.size_hw,
+            tuple(round(v, 3) for v in self.reformat.depth),
+        )
 
     @property
     def concern_whole_slice(self) -> bool:
@@ -86,7 +91,7 @@ class SlicePrompts:
         """Bool (H, W): the pixels that the parts which are not `done` may change."""
         pending = [box for part, box in self.parts().items() if part not in done]
         if self.is_empty or None in pending:
-            return np.ones(self.cut.size_hw, bool)
+            return np.ones(self.reformat.size_hw, bool)
         return self._in_boxes(box for box in pending if box is not None)
 
     def boxed_hw(self) -> np.ndarray:
@@ -94,7 +99,7 @@ class SlicePrompts:
         return self._in_boxes(self.boxes)
 
     def _in_boxes(self, boxes: Iterable[BoxPrompt]) -> np.ndarray:
-        mask_hw = np.zeros(self.cut.size_hw, bool)
+        mask_hw = np.zeros(self.reformat.size_hw, bool)
         for box in boxes:
             left, top, right, bottom = box.xyxy
             mask_hw[_pixels(top, bottom), _pixels(left, right)] = True

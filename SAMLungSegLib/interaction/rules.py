@@ -105,7 +105,7 @@ def propose(
         done: parts of the prompts that were accepted or discarded before.
     """
     prompts = predicted.prompts
-    about_hw = prompts.changeable_hw(done) & prompts.cut.inside_hw
+    about_hw = prompts.changeable_hw(done) & prompts.reformat.inside_hw
     may_hw = about_hw if editable_hw is None else about_hw & editable_hw
     inside_hw = may_hw
     if keep and written_hw is not None:

@@ -56,12 +56,12 @@ class SliceChange:
 
     def undone(self, written_kji: np.ndarray) -> np.ndarray:
         """What was written before, changed in place."""
-        self.prompts.cut.put(self.written_before_hw, written_kji)
+        self.prompts.reformat.put(self.written_before_hw, written_kji)
         return written_kji
 
     def redone(self, written_kji: np.ndarray) -> np.ndarray:
         """What was written after it, changed in place."""
-        self.prompts.cut.put(self.written_after_hw, written_kji)
+        self.prompts.reformat.put(self.written_after_hw, written_kji)
         return written_kji
 
 
@@ -184,14 +184,14 @@ class Session:
             keep: whether what another hand has painted stays.
             done: parts of the prompts that play no part any more.
         """
-        written_hw = predicted.prompts.cut.take(self._written)
+        written_hw = predicted.prompts.reformat.take(self._written)
         present_hw = written_hw if present_hw is None else present_hw
         return propose(predicted, present_hw, written_hw, editable_hw=editable_hw, keep=keep, done=done)
 
     def accept(self, proposal: Proposal) -> SliceChange:
         """What was proposed is written: the change, to be applied to wherever labels are kept."""
-        cut = proposal.prompts.cut
-        before_hw = cut.take(self._written)
+        reformat = proposal.prompts.reformat
+        before_hw = reformat.take(self._written)
         after_hw = np.where(proposal.inside_hw, proposal.labels_hw, before_hw)
         labels = proposal.before_hw, proposal.labels_hw
         change = SliceChange(proposal.prompts, *labels, before_hw, after_hw, next(_numbers))

@@ -26,7 +26,7 @@ from SAMLungSegLib.modality import Modality, RecognisedModality, recognise_modal
 from SAMLungSegLib.models.base import Embedding, ModelView
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
-from SAMLungSegLib.volume import SliceCut, SlicePlane, Volume, axial_plane
+from SAMLungSegLib.volume import ReformattedSlice, SlicePlane, Volume, axial_plane
 
 KEPT_VIEWS = 16
 _KEPT_MAPPINGS = 4
@@ -130,8 +130,8 @@ class VolumeView:
 
 
 @dataclass(eq=False)
-class CutView:
-    """One cut through a volume, as people and models see it.
+class ReformattedView:
+    """One reformat of a volume, as people and models see it.
 
     Attributes:
         modality: of the volume.
@@ -153,38 +153,38 @@ class CutView:
         return ModelView(self.resampling.apply(self.grey_hw))
 
 
-class CutViews:
-    """Cuts through one volume; the latest are kept, and what the whole volume decides about grey is found once."""
+class ReformattedViews:
+    """Reformats of one volume; the latest are kept, and what the whole volume decides about grey is found once."""
 
     def __init__(self, volume: Volume) -> None:
         self.volume = volume
         self._mapping = lru_cache(_KEPT_MAPPINGS)(partial(grey_mapping, volume))
-        self._views: dict[Hashable, CutView] = {}
+        self._views: dict[Hashable, ReformattedView] = {}
 
-    def of(self, cut: SliceCut, modality: Modality | None, window: Window) -> CutView:
-        """A cut in a window; the modality is guessed where it is None.
+    def of(self, reformat: ReformattedSlice, modality: Modality | None, window: Window) -> ReformattedView:
+        """A reformat in a window; the modality is guessed where it is None.
 
         Raises:
-            GeometryError: the cut is a mere line.
+            GeometryError: the reformat is a mere line.
         """
-        if min(cut.size_hw) == 1:
-            height, width = cut.size_hw
+        if min(reformat.size_hw) == 1:
+            height, width = reformat.size_hw
             raise GeometryError(
                 f"The slice view meets {self.volume.name} in a line of {width} x {height} pixels; move or turn it, so "
                 "that it shows a slice of the image."
             )
         modality = modality or self._guessed_modality
         mapping = self._mapping(modality, window)
-        key = (cut.key, modality, mapping)
-        view = self._views.pop(key, None) or self._new(cut, modality, mapping)
+        key = (reformat.key, modality, mapping)
+        view = self._views.pop(key, None) or self._new(reformat, modality, mapping)
         self._views[key] = view  # the latest at the end
         if len(self._views) > KEPT_VIEWS:
             del self._views[next(iter(self._views))]
         return view
 
-    def tissue(self, cut: SliceCut) -> Tissue:
-        """Where a cut through a CT shows tissue, and where bone, each (1, H, W)."""
-        values = cut.sample(self.volume.array_kji)[np.newaxis]
+    def tissue(self, reformat: ReformattedSlice) -> Tissue:
+        """Where a reformat of a CT shows tissue, and where bone, each (1, H, W)."""
+        values = reformat.sample(self.volume.array_kji)[np.newaxis]
         return Tissue(*(values > level for level in self._body_and_bone))
 
     @cached_property
@@ -195,9 +195,11 @@ class CutViews:
     def _guessed_modality(self) -> Modality:
         return recognise_modality(self.volume).modality
 
-    def _new(self, cut: SliceCut, modality: Modality, mapping: GreyMapping) -> CutView:
-        values = cut.sample(self.volume.array_kji, outside=mapping.lowest)
+    def _new(self, reformat: ReformattedSlice, modality: Modality, mapping: GreyMapping) -> ReformattedView:
+        values = reformat.sample(self.volume.array_kji, outside=mapping.lowest)
         hu_hw = None
         if modality == "CT":
             hu_hw = lung_window_hu(self._mapping(modality, WINDOW_PRESETS["lung"]).apply(values))
-        return CutView(modality, mapping.apply(values), hu_hw, IsotropicResampling.of(cut.size_hw, cut.spacing_hw_mm))
+        return ReformattedView(
+            modality, mapping.apply(values), hu_hw, IsotropicResampling.of(reformat.size_hw, reformat.spacing_hw_mm)
+        )

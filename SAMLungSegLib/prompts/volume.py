@@ -9,7 +9,7 @@ import numpy as np
 
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt
-from SAMLungSegLib.volume import SliceCut, SlicePlane, Volume
+from SAMLungSegLib.volume import ReformattedSlice, SlicePlane, Volume
 
 MOST_PROMPTS = 1000  # of a kind in one image
 
@@ -94,8 +94,8 @@ class VolumePrompts:
                 placed.setdefault(index, PlacedPrompts()).boxes.append(rectangle)
         return placed
 
-    def on(self, cut: SliceCut, volume: Volume) -> PlacedPrompts:
-        """What a cut shows: points whose voxels it has, and its part of each box.
+    def on(self, reformat: ReformattedSlice, volume: Volume) -> PlacedPrompts:
+        """What a reformat shows: points whose voxels it has, and its part of each box.
 
         At a slanting border of the volume, points are moved to the nearest pixel.
 
@@ -103,11 +103,11 @@ class VolumePrompts:
             PromptError: as `by_slice`.
         """
         voxels = [(voxel_of(point.ijk, volume), point.positive) for point in self.points]
-        shown = [(cut.ijk_to_xy(ijk), positive) for ijk, positive in voxels if cut.contains(ijk)]
-        limit = np.array(cut.size_hw[::-1]) - 0.5
+        shown = [(reformat.ijk_to_xy(ijk), positive) for ijk, positive in voxels if reformat.contains(ijk)]
+        limit = np.array(reformat.size_hw[::-1]) - 0.5
         points = [PointPrompt(tuple(np.clip(xy, -0.5, limit).tolist()), positive) for xy, positive in shown]
         corners = [(voxel_of(box.first_ijk, volume), voxel_of(box.last_ijk, volume)) for box in self.boxes]
-        parts = [(box, cut.box_xyxy(*voxels)) for box, voxels in zip(self.boxes, corners, strict=True)]
+        parts = [(box, reformat.box_xyxy(*voxels)) for box, voxels in zip(self.boxes, corners, strict=True)]
         return PlacedPrompts(points, [_rectangle(xyxy, box) for box, xyxy in parts if xyxy is not None])
 
 

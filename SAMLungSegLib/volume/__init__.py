@@ -4,10 +4,10 @@ Arrays are (K, J, I), matrices take integer IJK (voxel centres) to RAS in mm. Si
 """
 
 from SAMLungSegLib.volume.conversion import Image, as_volume
-from SAMLungSegLib.volume.cut import SliceCut, cut_volume
 from SAMLungSegLib.volume.formats import IMAGE_EXTENSIONS, given_name, image_name, is_image_path
 from SAMLungSegLib.volume.geometry import SlicePlane, axial_plane
 from SAMLungSegLib.volume.guarded import read_volume
+from SAMLungSegLib.volume.reformat import ReformattedSlice, reformat_volume
 from SAMLungSegLib.volume.types import Volume
 from SAMLungSegLib.volume.writing import LABELMAP_EXTENSIONS, write_labelmap
 
@@ -15,15 +15,15 @@ __all__ = [
     "IMAGE_EXTENSIONS",
     "LABELMAP_EXTENSIONS",
     "Image",
-    "SliceCut",
+    "ReformattedSlice",
     "SlicePlane",
     "Volume",
     "as_volume",
     "axial_plane",
-    "cut_volume",
     "given_name",
     "image_name",
     "is_image_path",
     "read_volume",
+    "reformat_volume",
     "write_labelmap",
 ]

@@ -1,4 +1,4 @@
-"""A small generated chest, cuts through it, and a model that counts what it is asked: for tests of single slices."""
+"""A small generated chest, reformats of it, and a model that counts what it is asked: for tests of single slices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
 from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.prompts import PromptSet
-from SAMLungSegLib.volume import SliceCut, Volume, axial_plane, cut_volume
+from SAMLungSegLib.volume import ReformattedSlice, Volume, axial_plane, reformat_volume
 
 RIGHT, ANTERIOR, SUPERIOR = np.eye(3)
 MIDDLE = 8
@@ -46,13 +46,13 @@ def sliced_chest() -> Volume:
     return Volume(phantom.hu_kji, phantom.ijk_to_ras, "phantom")
 
 
-def cut_through(volume: Volume, ijk: tuple[float, ...], normal=SUPERIOR) -> SliceCut:
+def cut_through(volume: Volume, ijk: tuple[float, ...], normal=SUPERIOR) -> ReformattedSlice:
     point = volume.ijk_to_ras[:3, :3] @ ijk + volume.ijk_to_ras[:3, 3]
-    return cut_volume(volume.size_kji, volume.ijk_to_ras, normal, point)
+    return reformat_volume(volume.size_kji, volume.ijk_to_ras, normal, point)
 
 
-def axial_cut(volume: Volume, n: int) -> SliceCut:
+def axial_cut(volume: Volume, n: int) -> ReformattedSlice:
     """The n-th slice that the volume is segmented by."""
     plane = axial_plane(volume)
     _, to_column, to_row = plane.nxy_to_ras_matrix[:3, :3].T
-    return cut_volume(volume.size_kji, volume.ijk_to_ras, np.cross(to_column, to_row), plane.nxy_to_ras((n, 0, 0)))
+    return reformat_volume(volume.size_kji, volume.ijk_to_ras, np.cross(to_column, to_row), plane.nxy_to_ras((n, 0, 0)))

@@ -7,7 +7,7 @@ import numpy as np
 from SAMLungSegLib import Volume
 from SAMLungSegLib.interaction import Predicted, SlicePrompts
 from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint, VolumePrompts
-from SAMLungSegLib.volume.cut import SliceCut, cut_volume
+from SAMLungSegLib.volume.reformat import ReformattedSlice, reformat_volume
 
 SIZE_KJI = (3, 5, 6)
 LPS = np.diag([-1.0, -1, 1, 1])  # pixel (x, y) of an axial slice is (i, j)
@@ -17,8 +17,8 @@ def volume(ijk_to_ras: np.ndarray = LPS, size_kji: tuple[int, int, int] = SIZE_K
     return Volume(np.zeros(size_kji, np.int16), ijk_to_ras, "small")
 
 
-def axial(k: int = 1) -> SliceCut:
-    return cut_volume(SIZE_KJI, LPS, (0, 0, 1), (0, 0, k))
+def axial(k: int = 1) -> ReformattedSlice:
+    return reformat_volume(SIZE_KJI, LPS, (0, 0, 1), (0, 0, k))
 
 
 def prompts(points=(), boxes=(), k: int = 1) -> SlicePrompts:

@@ -46,31 +46,33 @@ def lungs(window):
     return bridge.labelmapFromNode(node, volume).array_kji
 
 
-def paint(window, cut, random):
+def paint(window, reformat, random):
     """As the Segment Editor's Paint or Erase: a block of a slice in one lung."""
     node, volume = window.ui.outputSelector.currentNode(), window.ui.inputSelector.currentNode()
-    y, x = (int(random.integers(max(1, size - 8))) for size in cut.size_hw)
-    block_hw = np.zeros(cut.size_hw, bool)
+    y, x = (int(random.integers(max(1, size - 8))) for size in reformat.size_hw)
+    block_hw = np.zeros(reformat.size_hw, bool)
     block_hw[y : y + 8, x : x + 8] = True
     segment_id = node.GetSegmentation().GetNthSegmentID(int(random.integers(2)))
     mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, segment_id, volume).copy()
-    cut.put(np.full(cut.size_hw, random.integers(2), np.uint8), mask, block_hw)
+    reformat.put(np.full(reformat.size_hw, random.integers(2), np.uint8), mask, block_hw)
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, segment_id, volume)
 
 
-def place_prompts(window, cut, kind, random):
+def place_prompts(window, reformat, kind, random):
     """Points, boxes or both where the slice has voxels; a box is one slice thick, or several."""
     parameters, volume = window.widget.logic.getParameterNode(), window.ui.inputSelector.currentNode()
-    pixels_yx = np.argwhere(cut.inside_hw)
+    pixels_yx = np.argwhere(reformat.inside_hw)
     for _ in range(random.integers(1, 4) if kind != "boxes" else 0):
         y, x = pixels_yx[random.integers(len(pixels_yx))]
         node = ensurePoints(parameters, bool(random.integers(2)))
-        node.AddControlPointWorld(*tools.world(volume, cut.xy_to_ijk((x, y))))
+        node.AddControlPointWorld(*tools.world(volume, reformat.xy_to_ijk((x, y))))
     for _ in range(random.integers(1, 3) if kind != "points" else 0):
         corners_yx = np.sort(pixels_yx[random.integers(len(pixels_yx), size=2)], axis=0)
         first, last = (corners_yx[0] - 4)[::-1], (corners_yx[1] + 4)[::-1]
-        ends = np.array([cut.xy_to_ijk(np.clip(xy, 0, np.array(cut.size_hw[::-1]) - 1)) for xy in (first, last)])
-        ends[1, 2 - cut.plane.axes[0]] += random.choice([0, 0.4, 2])
+        ends = np.array(
+            [reformat.xy_to_ijk(np.clip(xy, 0, np.array(reformat.size_hw[::-1]) - 1)) for xy in (first, last)]
+        )
+        ends[1, 2 - reformat.plane.axes[0]] += random.choice([0, 0.4, 2])
         world = np.array([tools.world(volume, ijk) for ijk in ends])
         box = newBox(parameters)
         box.SetCenterWorld(*world.mean(axis=0))
@@ -104,12 +106,12 @@ def test_random_prompts_write_the_same_voxels_by_every_way(module_window, make, 
         size_ijk = np.array(chest.GetImageData().GetDimensions())
         window.jump(tools.world(chest, size_ijk * random.uniform(0.35, 0.65, 3)))
         tools.settled(window)
-        cut = bridge.cutFromSliceNode(sliceNodeOf(parameters), chest)
+        reformat = bridge.cutFromSliceNode(sliceNodeOf(parameters), chest)
         parameters.lungs = str(random.choice(["both", "both", "right", "left"]))
         parameters.keepEdits = bool(random.integers(4))
-        paint(window, cut, random)
+        paint(window, reformat, random)
         before = lungs(window)
-        place_prompts(window, cut, ("points", "boxes", "both")[case % 3], random)
+        place_prompts(window, reformat, ("points", "boxes", "both")[case % 3], random)
         tools.settled(window)
         shown = tools.preview_lungs(window, chest)
         written = []

@@ -84,7 +84,7 @@ def readSegment(segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid
 
 
 class Region(Protocol):
-    """Some voxels of the grid; a `SliceCut` is one."""
+    """Some voxels of the grid; a `ReformattedSlice` is one."""
 
     def take(self, labelmap_kji: np.ndarray) -> np.ndarray:
         """Their values."""

@@ -11,21 +11,21 @@ from SAMLungSegSlicer.bridge.transforms import sizeKji, transformed, worldToIjkM
 from SAMLungSegSlicer.bridge.volumes import ijkToPatientMatrix
 
 if TYPE_CHECKING:
-    from SAMLungSegLib.volume.cut import SliceCut
+    from SAMLungSegLib.volume.reformat import ReformattedSlice
 
 
-def cutFromSliceNode(sliceNode: slicer.vtkMRMLSliceNode, volumeNode: slicer.vtkMRMLVolumeNode) -> SliceCut:
+def cutFromSliceNode(sliceNode: slicer.vtkMRMLSliceNode, volumeNode: slicer.vtkMRMLVolumeNode) -> ReformattedSlice:
     """The voxels of a volume that a slice view shows, whatever the view's and the volume's directions.
 
     Raises:
         VolumeError: the volume has no voxels.
         GeometryError: the view does not meet the volume, or the volume is under a non-linear transform.
     """
-    from SAMLungSegLib.volume.cut import cut_volume
+    from SAMLungSegLib.volume.reformat import reformat_volume
 
     sliceToWorld = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())
     ijkToPatient = ijkToPatientMatrix(volumeNode)
     worldToPatient = ijkToPatient @ worldToIjkMatrix(volumeNode)
     normal = np.linalg.solve(worldToPatient[:3, :3].T, sliceToWorld[:3, 2])  # normals go by the inverse transpose
     point = transformed(worldToPatient, sliceToWorld[:3, 3])
-    return cut_volume(sizeKji(volumeNode), ijkToPatient, normal, point)
+    return reformat_volume(sizeKji(volumeNode), ijkToPatient, normal, point)

@@ -26,7 +26,7 @@ from SAMLungSegSlicer.bridge.volumes import volumeFromNode
 
 if TYPE_CHECKING:
     from SAMLungSegLib.volume import Volume
-    from SAMLungSegLib.volume.cut import SliceCut
+    from SAMLungSegLib.volume.reformat import ReformattedSlice
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ def noteProvenance(segmentationNode: slicer.vtkMRMLSegmentationNode, lungs: str,
 def writeCut(
     segmentationNode: slicer.vtkMRMLSegmentationNode,
     labels_hw: np.ndarray,
-    cut: SliceCut,
+    cut: ReformattedSlice,
     volumeNode: slicer.vtkMRMLVolumeNode,
     lungs: str = "both",
     insideMask_hw: np.ndarray | None = None,
@@ -212,7 +212,7 @@ def editableVoxels(
 
 def editableCut(
     segmentationNode: slicer.vtkMRMLSegmentationNode,
-    cut: SliceCut,
+    cut: ReformattedSlice,
     volumeNode: slicer.vtkMRMLVolumeNode,
     lungs: str = "both",
 ) -> np.ndarray | None:
@@ -298,7 +298,9 @@ def _parentItem(hierarchy: slicer.vtkMRMLSubjectHierarchyNode, node: slicer.vtkM
     return hierarchy.GetItemParent(item) if item else 0
 
 
-def _changeable(labels_hw: np.ndarray, cut: SliceCut, insideMask_hw: np.ndarray | None, grid: Grid) -> np.ndarray:
+def _changeable(
+    labels_hw: np.ndarray, cut: ReformattedSlice, insideMask_hw: np.ndarray | None, grid: Grid
+) -> np.ndarray:
     """Bool (H, W): the pixels that have a voxel and may change."""
     for name, pixels in (("labels", labels_hw), ("mask", insideMask_hw)):
         if pixels is not None and pixels.shape != cut.size_hw:

@@ -14,7 +14,7 @@ from SAMLungSegSlicer.bridge.layers import imageOf, readSegment, withLabelmaps
 from SAMLungSegSlicer.bridge.segmentations import findLungSegments
 
 if TYPE_CHECKING:
-    from SAMLungSegLib.volume.cut import SliceCut
+    from SAMLungSegLib.volume.reformat import ReformattedSlice
 
 _Part = tuple[int, np.ndarray, tuple[slice, ...], int]  # label, voxels, where they lie on the grid, their value
 
@@ -86,7 +86,7 @@ def stampOf(segmentationNode: slicer.vtkMRMLSegmentationNode) -> tuple:
 
 def readCut(
     segmentationNode: slicer.vtkMRMLSegmentationNode,
-    cut: SliceCut,
+    cut: ReformattedSlice,
     volumeNode: slicer.vtkMRMLVolumeNode,
     labels: Mapping[str, int] | None = None,
 ) -> np.ndarray:
@@ -105,7 +105,7 @@ def readCut(
     return pixels
 
 
-def _inCut(segmentation: slicer.vtkSegmentation, segmentId: str, cut: SliceCut, grid: Grid) -> np.ndarray:
+def _inCut(segmentation: slicer.vtkSegmentation, segmentId: str, cut: ReformattedSlice, grid: Grid) -> np.ndarray:
     image = imageOf(segmentation, segmentId)
     if isEmpty(image):
         return np.zeros(cut.size_hw, bool)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from SAMLungSegLib import Options, Volume
     from SAMLungSegLib.pipeline import SliceSegmentation, SliceSegmenter
-    from SAMLungSegLib.volume import SliceCut
+    from SAMLungSegLib.volume import ReformattedSlice
 
 
 class Image(NamedTuple):
@@ -67,7 +67,7 @@ class SegmenterCache:
         self._lock = threading.Lock()
 
     def segment(
-        self, image: Image, cut: SliceCut, settings: Settings, options: Options, cancelled: Callable[[], bool]
+        self, image: Image, cut: ReformattedSlice, settings: Settings, options: Options, cancelled: Callable[[], bool]
     ) -> SliceSegmentation:
         """The lungs of one cut.
 
@@ -78,7 +78,9 @@ class SegmenterCache:
         with self._lock:
             return self._segmenter(image, settings).segment(cut, options, cancelled=cancelled)
 
-    def automatic(self, image: Image, cut: SliceCut, settings: Settings, cancelled: Callable[[], bool]) -> np.ndarray:
+    def automatic(
+        self, image: Image, cut: ReformattedSlice, settings: Settings, cancelled: Callable[[], bool]
+    ) -> np.ndarray:
         """What is found in a cut without prompts, uint8 (H, W); that of the latest cut is kept. Errors as `segment`."""
         with self._lock:
             segmenter = self._segmenter(image, settings)

@@ -189,7 +189,7 @@ class SegmentSliceJob(_SegmentJob):
             CancelledError: `cancelled` said so.
             SAMLungSegError: wrong settings or prompts, or the model cannot be loaded.
         """
-        cut, asked = self.prompts.cut, self.prompts.of_volume
+        cut, asked = self.prompts.reformat, self.prompts.of_volume
         options = self._settings.options(asked.points, asked.boxes)
         result = segmenters.segment(self._image, cut, self._settings, options, cancelled)
         if self.prompts.points and self.prompts.concern_whole_slice:  # which may be painted in parts

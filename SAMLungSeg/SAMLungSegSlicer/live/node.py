@@ -36,9 +36,9 @@ class PreviewNode:
         """Show labels (H, W) of the slice that has these prompts, in a slice view, in place of what was shown."""
         node = self._onGridOf(volumeNode)
         if self._shown is not None and self._shown.place != prompts.place:
-            nothing_hw = np.zeros(self._shown.cut.size_hw, np.uint8)
-            bridge.writeCut(node, nothing_hw, self._shown.cut, volumeNode)
-        bridge.writeCut(node, labels_hw, prompts.cut, volumeNode)
+            nothing_hw = np.zeros(self._shown.reformat.size_hw, np.uint8)
+            bridge.writeCut(node, nothing_hw, self._shown.reformat, volumeNode)
+        bridge.writeCut(node, labels_hw, prompts.reformat, volumeNode)
         self._shown = prompts
         display = node.GetDisplayNode()
         display.SetViewNodeIDs([sliceNode.GetID()])

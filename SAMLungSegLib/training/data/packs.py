@@ -31,7 +31,7 @@ from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.data.cases import sides_are_plausible
 from SAMLungSegLib.training.data.splits import SPLIT_SETS, split_of
-from SAMLungSegLib.volume import Volume, axial_plane, cut_volume, read_volume
+from SAMLungSegLib.volume import Volume, axial_plane, read_volume, reformat_volume
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ def _reformats(
     for plane, normal_ras in OTHER_PLANES.items():
         for fraction in fractions:
             point_ras = lowest + fraction * (highest - lowest)
-            cut = cut_volume(volume.size_kji, volume.ijk_to_ras, normal_ras, point_ras)
+            cut = reformat_volume(volume.size_kji, volume.ijk_to_ras, normal_ras, point_ras)
             resampling = IsotropicResampling.of(cut.size_hw, cut.spacing_hw_mm)
             image = resampling.apply(cut.sample(volume.array_kji, HU_RANGE[0]))
             labels = cut.take(labelmap_kji)

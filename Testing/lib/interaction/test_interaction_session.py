@@ -10,7 +10,7 @@ from SAMLungSegLib import VolumePoint
 from SAMLungSegLib.interaction import Predicted, Session, SlicePrompts, merge_volume, session
 from SAMLungSegLib.prompts.volume import VolumePrompts
 from SAMLungSegLib.volume import axial_plane
-from SAMLungSegLib.volume.cut import cut_volume
+from SAMLungSegLib.volume.reformat import reformat_volume
 
 FOUND = "11..22 " * 5
 POINTED = "11..22 " * 4 + "111.22"
@@ -201,9 +201,9 @@ def test_the_same_place_in_the_world_is_written_however_the_volume_is_stored(fli
     to_ras = tilted @ to_ras
     where = volume(to_ras)
     ras = (tilted @ LPS @ [4, 3, 1, 1])[:3]
-    cut = cut_volume(SIZE_KJI, to_ras, tilted[:3, :3] @ (0, 0, 1), ras)
+    reformat = reformat_volume(SIZE_KJI, to_ras, tilted[:3, :3] @ (0, 0, 1), ras)
     ijk = np.linalg.inv(to_ras) @ [*ras, 1]
-    asked = SlicePrompts.of(cut, VolumePrompts((VolumePoint(tuple(ijk[:3].tolist())),)), where)
+    asked = SlicePrompts.of(reformat, VolumePrompts((VolumePoint(tuple(ijk[:3].tolist())),)), where)
     (point,) = asked.points
     np.testing.assert_allclose(point.xy, (4, 3), atol=1e-6)
     work = Session(np.zeros(SIZE_KJI, np.uint8))

@@ -24,7 +24,7 @@ from SAMLungSegLib.pipeline import (
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.types import ObjectPrompt
-from SAMLungSegLib.volume import Volume, cut_volume
+from SAMLungSegLib.volume import Volume, reformat_volume
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,9 @@ def test_on_an_xray_a_model_that_needs_prompts_gets_those_of_lung_compact(xray):
 def test_lungs_are_found_on_coronal_sagittal_and_oblique_planes(fine, model, normal, smallest_dice):
     volume = Volume(fine.hu_kji, fine.ijk_to_ras)
     lung = fine.labelmap_kji == 1 if normal is RIGHT else fine.labelmap_kji > 0
-    cut = cut_through(volume, np.argwhere(lung).mean(axis=0)[::-1], normal)
-    reference = cut.take(fine.labelmap_kji)
-    result = segment_slice(volume, cut, model)
+    reformat = cut_through(volume, np.argwhere(lung).mean(axis=0)[::-1], normal)
+    reference = reformat.take(fine.labelmap_kji)
+    result = segment_slice(volume, reformat, model)
     assert dice(result.labels_hw > 0, reference > 0) > smallest_dice
     for label in np.unique(reference[reference > 0]):
         assert dice(result.labels_hw == label, reference == label) > smallest_dice - 0.02
@@ -151,9 +151,9 @@ def test_lungs_are_found_on_coronal_sagittal_and_oblique_planes(fine, model, nor
 @pytest.mark.parametrize("make", [BoxModel, lambda: load_model("lung-compact", device="cpu")])
 def test_a_sagittal_slice_is_all_of_the_lung_on_its_side(fine, side, make):
     volume = Volume(fine.hu_kji, fine.ijk_to_ras)
-    cut = cut_through(volume, np.argwhere(fine.labelmap_kji == side).mean(axis=0)[::-1], RIGHT)
+    reformat = cut_through(volume, np.argwhere(fine.labelmap_kji == side).mean(axis=0)[::-1], RIGHT)
     model = make()
-    labels_hw = segment_slice(volume, cut, model).labels_hw
+    labels_hw = segment_slice(volume, reformat, model).labels_hw
     assert set(np.unique(labels_hw)) == {0, side}
     if isinstance(model, BoxModel):
         assert len(model.asked) == 1
@@ -161,10 +161,10 @@ def test_a_sagittal_slice_is_all_of_the_lung_on_its_side(fine, side, make):
 
 def test_flat_slices_are_drawn_out_for_the_model_and_prompts_with_them(volume):
     model = BoxModel()
-    cut = cut_through(volume, (0, 64, 0), ANTERIOR)
-    assert cut.size_hw == (16, 128)
+    reformat = cut_through(volume, (0, 64, 0), ANTERIOR)
+    assert reformat.size_hw == (16, 128)
     options = Options(boxes=(VolumeBox((20, 60, 3), (90, 70, 9)),), points=(VolumePoint((30, 64, 5)),))
-    result = segment_slice(volume, cut, model, options)
+    result = segment_slice(volume, reformat, model, options)
     assert model.encoded[0].shape == (15 * 7 + 1, 128)  # 20 mm between rows, 3 mm between columns
     assert np.array_equal(model.encoded[0][::7], result.grey_hw)
     assert model.asked[0].box.xyxy == (20, (15 - 9) * 7, 90, (15 - 3) * 7)
@@ -202,4 +202,4 @@ def test_a_view_that_meets_an_xray_in_a_line_is_refused(xray, model):
 
 def test_a_cut_through_another_volume_is_refused(volume, model):
     with pytest.raises(GeometryError, match="does not fit the volume"):
-        segment_slice(volume, cut_volume((9, 9, 9), np.eye(4), SUPERIOR, (0, 0, 4)), model)
+        segment_slice(volume, reformat_volume((9, 9, 9), np.eye(4), SUPERIOR, (0, 0, 4)), model)

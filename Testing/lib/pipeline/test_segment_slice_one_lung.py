@@ -103,10 +103,10 @@ def one_lung() -> tuple[Volume, SliceSegmenter]:
 
 def test_a_lung_split_in_two_gets_one_side_on_an_axial_slice_without_prompts(one_lung):
     volume, segmenter = one_lung
-    cut = axial_cut(volume, 1)
-    result = segmenter.segment(cut)
+    reformat = axial_cut(volume, 1)
+    result = segmenter.segment(reformat)
     assert set(np.unique(result.labels_hw)) == {0, 1} and result.notes[0].endswith("by the body around it.")
-    prompted = segmenter.segment(cut, Options(points=(VolumePoint((20, 30, 1)),)))
+    prompted = segmenter.segment(reformat, Options(points=(VolumePoint((20, 30, 1)),)))
     assert set(np.unique(prompted.labels_hw)) == {0, 1, 2} and prompted.notes == ()
 
 

@@ -21,7 +21,7 @@ from SAMLungSegLib.pipeline import (
 from SAMLungSegLib.pipeline.view import KEPT_VIEWS
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.structures import LUNGS
-from SAMLungSegLib.volume import Volume, cut_volume
+from SAMLungSegLib.volume import Volume, reformat_volume
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def volume() -> Volume:
 
 
 def test_prompts_on_other_slices_are_left_out(volume, model):
-    cut = axial_cut(volume, MIDDLE)
+    reformat = axial_cut(volume, MIDDLE)
     elsewhere = Options(points=(VolumePoint((40, 60, MIDDLE + 1)), VolumePoint((40, 60, 0), positive=False)))
-    expected = segment_slice(volume, cut, model)
-    assert np.array_equal(segment_slice(volume, cut, model, elsewhere).labels_hw, expected.labels_hw)
+    expected = segment_slice(volume, reformat, model)
+    assert np.array_equal(segment_slice(volume, reformat, model, elsewhere).labels_hw, expected.labels_hw)
 
 
 def test_a_slice_outside_every_box_stays_empty_and_is_not_encoded(volume):
@@ -50,20 +50,20 @@ def test_a_slice_outside_every_box_stays_empty_and_is_not_encoded(volume):
 
 def test_prompts_of_a_tilted_plane_are_where_it_meets_them(volume):
     model = BoxModel()
-    cut = cut_through(volume, (64, 64, MIDDLE), Rotation.from_euler("x", 20, degrees=True).apply(SUPERIOR))
-    clicked = cut.xy_to_ijk((50.25, 40.5))
-    segment_slice(volume, cut, model, Options(points=(VolumePoint(tuple(clicked)),)))
+    reformat = cut_through(volume, (64, 64, MIDDLE), Rotation.from_euler("x", 20, degrees=True).apply(SUPERIOR))
+    clicked = reformat.xy_to_ijk((50.25, 40.5))
+    segment_slice(volume, reformat, model, Options(points=(VolumePoint(tuple(clicked)),)))
     assert model.asked[0].points[0].xy == pytest.approx((50.25, 40.5))
 
 
 def test_a_click_at_the_slanting_end_of_a_cut_counts_at_its_border(volume):
     """k = 0.3 i leaves the volume at i = 51.66; so the last pixel is 51, and there is still image beyond 51.5."""
-    cut = cut_volume(volume.size_kji, np.diag([-1.0, -1, 1, 1]), (0.3, 0, 1), (0, 0, 0))
-    assert cut.size_hw[1] == 52
+    reformat = reformat_volume(volume.size_kji, np.diag([-1.0, -1, 1, 1]), (0.3, 0, 1), (0, 0, 0))
+    assert reformat.size_hw[1] == 52
     model = BoxModel()
     shown = Volume(volume.array_kji, np.diag([-1.0, -1, 1, 1]), "slanting")
     options = Options(boxes=(VolumeBox((0, 0, 0), (60, 90, 15)),), points=(VolumePoint((51.6, 40, 15.48)),))
-    segment_slice(shown, cut, model, options)
+    segment_slice(shown, reformat, model, options)
     assert model.asked[0].points[0].xy == (51.5, 40.0)
 
 
@@ -123,9 +123,9 @@ def test_a_hole_that_was_clicked_as_no_lung_is_not_filled(volume):
 
 
 def test_only_the_lung_that_is_asked_for_is_given(volume, model):
-    cut = axial_cut(volume, MIDDLE)
-    both = segment_slice(volume, cut, model).labels_hw
-    right = segment_slice(volume, cut, model, Options(lungs="right")).labels_hw
+    reformat = axial_cut(volume, MIDDLE)
+    both = segment_slice(volume, reformat, model).labels_hw
+    right = segment_slice(volume, reformat, model, Options(lungs="right")).labels_hw
     assert np.array_equal(right, np.where(both == 1, 1, 0))
 
 
@@ -136,10 +136,10 @@ def test_a_cut_is_encoded_once_whatever_is_asked_and_wherever_its_plane_was_touc
     model = BoxModel()
     segmenter = SliceSegmenter(volume, model)
     for i, j in ((40, 60), (41, 60), (90, 61)):
-        cut = cut_through(volume, (i, j, MIDDLE))
-        segmenter.segment(cut, Options(points=(VolumePoint((i, j, MIDDLE)),)))
+        reformat = cut_through(volume, (i, j, MIDDLE))
+        segmenter.segment(reformat, Options(points=(VolumePoint((i, j, MIDDLE)),)))
     assert len(model.encoded) == 1
-    segmenter.segment(cut, Options(points=(VolumePoint((90, 61, MIDDLE)),), window="mediastinum"))
+    segmenter.segment(reformat, Options(points=(VolumePoint((90, 61, MIDDLE)),), window="mediastinum"))
     assert len(model.encoded) == 2
 
 
@@ -160,10 +160,10 @@ def test_the_latest_cuts_stay_encoded_and_earlier_ones_go():
 
 
 def test_an_embedding_that_is_given_back_is_used(volume):
-    model, cut = BoxModel(), axial_cut(volume, MIDDLE)
+    model, reformat = BoxModel(), axial_cut(volume, MIDDLE)
     options = Options(points=(VolumePoint((40, 60, MIDDLE)),))
-    first = segment_slice(volume, cut, model, options)
-    again = segment_slice(volume, cut, model, options, embedding=first.embedding)
+    first = segment_slice(volume, reformat, model, options)
+    again = segment_slice(volume, reformat, model, options, embedding=first.embedding)
     assert len(model.encoded) == 1
     assert again.embedding is first.embedding
     assert np.array_equal(again.labels_hw, first.labels_hw)
@@ -172,14 +172,14 @@ def test_an_embedding_that_is_given_back_is_used(volume):
 
 
 def test_a_cancelled_slice_is_not_encoded_and_what_was_encoded_is_kept(volume):
-    model, cut = BoxModel(), axial_cut(volume, MIDDLE)
+    model, reformat = BoxModel(), axial_cut(volume, MIDDLE)
     options = Options(points=(VolumePoint((40, 60, MIDDLE)),))
     segmenter = SliceSegmenter(volume, model)
     with pytest.raises(CancelledError, match="slice of phantom"):
-        segmenter.segment(cut, options, cancelled=lambda: True)
+        segmenter.segment(reformat, options, cancelled=lambda: True)
     assert model.encoded == []
     with pytest.raises(CancelledError):
-        segmenter.segment(cut, options, cancelled=lambda: bool(model.encoded))
+        segmenter.segment(reformat, options, cancelled=lambda: bool(model.encoded))
     assert model.asked == []
-    segmenter.segment(cut, options)
+    segmenter.segment(reformat, options)
     assert len(model.encoded) == len(model.asked) == 1

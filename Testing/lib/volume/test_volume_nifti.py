@@ -38,10 +38,10 @@ def header(array_kji, datatype, slope, inter, order, version):
     return bytes(head)
 
 
-def scaled(path, slope, inter, *, kind="i2", order="<", version=1, array=STORED, cut=0):
+def scaled(path, slope, inter, *, kind="i2", order="<", version=1, array=STORED, reformat=0):
     array = array.astype(order + kind)
     content = header(array, DATATYPES[kind], slope, inter, order, version) + array.tobytes()
-    content = content[: len(content) - cut]
+    content = content[: len(content) - reformat]
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
 
@@ -75,7 +75,7 @@ def test_a_slope_of_zero_or_no_number_means_values_as_stored(tmp_path, slope, in
 @pytest.mark.parametrize("kind", ["u1", "i2", "f8"])
 @pytest.mark.parametrize("slope", [1, 0.5])
 def test_a_scaled_file_that_lacks_its_last_bytes_is_refused(tmp_path, name, kind, slope):
-    path = scaled(tmp_path / name, slope, -3, kind=kind, cut=2)
+    path = scaled(tmp_path / name, slope, -3, kind=kind, reformat=2)
     with pytest.raises(VolumeError, match=r"scan\.nii.*truncated"):
         read_volume(path)
 

@@ -26,25 +26,25 @@ def observed(node, names=EVENTS):
 
 
 def test_only_the_segments_that_changed_are_announced_and_marked_for_saving(tmp_path):
-    volume, cut = ct(), middle_cut()
+    volume, reformat = ct(), middle_cut()
     before = random_labels(np.random.default_rng(11))
     node = segmented(volume, before)
     right = bridge.ensureLungSegments(node)[1]
     assert slicer.util.saveNode(node, str(tmp_path / "x.seg.nrrd"))
     assert not node.GetModifiedSinceRead()
     seen = observed(node)
-    bridge.writeCut(node, cut.take(before), cut, volume)
+    bridge.writeCut(node, reformat.take(before), reformat, volume)
     assert seen == []
     assert not node.GetModifiedSinceRead()
-    labels = cut.take(before)
+    labels = reformat.take(before)
     labels[labels == 0] = 1
-    bridge.writeCut(node, labels, cut, volume)
+    bridge.writeCut(node, labels, reformat, volume)
     assert seen == [(name, right) for name in EVENTS]
     assert node.GetModifiedSinceRead()
 
 
 def test_surfaces_follow_the_lung_that_changed_and_no_other_segment_loses_its_own():
-    volume, cut = ct(), middle_cut()
+    volume, reformat = ct(), middle_cut()
     codes = np.zeros(SIZE_KJI, np.uint8)
     codes[1:6, 1:8, 1:4], codes[1:6, 1:8, 4:7], codes[1:6, 1:8, 7:10] = 1, 2, 3
     node = nodes.add_segmentation(volume)
@@ -52,9 +52,9 @@ def test_surfaces_follow_the_lung_that_changed_and_no_other_segment_loses_its_ow
     node.CreateClosedSurfaceRepresentation()
     before = [node.GetClosedSurfaceInternalRepresentation(one).GetNumberOfPoints() for one in ids]
     heart = node.GetClosedSurfaceInternalRepresentation(ids[2])
-    labels = cut.take(np.where(codes == 3, 0, codes))
+    labels = reformat.take(np.where(codes == 3, 0, codes))
     labels[:, 1] = 0
-    bridge.writeCut(node, labels, cut, volume)
+    bridge.writeCut(node, labels, reformat, volume)
     after = [node.GetClosedSurfaceInternalRepresentation(one).GetNumberOfPoints() for one in ids]
     assert after[0] != before[0]
     assert after[1:] == before[1:]
@@ -62,14 +62,14 @@ def test_surfaces_follow_the_lung_that_changed_and_no_other_segment_loses_its_ow
 
 
 def test_undo_of_the_segment_editor_brings_the_voxels_back():
-    volume, cut = ct(), middle_cut()
+    volume, reformat = ct(), middle_cut()
     before = random_labels(np.random.default_rng(12))
     node = segmented(volume, before)
     history = slicer.vtkSegmentationHistory()
     history.SetSegmentation(node.GetSegmentation())
     history.SaveState()
-    labels = random_labels(np.random.default_rng(13), cut.size_hw)
-    bridge.writeCut(node, labels, cut, volume)
+    labels = random_labels(np.random.default_rng(13), reformat.size_hw)
+    bridge.writeCut(node, labels, reformat, volume)
     after = lungs_of(node, volume)
     assert history.RestorePreviousState()
     assert np.array_equal(lungs_of(node, volume), before)
@@ -78,13 +78,13 @@ def test_undo_of_the_segment_editor_brings_the_voxels_back():
 
 
 def test_undo_of_the_scene_brings_the_voxels_back():
-    volume, cut = ct(), middle_cut()
+    volume, reformat = ct(), middle_cut()
     before = random_labels(np.random.default_rng(14))
     node = segmented(volume, before)
     slicer.mrmlScene.SetUndoOn()
     node.UndoEnabledOn()
     slicer.mrmlScene.SaveStateForUndo()
-    bridge.writeCut(node, 2 - cut.take(before), cut, volume)
+    bridge.writeCut(node, 2 - reformat.take(before), reformat, volume)
     assert not np.array_equal(lungs_of(node, volume), before)
     slicer.mrmlScene.Undo()
     assert np.array_equal(lungs_of(node, volume), before)

@@ -34,16 +34,16 @@ def coded_volume(parent=None):
 )
 def test_a_view_gives_the_slice_that_it_shows(view, point, orientation, corner, size_hw):
     node = coded_volume()
-    cut = bridge.cutFromSliceNode(nodes.add_slice_node(at(view, point)), node)
-    shown = cut.sample(slicer.util.arrayFromVolume(node))
-    assert (cut.orientation, cut.size_hw) == (orientation, size_hw)
+    reformat = bridge.cutFromSliceNode(nodes.add_slice_node(at(view, point)), node)
+    shown = reformat.sample(slicer.util.arrayFromVolume(node))
+    assert (reformat.orientation, reformat.size_hw) == (orientation, size_hw)
     assert shown[:2, :2].tolist() == corner
 
 
 def test_the_slice_follows_the_parent_transform_of_the_volume():
     node = coded_volume(parent=nodes.add_transform(nodes.affine(np.eye(3), [0, 0, 3])))
-    cut = bridge.cutFromSliceNode(nodes.add_slice_node(at(AXIAL, (0, 0, 6))), node)
-    assert cut.sample(slicer.util.arrayFromVolume(node))[0, 0] == 100
+    reformat = bridge.cutFromSliceNode(nodes.add_slice_node(at(AXIAL, (0, 0, 6))), node)
+    assert reformat.sample(slicer.util.arrayFromVolume(node))[0, 0] == 100
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -54,14 +54,14 @@ def test_an_oblique_view_cuts_the_voxels_whose_centres_are_nearest_to_its_plane(
     ijk = rng.integers(3, 9, size=3)
     world = (parent @ grid @ [*ijk, 1])[:3]
     axes = nodes.rotation(rng)
-    cut = bridge.cutFromSliceNode(nodes.add_slice_node(nodes.affine(axes, world)), node)
-    assert cut.contains(ijk)
+    reformat = bridge.cutFromSliceNode(nodes.add_slice_node(nodes.affine(axes, world)), node)
+    assert reformat.contains(ijk)
     normal_ijk = (parent @ grid)[:3, :3].T @ axes[:, 2]
     stacked = np.abs(normal_ijk).max()
     kji = np.argwhere(np.ones((12, 14, 16), bool))
     distance = (kji[:, ::-1] - ijk) @ normal_ijk / stacked
     mask = np.zeros((12, 14, 16), np.uint8)
-    cut.put(np.ones(cut.size_hw, np.uint8), mask)
+    reformat.put(np.ones(reformat.size_hw, np.uint8), mask)
     near, clearly_far = np.abs(distance) < 0.499, np.abs(distance) > 0.501
     assert mask[tuple(kji[near].T)].all()
     assert not mask[tuple(kji[clearly_far].T)].any()
@@ -93,9 +93,9 @@ def test_a_volume_without_voxels_cannot_be_cut():
 )
 def test_an_xray_is_cut_as_the_patient_stands_though_slicer_shows_it_as_stored(tmp_path, orientation, shown):
     node = load(write_dicom(tmp_path / "x.dcm", PatientOrientation=orientation, ImagerPixelSpacing=[0.2, 0.1]))
-    cut = bridge.cutFromSliceNode(nodes.add_slice_node(AXIAL), node)
-    assert cut.sample(bridge.volumeFromNode(node).array_kji).tolist() == shown
-    assert cut.orientation == "coronal"
+    reformat = bridge.cutFromSliceNode(nodes.add_slice_node(AXIAL), node)
+    assert reformat.sample(bridge.volumeFromNode(node).array_kji).tolist() == shown
+    assert reformat.orientation == "coronal"
 
 
 def test_all_slice_views_jump_to_a_point_of_the_world():

@@ -55,9 +55,9 @@ def test_a_slice_gets_the_librarys_lungs_and_no_other_voxel_changes(make, orient
     assert job.finish(job.run()) is segmentationNode
 
     parent = chests.MOVED if make is chests.obliqueChest else None
-    cut = bridge.cutFromSliceNode(sliceNode, volumeNode)
+    reformat = bridge.cutFromSliceNode(sliceNode, volumeNode)
     expected = before.copy()
-    cut.put(segment_slice(chests.libraryVolume(volumeNode, parent), cut, model).labels_hw, expected)
+    reformat.put(segment_slice(chests.libraryVolume(volumeNode, parent), reformat, model).labels_hw, expected)
     assert np.array_equal(chests.lungsOf(segmentationNode, volumeNode), expected)
     assert chests.stateOf(segmentationNode)["nodule"] == nodule
     assert (expected != before).sum() > 20
@@ -66,10 +66,10 @@ def test_a_slice_gets_the_librarys_lungs_and_no_other_voxel_changes(make, orient
 def test_moving_a_prompt_encodes_nothing_again(model):
     volumeNode = chests.axialChest()
     sliceNode = chests.addSliceView(volumeNode)
-    cut = bridge.cutFromSliceNode(sliceNode, volumeNode)
+    reformat = bridge.cutFromSliceNode(sliceNode, volumeNode)
     answers = set()
     for x in (20, 25, 30):
-        point = VolumePoint(tuple(cut.xy_to_ijk((x, 40)).tolist()), positive=False)
+        point = VolumePoint(tuple(reformat.xy_to_ijk((x, 40)).tolist()), positive=False)
         answers.add(SegmentSliceJob(volumeNode, sliceNode, None, Settings(), points=[point]).run().labels_hw.tobytes())
     assert len(answers) == 3
     assert model.encoded == 1

@@ -62,11 +62,11 @@ def segmented(window):
 
 def answer(window, volume, points=(), boxes=()):
     """What the library answers for the axial slice, (J, I)."""
-    cut = bridge.cutFromSliceNode(window.view("Red").mrmlSliceNode(), volume)
+    reformat = bridge.cutFromSliceNode(window.view("Red").mrmlSliceNode(), volume)
     options = Options(points=points, boxes=boxes)
-    found = segment_slice(bridge.volumeFromNode(volume), cut, chests.DarknessModel(), options)
+    found = segment_slice(bridge.volumeFromNode(volume), reformat, chests.DarknessModel(), options)
     labelmap = np.zeros((8, 96, 96), np.uint8)
-    cut.put(found.labels_hw, labelmap)
+    reformat.put(found.labels_hw, labelmap)
     return labelmap[SLICE]
 
 
@@ -367,9 +367,9 @@ def test_on_an_oblique_slice_of_a_transformed_volume_accept_is_voxel_exact(model
     window.jump(tools.world(chest, (i, j, k)))
     add_point(window, (i, j, k))
     tools.settled(window)
-    cut = bridge.cutFromSliceNode(red, chest)
+    reformat = bridge.cutFromSliceNode(red, chest)
     mine = np.zeros(before.shape, bool)
-    mine[cut.voxels_kji()] = True
+    mine[reformat.voxels_kji()] = True
     shown = tools.preview_lungs(window, chest)
     assert shown[k, j, i] == 0
     assert before[k, j, i] == 2

@@ -42,8 +42,8 @@ class Depth(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class SliceCut:
-    """The voxels that a plane meets, as a slice displayed radiologically; made by `cut_volume`.
+class ReformattedSlice:
+    """The voxels that a plane meets, as a slice displayed radiologically; made by `reformat_volume`.
 
     The volume is seen as a stack of slices along the array axis that lies closest to the plane's normal, in voxels.
     Each pixel (x, y) is a column of voxels along that axis, of which the plane picks the nearest; of two equally near
@@ -51,11 +51,11 @@ class SliceCut:
     masks are never resampled. Grey values are interpolated linearly along the stacked axis only.
 
     Attributes:
-        plane: the whole volume displayed in the cut's orientation, slices along the stacked axis.
+        plane: the whole volume displayed in the reformat's orientation, slices along the stacked axis.
         orientation: what the plane is closest to in the patient.
-        first_xy: display pixel of `plane` that is the cut's pixel (0, 0).
+        first_xy: display pixel of `plane` that is the reformat's pixel (0, 0).
         size_hw: the smallest rectangle that holds all pixels with a voxel.
-        depth: slice of `plane`, with fractions, that the cut has at its pixel (x, y).
+        depth: slice of `plane`, with fractions, that the reformat has at its pixel (x, y).
     """
 
     plane: SlicePlane
@@ -66,7 +66,7 @@ class SliceCut:
 
     @property
     def key(self) -> tuple:
-        """Hashable; equal for cuts of one volume that show the same, wherever on the plane their points were."""
+        """Hashable; equal for reformats of one volume that show the same, wherever on the plane their points were."""
         return self.plane.axes, self.plane.flips, self.first_xy, self.size_hw, tuple(round(v, 6) for v in self.depth)
 
     @property
@@ -102,7 +102,7 @@ class SliceCut:
         return values
 
     def voxels_kji(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Indices (M,) along K, J and I of the cut's voxels: `array[cut.voxels_kji()]` fits `pixels[cut.inside_hw]`."""
+        """Indices (M,) along K, J and I of its voxels: `array[indices]` fits `pixels[inside_hw]`."""
         y, x = np.nonzero(self.inside_hw)
         points_nxy = np.stack([self._slices_hw[y, x], x + self.first_xy[0], y + self.first_xy[1]], axis=-1)
         i, j, k = self.plane.nxy_to_ijk(points_nxy).astype(np.intp).T
@@ -120,7 +120,7 @@ class SliceCut:
         """
         if labels_hw.shape != self.size_hw:
             raise GeometryError(
-                f"Pixels of shape {labels_hw.shape} do not fit the cut; expected (H, W) {self.size_hw}."
+                f"Pixels of shape {labels_hw.shape} do not fit the reformatted slice; expected (H, W) {self.size_hw}."
             )
         y, x = np.nonzero(self.inside_hw if where_hw is None else self.inside_hw & where_hw)
         self._stack(labelmap_kji)[self._slices_hw[y, x], y, x] = labels_hw[y, x]
@@ -141,7 +141,7 @@ class SliceCut:
         return self.plane.nxy_to_ijk(np.stack([self.depth.at(x, y), x + left, y + top], axis=-1))
 
     def contains(self, points_ijk: ArrayLike) -> np.ndarray:
-        """Bool (...): whether the cut has the voxel at points (..., 3), that is within half a voxel along the stack."""
+        """Bool (...): whether it has the voxel at points (..., 3), that is within half a voxel along the stack."""
         n, x, y = np.moveaxis(self.plane.ijk_to_nxy(points_ijk), -1, 0)
         depth = self.depth.at(x - self.first_xy[0], y - self.first_xy[1])
         highest = _upper_end(depth, self._stacked)
@@ -150,7 +150,7 @@ class SliceCut:
         return in_volume & (n <= highest) & (n > highest - 1)
 
     def box_xyxy(self, first_ijk: ArrayLike, last_ijk: ArrayLike) -> tuple[float, float, float, float] | None:
-        """Rectangle (left, top, right, bottom) around what the cut shows of a box; None where they do not meet.
+        """Rectangle (left, top, right, bottom) around what the reformat shows of a box; None where they do not meet.
 
         Args:
             first_ijk, last_ijk: two opposite voxels (3,) of the box, which belong to it.
@@ -182,14 +182,14 @@ class SliceCut:
         return np.floor(_upper_end(self._depth_hw, self._stacked)).astype(np.intp)
 
     def _stack(self, array_kji: np.ndarray) -> np.ndarray:
-        """View (N, H, W) of an array on the volume's grid, cropped to the cut's pixels."""
+        """View (N, H, W) of an array on the volume's grid, cropped to the reformat's pixels."""
         (left, top), (height, width) = self.first_xy, self.size_hw
         return self.plane.to_display(array_kji)[:, top : top + height, left : left + width]
 
 
-def cut_volume(
+def reformat_volume(
     size_kji: tuple[int, int, int], ijk_to_ras: ArrayLike, normal_ras: ArrayLike, point_ras: ArrayLike
-) -> SliceCut:
+) -> ReformattedSlice:
     """The slice of a volume that lies in a plane.
 
     Args:
@@ -218,7 +218,7 @@ def cut_volume(
     left, top = int(columns[0]), int(rows[0])
     size_hw = (int(rows[-1]) - top + 1, int(columns[-1]) - left + 1)
     moved = depth._replace(start=float(depth.at(left, top)))
-    return SliceCut(plane, ORIENTATIONS[patient_axis], (left, top), size_hw, moved)
+    return ReformattedSlice(plane, ORIENTATIONS[patient_axis], (left, top), size_hw, moved)
 
 
 def _checked_plane(normal_ras: ArrayLike, point_ras: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
