@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ LIMITS = {
     "prompt_prob": (0, 1),
     "correction_prob": (0, 1),
     "iou_epochs": (0, 100_000),
+    "patience": (0, 100_000),
     "phantoms": (0, 100_000),
     "seed": (0, 2**32 - 1),
     "threads": (1, 1024),
@@ -175,10 +177,22 @@ def _made(kind: type, settings: dict[str, Any], where: str) -> Any:
         is_number = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
         if not (is_number or type(value) is type(default)):
             raise RecipeError(f"{where}: {name} is {_shown(value)}, expected a value like {default!r}.")
-        lowest, highest = LIMITS.get(name, (None, None))
-        if lowest is not None and not lowest <= value <= highest:
-            raise RecipeError(f"{where}: {name} is {_shown(value)}, expected {lowest} to {highest}.")
+    check_limits(settings, where, RecipeError)
     return kind(**settings)
+
+
+def check_limits(settings: Mapping[str, Any], where: str, error: type[SettingsError] = SettingsError) -> None:
+    """Refuse numbers that no training can have, see `LIMITS`.
+
+    Args:
+        settings: by name; of numbers, where they are in `LIMITS`.
+        where: they stand, for the message.
+        error: that is raised.
+    """
+    for name in settings.keys() & LIMITS.keys():
+        lowest, highest = LIMITS[name]
+        if not lowest <= settings[name] <= highest:
+            raise error(f"{where}: {name} is {_shown(settings[name])}, expected {lowest} to {highest}.")
 
 
 def _shown(value: object) -> str:

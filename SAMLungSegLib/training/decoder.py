@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PromptSet
+from SAMLungSegLib.training.config import check_limits
 from SAMLungSegLib.training.data.examples import EncodedExample, Example, encoded_example
 from SAMLungSegLib.training.example_changes import AUGMENTATIONS, NONE, ExampleChanges
 from SAMLungSegLib.training.losses import LOSS_KINDS, LossKind, TuningLoss, on_grid
@@ -64,20 +64,7 @@ class TuningConfig:
             raise SettingsError(
                 f"There is no augmentation '{self.augmentation}'; choose one of {', '.join(AUGMENTATIONS)}."
             )
-        if not 0 <= self.ema_decay < 1:
-            raise SettingsError(
-                f"An average of weights that keeps {self.ema_decay:g} is not possible; give 0 (none) to 0.9999."
-            )
-        if min(self.epochs, self.batch) < 1 or min(self.patience, self.weight_decay) < 0 or not self.learning_rate > 0:
-            raise SettingsError(
-                f"A tuning of {self.epochs} epochs in batches of {self.batch} at learning rate {self.learning_rate:g}, "
-                f"weight decay {self.weight_decay:g} and patience {self.patience} is not possible; give positive ones."
-            )
-        if not isfinite(self.learning_rate) or not isfinite(self.weight_decay) or self.seed < 0:
-            raise SettingsError(
-                f"Learning rate {self.learning_rate:g}, weight decay {self.weight_decay:g} and seed {self.seed} are "
-                "not possible; give finite numbers, and a seed from 0 on."
-            )
+        check_limits(vars(self), "Tuning")
         if self.loss not in LOSS_KINDS:
             raise SettingsError(f"There is no loss '{self.loss}'; choose one of {', '.join(LOSS_KINDS)}.")
 

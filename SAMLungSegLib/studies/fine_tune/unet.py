@@ -17,8 +17,8 @@ from monai.networks.nets import UNet
 from monai.transforms import Compose, RandAdjustContrastd, RandAffined, RandGaussianNoised
 from torch import Tensor
 
-from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.metrics import dice
+from SAMLungSegLib.training.config import check_limits
 from SAMLungSegLib.training.data.examples import Example
 from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
 
@@ -47,10 +47,7 @@ class UNetConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch) < 1:
-            raise SettingsError(
-                f"A U-Net of {self.epochs} epochs in batches of {self.batch} is not possible; give 1 or more."
-            )
+        check_limits(vars(self), "U-Net")
 
 
 def new_unet(config: UNetConfig) -> UNet:

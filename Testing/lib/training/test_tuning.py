@@ -239,9 +239,13 @@ def test_the_lowest_of_equal_thresholds_is_taken():
     assert TunedDecoder({}, [row], 0).threshold == 0.55
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"learning_rate": 0.0}, {"loss": "dice"}, {"patience": -1}], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"learning_rate": 0.0}, {"loss": "dice"}, {"patience": -1}, {"weight_decay": float("inf")}],
+    ids=str,
+)
 def test_impossible_settings_are_refused(wrong):
-    with pytest.raises(SettingsError, match=r"not possible|no loss"):
+    with pytest.raises(SettingsError, match=r"Tuning: \w+ is .*, expected|no loss"):
         TuningConfig(**wrong)
 
 
