@@ -21,7 +21,7 @@ from SAMLungSegLib.errors import ModelError, PromptError, SAMLungSegError, Volum
 from SAMLungSegLib.files import writing
 from SAMLungSegLib.intensity import Window
 from SAMLungSegLib.modality import MODALITIES
-from SAMLungSegLib.models.choice import ModelChoice
+from SAMLungSegLib.models.choice import CHANGED, ModelChoice
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.prompts.volume import MOST_PROMPTS, VolumeBox, VolumePoint
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
@@ -30,6 +30,7 @@ from SAMLungSegLib.volume.guarded import metadata_of
 logger = logging.getLogger(__name__)
 
 SCHEMA = "samlungseg-recipe/1"  # a provenance record was called recipe; what users have must be read for ever
+ACTIONS_SCHEMA = "samlungseg-actions/1"  # of a list of records, see `actions`
 METADATA_NAME = "SAMLungSeg_Recipe"
 _SAME_PLACE_MM = 1e-4
 _LONGEST_REASON = 300
@@ -45,7 +46,7 @@ class Provenance:
         image_sha256: of its voxels, see `voxels_sha256`.
         ijk_to_ras: rows of the image's matrix.
         model: which one answered.
-        weights_sha256: of the model, see `ModelChoice.weights_sha256`.
+        weights_sha256: of the model, see `origin_of`.
         device: kind of device that it ran on.
         options: prompts and settings; the modality is the one that was taken.
     """
@@ -87,6 +88,11 @@ class Provenance:
         """
         here = choice.weights_sha256()
         then = self.weights_sha256
+        if CHANGED in then:
+            raise ModelError(
+                f"The weights of {self.model.name} were changed after they were loaded, as by training (SHA-256 "
+                f"{then[CHANGED][:12]}...), and no file is known to hold them: segment again with the changed ones."
+            )
         changed = [name for name in {**then, **here} if here.get(name) != then.get(name)]
         if changed:
             digest = then.get(changed[0])
@@ -170,20 +176,26 @@ def read_provenance(path: Path) -> Provenance:
     """The provenance in a JSON file or a .seg.nrrd, or of the JSON file beside any other labelmap.
 
     Raises:
-        VolumeError: there is none, or it is of another version of this program.
+        VolumeError: there is none, it is of another version of this program, or several actions made the segmentation.
     """
     if not os.path.isfile(path):
         raise VolumeError(f"{path} does not exist; give a segmentation of this program or the JSON file beside it.")
     text = None if path.suffix.lower() == ".json" else _embedded(path)
     source = path if text is not None or path.suffix.lower() == ".json" else provenance_path(path)
     try:
-        return _parsed(parse_json(read_text(source) if text is None else text, "the provenance record"))
+        fields = parse_json(read_text(source) if text is None else text, "the provenance record")
+        if fields["schema"] != ACTIONS_SCHEMA:
+            return _parsed(fields)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SAMLungSegError) as error:
         reason = str(error)[:_LONGEST_REASON]
         raise VolumeError(
             f"{path} does not say how it was made, or for another version of this program ({reason}); give a "
             "segmentation of this program or the JSON file beside it."
         ) from error
+    raise VolumeError(
+        f"{path} was made by several actions or slice by slice, which its tag {METADATA_NAME} lists; only what one "
+        "action on the whole volume has made can be made again."
+    )
 
 
 def prompts_from(fields: Mapping[str, Any]) -> tuple[tuple[VolumePoint, ...], tuple[VolumeBox, ...]]:

@@ -21,6 +21,7 @@ from SAMLungSegSlicer.bridge.history import historyOf
 
 if TYPE_CHECKING:
     from SAMLungSegLib import Segmentation
+    from SAMLungSegLib.provenance import Provenance
     from SAMLungSegLib.volume import SlicePlane
 
 _ATTRIBUTE = "SAMLungSeg.automaticSlices"
@@ -124,9 +125,14 @@ def writeSlice(
     proposal: Proposal,
     volumeNode: slicer.vtkMRMLVolumeNode,
     segmentationNode: slicer.vtkMRMLSegmentationNode,
+    provenance: Provenance | None,
 ) -> None:
-    """Write what was proposed."""
+    """Write what was proposed, and how it was found."""
+    from SAMLungSegLib.actions import Action
+
     cut, lungs = proposal.prompts.reformat, bridge.lungsWord(proposal.labels)
+    isWhole = bool(proposal.inside_hw[cut.inside_hw].all())
+    bridge.noteAction(segmentationNode, volumeNode, lungs, Action(provenance, cut, isWhole, proposal.kept_pixels))
     bridge.writeCut(segmentationNode, proposal.labels_hw, cut, volumeNode, lungs, proposal.inside_hw)
     session.accept(proposal)
 
@@ -191,8 +197,13 @@ def writeVolume(
     volumeNode: slicer.vtkMRMLVolumeNode,
     segmentationNode: slicer.vtkMRMLSegmentationNode,
     lungs: str,
+    provenance: Provenance | None,
 ) -> None:
-    """Write what was merged."""
+    """Write what was merged, and how it was found."""
+    from SAMLungSegLib.actions import Action
+
+    action = Action(provenance, is_whole=merged.editable_kji is None, kept=merged.kept)
+    bridge.noteAction(segmentationNode, volumeNode, lungs, action)
     bridge.writeLabelmap(segmentationNode, merged.labelmap_kji, volumeNode, lungs, merged.editable_kji)
     session.accept_volume(merged)
 

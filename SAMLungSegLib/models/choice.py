@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,16 +18,20 @@ from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.tuned import card_path, read_card
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from SAMLungSegLib.models.base import PromptableModel
     from SAMLungSegLib.models.trainable import TrainableModel
 
 logger = logging.getLogger(__name__)
 
+CHANGED = "changed"  # names the digest of weights that were changed since they were loaded
 _AUTOMATIC_PROMPTER = "lung-compact"  # finds the lungs of X-rays for models that need prompts
 _PRECISIONS = ("float32", "bfloat16", "float16")
 _MOST_LOADED = 2  # models that are kept
 
 _Stamp = tuple[int, int] | None
+_State = tuple[tuple[str, int, int], ...]  # name, object and version of each weight
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,8 @@ class ModelOrigin:
 
     Attributes:
         choice: it was loaded by; its weights are found from any working folder.
-        weights_sha256: of the files when it was loaded, see `ModelChoice.weights_sha256`.
+        weights_sha256: of the files when it was loaded, see `ModelChoice.weights_sha256`; and of the weights
+            themselves, as 'changed', where these have changed since.
         device: that it runs on, such as 'cuda:0'.
     """
 
@@ -153,18 +159,22 @@ class ModelOrigin:
     device: str
 
 
-_origins: WeakKeyDictionary[PromptableModel, ModelOrigin] = WeakKeyDictionary()
+_origins: WeakKeyDictionary[PromptableModel, tuple[ModelOrigin, _State]] = WeakKeyDictionary()
 
 
 def origin_of(model: PromptableModel) -> ModelOrigin | None:
     """What a model was loaded from; None of one that neither `ModelChoice.load` nor `load_model` has returned.
 
-    A wrapper of the user's may predict something else than the model inside, so that it has no origin either.
+    A wrapper of the user's may predict something else than the model inside, so that it has no origin either. Weights
+    that were changed in place, as by training, are noticed and said, see `ModelOrigin.weights_sha256`.
     """
     try:
-        return _origins.get(model)
-    except TypeError:  # a class of the user's whose objects have no hash
+        origin, state = _origins[model]
+    except (KeyError, TypeError):  # TypeError of a class of the user's whose objects have no hash
         return None
+    if _state_of(model) == state:
+        return origin
+    return replace(origin, weights_sha256={**origin.weights_sha256, CHANGED: _digest_of(model)})
 
 
 def note_origin(model: PromptableModel, choice: ModelChoice) -> None:
@@ -173,7 +183,33 @@ def note_origin(model: PromptableModel, choice: ModelChoice) -> None:
     Raises:
         ModelError: as `ModelChoice.weights_sha256`.
     """
-    _origins[model] = ModelOrigin(choice.located(), choice.weights_sha256(), str(model.device))
+    _origins[model] = ModelOrigin(choice.located(), choice.weights_sha256(), str(model.device)), _state_of(model)
+
+
+def _state_of(model: PromptableModel) -> _State:
+    """What changes when a weight is changed in place or replaced; empty of a model without torch."""
+    return tuple((name, id(weight), weight._version) for name, weight in _weights_of(model).items())
+
+
+def _weights_of(model: PromptableModel) -> dict[str, Tensor]:
+    from SAMLungSegLib.models.wrapper import ModelWrapper
+
+    while isinstance(model, ModelWrapper):
+        model = model.model
+    network = getattr(model, "network", None)
+    return {} if network is None or not hasattr(network, "state_dict") else network.state_dict(keep_vars=True)
+
+
+def _digest_of(model: PromptableModel) -> str:
+    """SHA-256 of the weights as they are now, by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, weight in sorted(_weights_of(model).items()):
+        values = weight.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 # ---- models and digests that are kept

@@ -24,7 +24,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("prompts",),
     ("adapters",),
     ("options", "models"),
-    ("provenance",),
+    ("provenance", "actions"),
     ("pipeline", "evaluation"),
     ("automatic",),
     ("interaction",),

@@ -18,7 +18,7 @@ from SAMLungSegSlicer.bridge.segmentations import (
     labelmapFromNode,
     lungLabels,
     lungsWord,
-    noteProvenance,
+    noteAction,
     writeCut,
     writeLabelmap,
 )
@@ -46,7 +46,7 @@ __all__ = [
     "labelmapFromNode",
     "lungLabels",
     "lungsWord",
-    "noteProvenance",
+    "noteAction",
     "plotFromTable",
     "pointsFromMarkups",
     "readCut",

@@ -25,6 +25,7 @@ from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, nodeToWorldMatr
 from SAMLungSegSlicer.bridge.volumes import volumeFromNode
 
 if TYPE_CHECKING:
+    from SAMLungSegLib.actions import Action
     from SAMLungSegLib.volume import Volume
     from SAMLungSegLib.volume.reformat import ReformattedSlice
 
@@ -145,20 +146,34 @@ def writeLabelmap(
     announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid, inside))
 
 
-def noteProvenance(segmentationNode: slicer.vtkMRMLSegmentationNode, lungs: str, text: str | None) -> None:
-    """Keep with lungs that were written how they were found, in a tag of each segment.
+def noteAction(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, volumeNode: slicer.vtkMRMLVolumeNode, lungs: str, action: Action
+) -> None:
+    """Add to lungs that are about to be written how they were found, in a tag of each segment.
 
     Slicer saves tags with the scene and in a .seg.nrrd, and undoes them together with the voxels.
 
     Args:
-        segmentationNode: has the lungs.
+        segmentationNode: as it is before the writing.
+        volumeNode: what was segmented.
         lungs: as of `writeLabelmap`.
-        text: JSON of the record; None where it is not known, so that an earlier one goes.
+        action: the writing.
     """
+    from SAMLungSegLib.actions import Actions
     from SAMLungSegLib.provenance import METADATA_NAME
 
-    segmentation, ids = segmentationNode.GetSegmentation(), findLungSegments(segmentationNode)
-    for segment in (segmentation.GetSegment(ids[label]) for label in lungLabels(lungs)):
+    segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
+    for segmentId in (ids[label] for label in lungLabels(lungs)):
+        segment, earlier = segmentation.GetSegment(segmentId), vtk.reference("")
+        if segment.GetTag(METADATA_NAME, earlier):
+            before = Actions.from_json(str(earlier))
+        else:
+            isEmpty = (
+                action.replaces_all
+                or not readSegment(segmentation, segmentId, gridOf(volumeNode, segmentationNode)).any()
+            )
+            before = Actions(is_complete=isEmpty)
+        text = before.then(action).to_json()
         if text is None:
             segment.RemoveTag(METADATA_NAME)
         else:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 import slicer
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from SAMLungSegLib import Options, Volume
     from SAMLungSegLib.pipeline import SliceSegmentation, SliceSegmenter
+    from SAMLungSegLib.provenance import Provenance
     from SAMLungSegLib.volume import ReformattedSlice
 
 
@@ -55,6 +57,33 @@ def forgetImage() -> None:
     """Let go of the copy."""
     global _latest
     _latest = None
+
+
+_digests: WeakKeyDictionary[Volume, str] = WeakKeyDictionary()
+
+
+def provenanceOf(image: Image, settings: Settings, options: Options) -> Provenance | None:
+    """How a slice of an image is segmented, on any thread; the voxels are hashed once for all of its slices.
+
+    Raises:
+        SAMLungSegError: the model cannot be loaded.
+    """
+    from SAMLungSegLib.models.choice import origin_of
+    from SAMLungSegLib.provenance import provenance_of, voxels_sha256
+
+    origin = origin_of(settings.loadedModel())
+    if origin is None:
+        return None
+    if image.volume not in _digests:
+        _digests[image.volume] = voxels_sha256(image.volume)
+    return provenance_of(
+        image.volume,
+        options,
+        origin.choice,
+        origin.device,
+        image_sha256=_digests[image.volume],
+        weights_sha256=origin.weights_sha256,
+    )
 
 
 class SegmenterCache:

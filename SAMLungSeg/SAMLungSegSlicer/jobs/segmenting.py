@@ -11,7 +11,7 @@ import slicer
 from SAMLungSegLib.interaction import MergedVolume, Predicted, Session, SlicePrompts, SortedBoxes, with_flat_boxes
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.jobs.caches import imageOf, segmenters
+from SAMLungSegSlicer.jobs.caches import imageOf, provenanceOf, segmenters
 from SAMLungSegSlicer.jobs.settings import Settings
 from SAMLungSegSlicer.jobs.targets import Target
 from SAMLungSegSlicer.sessions import LungsBefore, proposed, writeSlice, writeVolume
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from SAMLungSegLib import Segmentation, VolumeBox, VolumePoint
     from SAMLungSegLib.pipeline import SliceSegmentation
+    from SAMLungSegLib.provenance import Provenance
 
 
 class _SegmentJob:
-    """What both jobs remember of the scene.
+    """What both jobs remember of the scene, and, once they have run, how they found the lungs.
 
     Attributes:
         target: the nodes; after `finish` its `discarded` says why a result was not written.
@@ -43,6 +44,7 @@ class _SegmentJob:
         self._image = imageOf(volumeNode)
         self._settings, self._points, self._boxes = settings, tuple(points), tuple(boxes)
         self._keepEdits = keepEdits
+        self._provenance: Provenance | None = None
 
 
 class SegmentVolumeJob(_SegmentJob):
@@ -81,7 +83,6 @@ class SegmentVolumeJob(_SegmentJob):
         self._before = LungsBefore.of(volumeNode, segmentationNode, settings.lungs)
         self._found: Segmentation | None = None
         self._merged: MergedVolume | None = None
-        self._provenance: str | None = None
         self.kept = 0
 
     def run(
@@ -107,8 +108,7 @@ class SegmentVolumeJob(_SegmentJob):
         if boxes.otherwise:
             note = f"Boxes drawn in a slice of another direction play no part here ({len(boxes.otherwise)})."
             self._found = replace(self._found, notes=(*self._found.notes, note))
-        provenance = self._found.provenance()
-        self._provenance = provenance and provenance.to_json()
+        self._provenance = self._found.provenance()
         return self._merge()
 
     def finish(self, result: Segmentation) -> slicer.vtkMRMLSegmentationNode | None:
@@ -125,8 +125,7 @@ class SegmentVolumeJob(_SegmentJob):
             self._merge()
 
         def fill(node: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
-            writeVolume(session, self._merged, target.volumeNode, node, lungs)
-            bridge.noteProvenance(node, lungs, self._provenance)
+            writeVolume(session, self._merged, target.volumeNode, node, lungs, self._provenance)
 
         return target.write(fill)
 
@@ -192,9 +191,15 @@ class SegmentSliceJob(_SegmentJob):
         cut, asked = self.prompts.reformat, self.prompts.of_volume
         options = self._settings.options(asked.points, asked.boxes)
         result = segmenters.segment(self._image, cut, self._settings, options, cancelled)
+        self._provenance = provenanceOf(self._image, self._settings, replace(options, modality=result.modality))
         if self.prompts.points and self.prompts.concern_whole_slice:  # which may be painted in parts
             self._automatic_hw = segmenters.automatic(self._image, cut, self._settings, cancelled)
         return result
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """How `run` has found the lungs."""
+        return self._provenance
 
     def predicted(self, result: SliceSegmentation) -> Predicted:
         """What `run` has found, for the session that says what is written of it."""
@@ -213,7 +218,7 @@ class SegmentSliceJob(_SegmentJob):
 
         def fill(node: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
             proposal = proposed(session, predicted, volumeNode, node, keep=self._keepEdits)
-            writeSlice(session, proposal, volumeNode, node)
+            writeSlice(session, proposal, volumeNode, node, self._provenance)
             self.kept = proposal.kept_pixels
 
         return self.target.write(fill)

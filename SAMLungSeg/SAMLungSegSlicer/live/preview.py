@@ -159,7 +159,7 @@ class PreviewController(VTKObservationMixin):
         volumeNode = request.volumeNode
         with oneStep(volumeNode, parameters.outputSegmentation) as (segmentationNode, session):
             proposal = self._proposed(session, predicted, volumeNode, segmentationNode)
-            writeSlice(session, proposal, volumeNode, segmentationNode)
+            writeSlice(session, proposal, volumeNode, segmentationNode, request.job.provenance)
         parameters.outputSegmentation = segmentationNode
         self._clear()
         return proposal.kept_pixels
