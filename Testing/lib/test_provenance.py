@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from safetensors.torch import load_file, save_file
+from small_images import labels, run, write_images
 
-from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import Window
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.registry import bundled_file
-from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint, segment_volume
 from SAMLungSegLib.provenance import provenance_of, provenance_path, read_provenance, save, voxels_sha256
 from SAMLungSegLib.volume import Volume, read_volume
@@ -27,22 +26,7 @@ from SAMLungSegLib.volume import Volume, read_volume
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
     """A folder with a small oblique CT and an X-ray."""
-    folder = tmp_path_factory.mktemp("images")
-    image = sitk.GetImageFromArray(chest_ct(seed=0, size_kji=(6, 64, 64), spacing_mm=(50.0, 6.0, 6.0)).hu_kji)
-    image.SetSpacing((6, 6, 50))
-    image.SetDirection((0.8, 0, 0.6, 0, -1, 0, -0.6, 0, 0.8))
-    sitk.WriteImage(image, str(folder / "chest.nii.gz"))
-    picture, _ = chest_xray(chest_ct(seed=0, size_kji=(48, 64, 64), spacing_mm=(6.0, 6.0, 6.0)), (128, 128))
-    sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / "frontal.png"))
-    return folder
-
-
-def run(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
-
-
-def labels(path: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    return write_images(tmp_path_factory.mktemp("images"), direction=(0.8, 0, 0.6, 0, -1, 0, -0.6, 0, 0.8))
 
 
 # ---- the record

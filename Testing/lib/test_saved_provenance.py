@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from scripted_models import BrightThings
+from small_images import labels, run, write_images
 
 from SAMLungSegLib import VolumeBox, VolumePoint, load_model, read_volume, segment, segment_volume
-from SAMLungSegLib.cli import main
 from SAMLungSegLib.models.base import Prediction
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.models.registry import MODELS
-from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import Options
 from SAMLungSegLib.provenance import read_provenance
 
@@ -24,21 +23,7 @@ from SAMLungSegLib.provenance import read_provenance
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
     """A folder with a small CT and an X-ray."""
-    folder = tmp_path_factory.mktemp("images")
-    image = sitk.GetImageFromArray(chest_ct(seed=0, size_kji=(6, 64, 64), spacing_mm=(50.0, 6.0, 6.0)).hu_kji)
-    image.SetSpacing((6, 6, 50))
-    sitk.WriteImage(image, str(folder / "chest.nii.gz"))
-    picture, _ = chest_xray(chest_ct(seed=0, size_kji=(48, 64, 64), spacing_mm=(6.0, 6.0, 6.0)), (128, 128))
-    sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / "frontal.png"))
-    return folder
-
-
-def run(*arguments: object) -> int:
-    return main([str(argument) for argument in arguments])
-
-
-def labels(path: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    return write_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.mark.parametrize("file", ["chest_lungs.seg.nrrd", "chest_lungs.nii.gz", "frontal_lungs.png"])

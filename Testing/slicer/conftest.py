@@ -135,6 +135,16 @@ def model(monkeypatch: pytest.MonkeyPatch) -> chests.DarknessModel:
 
 
 @pytest.fixture
+def nothing_kept() -> Iterator[None]:
+    """No model and no image of another test, nor any that is left for the next one."""
+    from SAMLungSegSlicer.jobs import releaseMemory
+
+    releaseMemory()
+    yield
+    releaseMemory()
+
+
+@pytest.fixture
 def chest() -> slicer.vtkMRMLScalarVolumeNode:
     """A small chest CT in the slice views."""
     import chests

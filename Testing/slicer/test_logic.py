@@ -18,24 +18,12 @@ from SAMLungSegLib.errors import GeometryError, ModelError, PromptError, SAMLung
 from SAMLungSegLib.pipeline import CancelledError
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.bridge.history import historyOf
-from SAMLungSegSlicer.jobs import Settings, releaseMemory
+from SAMLungSegSlicer.jobs import Settings
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 
+pytestmark = pytest.mark.usefixtures("nothing_kept")
+
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "slicer-console.md"
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    yield
-    releaseMemory()
-
-
-@pytest.fixture
-def model(monkeypatch) -> chests.DarknessModel:
-    """A model that takes no time, in the place of any other."""
-    model = chests.DarknessModel()
-    monkeypatch.setattr(Settings, "loadedModel", lambda settings: model)
-    return model
 
 
 @pytest.fixture

@@ -18,15 +18,11 @@ from SAMLungSegLib.models.registry import MODELS, bundled_file
 from SAMLungSegLib.provenance import METADATA_NAME
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.bridge.history import historyOf
-from SAMLungSegSlicer.jobs import SegmentVolumeJob, Settings, releaseMemory
+from SAMLungSegSlicer.jobs import SegmentVolumeJob, Settings
+
+pytestmark = pytest.mark.usefixtures("nothing_kept")
 
 BOTH = (1, 2)
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    yield
-    releaseMemory()
 
 
 @pytest.fixture

@@ -17,22 +17,13 @@ from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegLib.provenance import METADATA_NAME
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.bridge.history import historyOf
-from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob, Settings, releaseMemory
+from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob, Settings
 from SAMLungSegSlicer.promptnodes import ensurePoints
+
+pytestmark = pytest.mark.usefixtures("nothing_kept")
 
 SLICE = 4
 POINT = VolumePoint((30.0, 50.0, float(SLICE)))
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    yield
-    releaseMemory()
-
-
-@pytest.fixture
-def chest():
-    return tools.show(chests.axialChest())
 
 
 def at(chest, k=SLICE, orientation="Axial"):

@@ -16,11 +16,6 @@ THREAD = "SAMLungSeg inference"
 
 
 @pytest.fixture
-def model(monkeypatch):
-    return tools.answer_at_once(monkeypatch)
-
-
-@pytest.fixture
 def held(monkeypatch):
     model = tools.answer_at_once(monkeypatch, tools.HeldModel())
     yield model

@@ -13,7 +13,6 @@ import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.registry import MODELS
@@ -23,6 +22,7 @@ from SAMLungSegSlicer.jobs import EncodeAheadJob, Settings
 from SAMLungSegSlicer.jobs.caches import imageOf
 from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.parameters import settingsOf, sliceNodeOf
+from SAMLungSegSlicer.watching import Watched, Watcher
 
 if TYPE_CHECKING:
     from SAMLungSegLib.pipeline.prefetch import SliceQueue
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 CHANNEL = "ahead"
 QUIET_MS = 500  # without a change or an answer before encoding goes on, so that dragging a prompt is not held up
+
+_VOLUME_EVENTS = (
+    slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
+    slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +53,7 @@ class Stack:
         return self.plane.size_nhw[0]
 
 
-class AheadController(VTKObservationMixin):
+class AheadController(Watcher):
     """Keeps the worker encoding the slices of the input volume, from the one in the slice view on.
 
     Any other work comes first: the worker stops the encoding for it after the slice that is under way, and encoding
@@ -67,7 +72,6 @@ class AheadController(VTKObservationMixin):
         self._context = context
         self._preview = preview
         self._reasonAgainstModel = reasonAgainstModel
-        self._watched: list[Any] = []
         self._stack: Stack | None = None
         self._isImporting = False
         self._failed: tuple | None = None  # what was tried in vain, and is not tried again before the module is left
@@ -83,7 +87,10 @@ class AheadController(VTKObservationMixin):
             self._stop()
             return
         parameters = self._context.parameters
-        self._watch(parameters.inputVolume, sliceNodeOf(parameters))
+        self.watch(
+            Watched(parameters.inputVolume, _VOLUME_EVENTS, self._onVolume),
+            Watched(sliceNodeOf(parameters), (vtk.vtkCommand.ModifiedEvent,), self._onView),
+        )
         self._timer.start()
 
     def exit(self) -> None:
@@ -93,7 +100,7 @@ class AheadController(VTKObservationMixin):
 
     def _stop(self) -> None:
         self._timer.stop()
-        self._watch()
+        self.watch()
         self._context.worker.cancel(CHANNEL)
         self._context.ui.livePreviewCheckBox.toolTip = self._tip
 
@@ -110,19 +117,6 @@ class AheadController(VTKObservationMixin):
         """The volume, and the settings without those that play no part in embeddings."""
         parameters = self._context.parameters
         return parameters.inputVolume.GetID(), replace(settingsOf(parameters), lungs="both", threshold=0.5)
-
-    def _watch(self, *nodes: Any) -> None:
-        wanted = [node for node in nodes if node is not None]
-        if wanted == self._watched:
-            return
-        self.removeObservers()
-        self._watched = wanted
-        for node in wanted:
-            if node.IsA("vtkMRMLSliceNode"):
-                self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onView)
-            else:
-                self.addObserver(node, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, self._onVolume)
-                self.addObserver(node, slicer.vtkMRMLTransformableNode.TransformModifiedEvent, self._onVolume)
 
     def _onVolume(self, _node: Any, _event: object) -> None:
         self._timer.start()

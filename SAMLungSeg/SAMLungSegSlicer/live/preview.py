@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import qt
 import slicer
 import vtk
-from slicer.util import VTKObservationMixin
 
 from SAMLungSegLib.errors import PromptError, SAMLungSegError
 from SAMLungSegSlicer import bridge
@@ -23,6 +22,7 @@ from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, setti
 from SAMLungSegSlicer.promptnodes import PROMPT_EVENTS, VOLUME_EVENTS, hasPrompts, promptsIn
 from SAMLungSegSlicer.runtime import dependencies
 from SAMLungSegSlicer.sessions import oneStep, proposed, sessionOf, writeSlice
+from SAMLungSegSlicer.watching import Watched, Watcher
 
 if TYPE_CHECKING:
     from SAMLungSegLib.interaction import Predicted, Proposal, Session
@@ -70,7 +70,7 @@ class Request:
         return self.volumeNode is other.volumeNode and self.job.prompts.place == other.job.prompts.place
 
 
-class PreviewController(VTKObservationMixin):
+class PreviewController(Watcher):
     """Watches the prompts, the slice view and the volume, and keeps the preview of the slice up to date.
 
     One request is under way at a time; what changes meanwhile is asked next, so that dragging shows every answer that
@@ -88,7 +88,6 @@ class PreviewController(VTKObservationMixin):
         self._context = context
         self._reasonAgainstModel = reasonAgainstModel
         self._node = PreviewNode()
-        self._watched: list[Any] = []
         self._asked: Request | None = None
         self._isImporting = self._isWaiting = False
         self._answer: tuple[Request, Predicted] | None = None
@@ -129,22 +128,21 @@ class PreviewController(VTKObservationMixin):
         if parameters is None:
             self.exit()
             return
-        self._watch(
-            [
-                parameters.inputVolume,
-                parameters.outputSegmentation,
-                sliceNodeOf(parameters),
-                parameters.positivePoints,
-                parameters.negativePoints,
-                *boxNodes(parameters),
-            ]
-        )
+        nodes = [
+            parameters.inputVolume,
+            parameters.outputSegmentation,
+            sliceNodeOf(parameters),
+            parameters.positivePoints,
+            parameters.negativePoints,
+            *boxNodes(parameters),
+        ]
+        self.watch(*(Watched(node, _events(node), self._onEvent) for node in nodes if node is not None))
         self._timer.start()
 
     def exit(self) -> None:
         """Watch nothing and show nothing."""
         self._timer.stop()
-        self._watch([])
+        self.watch()
         self._context.worker.cancel(CHANNEL)
         self._asked = self._answer = None
         self._node.remove()
@@ -194,16 +192,6 @@ class PreviewController(VTKObservationMixin):
     ) -> Proposal:
         keep = self._context.parameters.keepEdits
         return proposed(session, predicted, volumeNode, segmentationNode, keep=keep, pendingOnly=True)
-
-    def _watch(self, nodes: list[Any]) -> None:
-        wanted = [node for node in nodes if node is not None]
-        if wanted == self._watched:
-            return
-        self.removeObservers()
-        self._watched = wanted
-        for node in wanted:
-            for event in _events(node):
-                self.addObserver(node, event, self._onEvent)
 
     def _onEvent(self, _node: Any, _event: object) -> None:
         self._timer.start()

@@ -8,7 +8,6 @@ from typing import Any
 import qt
 import slicer
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.registry import MODELS
@@ -30,15 +29,18 @@ from SAMLungSegSlicer.promptnodes import (
     thinToSlice,
     viewOf,
 )
+from SAMLungSegSlicer.watching import Watched, Watcher
+
+_MOVED = (slicer.vtkMRMLMarkupsNode.PointModifiedEvent,)
+_PLACED = (slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,)
 
 
-class PromptsPanel(VTKObservationMixin):
+class PromptsPanel(Watcher):
     """Three rows: positive points, negative points, boxes. Their nodes do not exist before they are needed."""
 
     def __init__(self, context: Context) -> None:
         super().__init__()
         self._context = context
-        self._observed: list[Any] = []
         self._handledIn: str | None = None  # the markup itself no longer says it when it is placed
         self._escape = EscapeKey(self._stopPlacing)
         ui = context.ui
@@ -62,19 +64,23 @@ class PromptsPanel(VTKObservationMixin):
         """Stop placing and watching."""
         self._stopPlacing()
         self._escape.listen(False)
-        self.removeObservers()
-        self._observed = []
+        self.watch()
 
     def refresh(self) -> None:
         """Counts and buttons; follows nodes that are new or gone."""
         parameters, ui = self._context.parameters, self._context.ui
         if parameters is None:
-            self._watch(None, [])
+            self.watch()
             for placeWidget in self._placeWidgets():
                 placeWidget.setCurrentNode(None)
             return
         prompts = [parameters.positivePoints, parameters.negativePoints, *boxNodes(parameters)]
-        self._watch(parameters.inputVolume, prompts)
+        self.watch(
+            Watched(parameters.inputVolume, VOLUME_EVENTS, self._onPrompt),
+            *(Watched(node, PROMPT_EVENTS, self._onPrompt) for node in prompts),
+            *(Watched(node, _MOVED, self._onMoved) for node in prompts),
+            *(Watched(node, _PLACED, self._onPlaced) for node in prompts),
+        )
         _show(ui.positivePlaceWidget, parameters.positivePoints)
         _show(ui.negativePlaceWidget, parameters.negativePoints)
         self._count()
@@ -161,21 +167,6 @@ class PromptsPanel(VTKObservationMixin):
                 thinToSlice(boxNode, view, parameters.inputVolume)
         removeUnplacedBoxes(parameters)
         self._context.changed()
-
-    def _watch(self, volumeNode: Any | None, nodes: list[Any]) -> None:
-        prompts = [node for node in nodes if node is not None]
-        wanted = [volumeNode, *prompts]
-        if wanted == self._observed:
-            return
-        self.removeObservers()
-        self._observed = wanted
-        for event in VOLUME_EVENTS if volumeNode is not None else ():
-            self.addObserver(volumeNode, event, self._onPrompt)
-        for node in prompts:
-            for event in PROMPT_EVENTS:
-                self.addObserver(node, event, self._onPrompt)
-            self.addObserver(node, slicer.vtkMRMLMarkupsNode.PointModifiedEvent, self._onMoved)
-            self.addObserver(node, slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent, self._onPlaced)
 
     def _onPrompt(self, _node: Any, _event: object) -> None:
         self._count()

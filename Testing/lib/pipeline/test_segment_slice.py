@@ -7,7 +7,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from sliced_chest import ANTERIOR, MIDDLE, RIGHT, SUPERIOR, BoxModel, axial_cut, cut_through, sliced_chest
+from sliced_chest import ANTERIOR, MIDDLE, RIGHT, SUPERIOR, BoxModel, axial_cut, cut_through
 
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.metrics import dice
@@ -25,11 +25,6 @@ from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.types import ObjectPrompt
 from SAMLungSegLib.volume import Volume, reformat_volume
-
-
-@pytest.fixture(scope="module")
-def volume() -> Volume:
-    return sliced_chest()
 
 
 @pytest.fixture(scope="module")

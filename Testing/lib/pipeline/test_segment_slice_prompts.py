@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-from sliced_chest import ANTERIOR, MIDDLE, SUPERIOR, BoxModel, axial_cut, cut_through, sliced_chest
+from sliced_chest import ANTERIOR, MIDDLE, SUPERIOR, BoxModel, axial_cut, cut_through
 
 from SAMLungSegLib.errors import ModelError, PromptError
 from SAMLungSegLib.models.base import Prediction
@@ -22,12 +22,6 @@ from SAMLungSegLib.pipeline.view import KEPT_VIEWS
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.structures import LUNGS
 from SAMLungSegLib.volume import Volume, reformat_volume
-
-
-@pytest.fixture(scope="module")
-def volume() -> Volume:
-    return sliced_chest()
-
 
 # ---- prompts
 

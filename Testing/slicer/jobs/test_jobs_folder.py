@@ -13,13 +13,9 @@ from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError, SettingsError
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.volume import read_volume
-from SAMLungSegSlicer.jobs import FolderJob, Settings, releaseMemory
+from SAMLungSegSlicer.jobs import FolderJob, Settings
 
-
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    yield
-    releaseMemory()
+pytestmark = pytest.mark.usefixtures("nothing_kept")
 
 
 @pytest.fixture

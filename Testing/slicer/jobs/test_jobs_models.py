@@ -22,14 +22,9 @@ from SAMLungSegLib.models.registry import bundled_file
 from SAMLungSegSlicer.jobs import DownloadJob, Settings, releaseMemory
 from SAMLungSegSlicer.jobs.caches import imageOf
 
+pytestmark = pytest.mark.usefixtures("nothing_kept")
+
 WEIGHTS = "lung-compact.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    releaseMemory()
-    yield
-    releaseMemory()
 
 
 class Loaded:

@@ -16,24 +16,12 @@ from SAMLungSegLib import Options, SAMLungSegError, Volume, VolumeBox, VolumePoi
 from SAMLungSegLib.errors import PromptError, VolumeError
 from SAMLungSegLib.pipeline import CancelledError
 from SAMLungSegSlicer.bridge.history import historyOf
-from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob, Settings, releaseMemory
+from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob, Settings
 from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
+pytestmark = pytest.mark.usefixtures("nothing_kept", "model")
+
 SEGMENTATION = "vtkMRMLSegmentationNode"
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    yield
-    releaseMemory()
-
-
-@pytest.fixture(autouse=True)
-def model(monkeypatch) -> chests.DarknessModel:
-    """A model that takes no time, in the place of any other."""
-    model = chests.DarknessModel()
-    monkeypatch.setattr(Settings, "loadedModel", lambda settings: model)
-    return model
 
 
 def countOf(className: str) -> int:

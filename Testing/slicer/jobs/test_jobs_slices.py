@@ -13,21 +13,9 @@ from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.pipeline import CancelledError, segment_slice
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.bridge.history import historyOf
-from SAMLungSegSlicer.jobs import SegmentSliceJob, Settings, releaseMemory
+from SAMLungSegSlicer.jobs import SegmentSliceJob, Settings
 
-
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    yield
-    releaseMemory()
-
-
-@pytest.fixture(autouse=True)
-def model(monkeypatch) -> chests.DarknessModel:
-    """A model that takes no time, in the place of any other."""
-    model = chests.DarknessModel()
-    monkeypatch.setattr(Settings, "loadedModel", lambda settings: model)
-    return model
+pytestmark = pytest.mark.usefixtures("nothing_kept", "model")
 
 
 VIEWS = ["Axial", "Coronal", "Sagittal", "oblique"]

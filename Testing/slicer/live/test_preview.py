@@ -20,11 +20,6 @@ SLICE = 4
 
 
 @pytest.fixture
-def model(monkeypatch):
-    return tools.answer_at_once(monkeypatch)
-
-
-@pytest.fixture
 def window(chest, model, module_window):
     return module_window(size=(900, 600))
 

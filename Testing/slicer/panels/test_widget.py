@@ -23,11 +23,6 @@ UI_FILE = Path(dependencies.__file__).parents[2] / "Resources" / "UI" / "SAMLung
 
 
 @pytest.fixture
-def model(monkeypatch):
-    return tools.answer_at_once(monkeypatch)
-
-
-@pytest.fixture
 def window(chest, model, module_window):
     return module_window(size=(900, 600))
 
