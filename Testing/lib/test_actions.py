@@ -11,7 +11,7 @@ from SAMLungSegLib.actions import Action, Actions
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.provenance import Provenance
-from SAMLungSegLib.volume import cut_volume
+from SAMLungSegLib.volume import reformat_volume
 
 OBLIQUE = np.array([[0.8, 0, -1.8, 10], [0, -0.5, 0, -20], [0.6, 0, 2.4, 5], [0, 0, 0, 1.0]])  # 1, 0.5, 3 mm
 
@@ -26,7 +26,7 @@ def made(threshold: float) -> Provenance:
 def cut(k: int):
     """The slice K = k of 6 x 8 x 10 voxels."""
     point = OBLIQUE @ [4, 3, k, 1]
-    return cut_volume((6, 8, 10), OBLIQUE, normal_ras=tuple(OBLIQUE[:3, 2] / 3), point_ras=tuple(point[:3]))
+    return reformat_volume((6, 8, 10), OBLIQUE, normal_ras=tuple(OBLIQUE[:3, 2] / 3), point_ras=tuple(point[:3]))
 
 
 def thresholds(actions: Actions) -> list[float]:
