@@ -1,17 +1,25 @@
-# The two commands of the README. Each sets up its own environment in .venv on a machine with Python 3.10 to 3.13.
+# The two commands of the README. Each sets up what it needs in .venv on a machine with Python 3.10 to 3.13: `demo` the
+# small set without PyTorch, everything else all extras on top of it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo-output
 
-.PHONY: demo test screenshots import-graph bench lint clean
+.PHONY: demo test graphs screenshots import-graph bench lint clean
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/small: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed: $(VENV)/small
 	$(BIN)/pip install --quiet --editable ".[test]"
 	touch $@
 
-demo: $(VENV)/installed
+graphs: $(VENV)/installed
+	$(BIN)/python -m SAMLungSegLib.models.compact.onnx_export
+
+demo: $(VENV)/small
 	$(BIN)/samlungseg demo --output $(OUTPUT) $(if $(INPUT),--input "$(INPUT)")
 
 test: $(VENV)/installed lint

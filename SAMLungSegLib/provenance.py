@@ -49,6 +49,7 @@ class Provenance:
         weights_sha256: of the model, see `origin_of`.
         device: kind of device that it ran on.
         options: prompts and settings; the modality is the one that was taken.
+        engine: that ran the model: 'onnx' or 'torch', as all were before there was a choice.
     """
 
     image: str
@@ -59,6 +60,7 @@ class Provenance:
     weights_sha256: Mapping[str, str]
     device: str
     options: Options
+    engine: str = "torch"
 
     def to_json(self) -> str:
         """The record on one line."""
@@ -112,6 +114,7 @@ def provenance_of(
     series: str | None = None,
     image_sha256: str | None = None,
     weights_sha256: Mapping[str, str] | None = None,
+    engine: str = "torch",
 ) -> Provenance:
     """How the segmentation of `volume` was made.
 
@@ -124,6 +127,7 @@ def provenance_of(
         series: which one of a DICOM folder.
         image_sha256: where it is known already.
         weights_sha256: where they are known already.
+        engine: that ran the model, such as 'onnx'.
     """
     return Provenance(
         image=str(image.absolute()) if image else "",
@@ -134,6 +138,7 @@ def provenance_of(
         weights_sha256=weights_sha256 or choice.weights_sha256(),
         device=device.partition(":")[0],
         options=options,
+        engine=engine,
     )
 
 
@@ -257,6 +262,7 @@ def _parsed(fields: dict[str, Any]) -> Provenance:
     if fields.pop("schema") != SCHEMA:
         raise ValueError("another version")
     options, model = fields["options"], fields["model"]
+    fields.setdefault("engine", "torch")
     _check_kinds(fields)
     points, boxes = prompts_from(options)
     window = Window(**options["window"])
@@ -278,6 +284,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "ijk_to_ras": is_matrix,
     "weights_sha256": lambda given: isinstance(given, dict) and all(isinstance(one, str) for one in given.values()),
     "device": lambda given: isinstance(given, str),
+    "engine": lambda given: isinstance(given, str),
     "model.name": lambda given: isinstance(given, str),
     "model.weights": lambda given: given is None or _is_name(given),
     "model.keeps_embeddings": lambda given: isinstance(given, bool),

@@ -13,11 +13,13 @@ from slicer.i18n import tr as _
 from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode
+from SAMLungSegSlicer.runtime import dependencies
 from SAMLungSegSlicer.runtime.imports import importQuietly
 from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
 SEGMENT = "segment"
-SEGMENTING = ("SAMLungSegLib.models.loading", "SAMLungSegLib.pipeline")
+_BY_ONNX = ("SAMLungSegLib.models.compact.onnx_loading", "SAMLungSegLib.pipeline", "onnxruntime")
+_BY_TORCH = ("torch", "SAMLungSegLib.models.torch_loading", "SAMLungSegLib.pipeline")
 EVALUATING = ("SAMLungSegLib.evaluation",)
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,25 @@ class Context:
         self.changed = changed
         self.parameters: SAMLungSegParameterNode | None = None
         self._imported: set[str] = set()
+
+    @property
+    def segmenting(self) -> dependencies.Feature:
+        """What must be installed: 'sam' where the chosen model or weights need PyTorch, else 'segment'."""
+        parameters = self.parameters
+        return dependencies.withModel("segment", parameters.model, parameters.customWeights)[-1]
+
+    @property
+    def segmentingModules(self) -> tuple[str, ...]:
+        """What must be imported once it is installed, for `afterImport`.
+
+        Raises:
+            ModelError: it is not installed.
+        """
+        from SAMLungSegLib.models.engines import chosen_engine
+        from SAMLungSegLib.models.registry import model_spec
+
+        engine = chosen_engine(model_spec(self.parameters.model), self.parameters.device)
+        return _BY_TORCH if engine == "torch" or self.segmenting == "sam" else _BY_ONNX
 
     def say(self, text: str = "") -> None:
         """Tell the user `text` in the status line."""
@@ -105,7 +126,7 @@ class Context:
         )
 
 
-def setEnabledWithReason(button: Any, reason: str, tip: str) -> None:
+def able(button: Any, reason: str, tip: str) -> None:
     """Enable a button if there is no reason against it; its tooltip says what it does or why it cannot."""
     button.enabled = not reason
     button.toolTip = reason or tip
@@ -118,7 +139,7 @@ def keptParts(pixels: int) -> list[str]:
     return [_("What was painted in it is kept; untick 'Keep edited slices' to replace it.")]
 
 
-def setItemTitles(combo: Any, choices: tuple[str, ...], titles: dict[str, str]) -> None:
+def entitle(combo: Any, choices: tuple[str, ...], titles: dict[str, str]) -> None:
     """Show words in place of the parameter's values; the items stay in the order of `choices`."""
     for index, choice in enumerate(choices):
         combo.setItemText(index, titles.get(choice, choice))

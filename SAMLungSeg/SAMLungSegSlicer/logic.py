@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -88,7 +88,7 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
             SAMLungSegError: its kinds say what was wrong with the volume, the prompts or the model; CancelledError
                 when `cancelled` said so.
         """
-        _ensureInstalled("segment")
+        _ensureInstalled(*_features("segment", settings))
         prompts = _prompts(volumeNode, points, negativePoints, boxes)
         job = SegmentVolumeJob(volumeNode, segmentationNode, Settings(**settings), keepEdits=keepEdits, **prompts)
         written = _written(job, job.run(progress, cancelled))
@@ -129,7 +129,7 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         Raises:
             SAMLungSegError: as `segmentVolume`, or the view does not show the volume.
         """
-        _ensureInstalled("segment")
+        _ensureInstalled(*_features("segment", settings))
         prompts = _prompts(volumeNode, points, negativePoints, boxes)
         sliceNode, chosen = _sliceNode(sliceView), Settings(**settings)
         job = SegmentSliceJob(volumeNode, sliceNode, segmentationNode, chosen, keepEdits=keepEdits, **prompts)
@@ -205,19 +205,24 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         Raises:
             SAMLungSegError: the folders cannot be used, or the settings are wrong for every image.
         """
-        _ensureInstalled("batch")
+        _ensureInstalled(*_features("batch", settings))
         job = FolderJob(inputFolder, outputFolder, Settings(**settings), format=format, retryFailed=retryFailed)
         return job.finish(job.run(progress, cancelled))
 
 
-def _ensureInstalled(feature: dependencies.Feature) -> None:
+def _features(feature: dependencies.Feature, settings: dict[str, Any]) -> tuple[dependencies.Feature, ...]:
+    """With what the model of these settings needs."""
+    return dependencies.withModel(feature, settings.get("model", Settings.model), settings.get("weights"))
+
+
+def _ensureInstalled(*features: dependencies.Feature) -> None:
     """Ask to install what is missing, as the panel does.
 
     Raises:
         SAMLungSegError: the user declined, or it failed.
     """
-    if not dependencies.ensure(feature):
-        names = ", ".join(dependencies.missing(feature))
+    if not dependencies.ensure(*features):
+        names = ", ".join(dependencies.missing(*features))
         raise SAMLungSegError(f"Python packages are missing ({names}); call again and agree to install them.")
 
 

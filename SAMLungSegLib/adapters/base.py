@@ -21,9 +21,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from SAMLungSegLib.adapters.registry import PREFIX
 from SAMLungSegLib.errors import ModelError
-
-PREFIX = "image_encoder.adapters."
 
 
 class BlockAdapter(nn.Module):

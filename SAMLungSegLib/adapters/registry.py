@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     Method = TypeVar("Method", bound=type[Adapter])
 
+PREFIX = "image_encoder.adapters."  # of the names of their weights
+
 _METHODS: dict[str, type[Adapter]] = {}
 
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from SAMLungSegLib.batch.journal import Entry, Journal
 from SAMLungSegLib.batch.process import Task, failed, load, segment, store
-from SAMLungSegLib.batch.settings import BatchError
+from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.errors import CancelledError, SAMLungSegError
+from SAMLungSegLib.models.engines import chosen_engine
+from SAMLungSegLib.models.registry import model_spec
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -225,19 +227,22 @@ def _entry(future: Future) -> Entry | None:
 
 def _process_here(task: Task) -> Entry:
     """All steps of a case, on a worker."""
-    task = replace(task, settings=replace(task.settings, device=_own_device(task.settings.device)))
+    task = replace(task, settings=replace(task.settings, device=_own_device(task.settings)))
     loaded = load(task)
     with _one_at_a_time:
         segmented = segment(task, loaded)
     return store(task, segmented)
 
 
-def _own_device(device: str) -> str:
-    """One graphics card for each worker of a machine with several."""
-    import torch
+def _own_device(settings: Settings) -> str:
+    """One graphics card for each worker of a machine with several, where the model runs by PyTorch."""
     from distributed import get_worker
 
-    if device != "auto" or torch.cuda.device_count() < 2:
-        return device
+    if settings.device != "auto" or chosen_engine(model_spec(settings.model.name)) != "torch":
+        return settings.device
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        return settings.device
     number = re.findall(r"\d+", str(get_worker().name)) or ["0"]
     return f"cuda:{int(number[-1]) % torch.cuda.device_count()}"

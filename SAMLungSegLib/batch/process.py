@@ -7,6 +7,7 @@ the later steps hand on; what stops the whole run is raised.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -222,6 +223,7 @@ def _provenance(task: Task, segmented: Segmented) -> Provenance:
         series=case.series,
         image_sha256=segmented.loaded.image["sha256"],
         weights_sha256=task.weights_sha256,
+        engine="torch" if segmentation.origin is None else segmentation.origin.engine,
     )
 
 
@@ -274,7 +276,6 @@ def segment_within_memory(
 
 
 def _release_memory() -> None:
-    import torch
-
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -19,9 +19,11 @@ from SAMLungSegLib.cli import automatic, batch, cache, demo, evaluate, models, s
 from SAMLungSegLib.cli.messages import messages_on_stderr, one_line
 from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
 from SAMLungSegLib.isolation import prepare
+from SAMLungSegLib.models.engines import FROM_EXTRAS, install_command
 
 COMMANDS = (segment, automatic, batch, evaluate, models, cache, demo, study, train, tune)
 READING = ("segment", "automatic", "batch", "evaluate", "study", "train", "tune")
+TRAINING = ("study", "train", "tune")
 BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141  # the last as of a process that SIGPIPE ends
 
 logger = logging.getLogger(__name__)
@@ -102,6 +104,13 @@ def _run(parsed: argparse.Namespace) -> int:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return NOBODY_READS
         print(f"samlungseg: {one_line(str(error))}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in FROM_EXTRAS:
+            raise
+        extra = "train" if parsed.command in TRAINING else "sam"
+        print(f"samlungseg: {parsed.command} needs {package}; run: {install_command(extra)}", file=sys.stderr)
         return BAD_INPUT
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""`samlungseg models`: what there is, download, check."""
+"""`samlungseg models`: what there is, download, check, merge, export."""
 
 from __future__ import annotations
 
@@ -33,6 +33,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "-o", "--output", type=given_path, required=True, metavar="FILE", help=".safetensors file to write"
     )
     merge.set_defaults(run=merge_adapters)
+    export = actions.add_parser(
+        "export",
+        help="write lung-compact as ONNX, for other programs",
+        description="Writes the encoder and the decoder as ONNX models with their weights. How images are prepared and "
+        "what comes out is in the models' metadata.",
+    )
+    export.add_argument("name", nargs="?", default="lung-compact", metavar="MODEL", help="see 'samlungseg models list'")
+    export.add_argument(
+        "--weights", type=given_path, metavar="FILE", help="of yours for that model, tuned ones as well"
+    )
+    export.add_argument("-o", "--output", type=given_path, required=True, metavar="DIR", help="folder to write into")
+    export.set_defaults(run=export_model)
 
 
 def list_models(arguments: argparse.Namespace) -> int:
@@ -96,4 +108,12 @@ def merge_adapters(arguments: argparse.Namespace) -> int:
     print(f"  samlungseg segment IMAGE -o DIR --model {card.base} --weights {target}")
     if card.recipe is not None:
         print(f"The adapters' threshold {card.threshold:.2f} and their prompts are not in it: give them yourself.")
+    return 0
+
+
+def export_model(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.models.exported import save_onnx
+
+    for path in save_onnx(arguments.output, arguments.name, weights=arguments.weights):
+        print(f"Written: {path}")
     return 0

@@ -157,8 +157,10 @@ def _segment_one(
         made_by.check_image(volume)
     check_format(volume, arguments.format or default_format(path))
     model = choice.load(arguments.device)
-    if made_by is not None and made_by.device != model.device.type:
-        logger.warning("Made on %s, replayed on %s: single voxels may differ.", made_by.device, model.device.type)
+    if made_by is not None:
+        then, now = (made_by.engine, made_by.device), (model.engine, model.device.type)
+        if then != now:
+            logger.warning("Made by %s on %s, replayed by %s on %s: single voxels may differ.", *then, *now)
     segmentation = replace(segment_with_bar(volume, model, options), image=path, series=series)
     writable_folder(target.parent)
     save(segmentation.labelmap_kji, volume, target, segmentation.provenance())

@@ -112,7 +112,7 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
     import logging
 
     from SAMLungSegLib.models.compact.model import CompactModel
-    from SAMLungSegLib.models.loading import chosen_device
+    from SAMLungSegLib.models.torch_loading import chosen_device
     from SAMLungSegLib.training import data_facts, export_network, pack, read_config, score, train, trained_network
 
     logging.getLogger("SAMLungSegLib").setLevel(logging.INFO)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and listing models does not 
     import torch
 
     from SAMLungSegLib.models.base import PromptableModel
+    from SAMLungSegLib.models.engines import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ def load_model(
     device: str = "auto",
     input_size: int | None = None,
     dtype: torch.dtype | None = None,
+    engine: Engine | None = None,
 ) -> PromptableModel:
     """A model of the registry, ready to predict.
 
@@ -36,25 +38,28 @@ def load_model(
         input_size: SAM and MedSAM only: a frame smaller than 1024, such as 512 (5 times faster) or 256 (18 times), at
             the price of detail; see `models.sam.set_input_size`.
         dtype: SAM and MedSAM only: precision of the image encoder, such as torch.bfloat16 on a graphics card.
+        engine: 'torch' for a model whose network is to be trained; by default lung-compact runs by ONNX Runtime.
     Raises:
-        ModelError: unknown name, weights absent (says how to fetch them) or not fitting, no such device, or options
-            that the model does not have.
+        ModelError: unknown name, weights absent (says how to fetch them) or not fitting, no such device, options that
+            the model does not have, or packages are not installed that it needs (says how to install them).
     """
-    from SAMLungSegLib.models.checkpoints import load_state_dict
     from SAMLungSegLib.models.choice import ModelChoice, note_origin
-    from SAMLungSegLib.models.loading import build, build_tuned, chosen_device, is_decoder, registry_state
+    from SAMLungSegLib.models.engines import chosen_engine
+    from SAMLungSegLib.models.loading import build, build_tuned, is_decoder, loader_of, registry_state
     from SAMLungSegLib.models.tuned import read_card
 
     precision = None if dtype is None else str(dtype).removeprefix("torch.")
     choice = ModelChoice(name, None if weights is None else Path(weights), False, input_size, precision)
     spec = model_spec(name)
-    own = None if choice.weights is None else load_state_dict(choice.weights)
-    options = {"what": str(weights), "device": chosen_device(device), "input_size": input_size, "dtype": dtype}
-    logger.info("Model %s with the weights %s, on %s.", name, choice.path, options["device"])
+    engine = engine or chosen_engine(spec, device)
+    loader = loader_of(engine)
+    own = None if choice.weights is None else loader.read(choice.weights)
+    options = {"what": str(weights), "device": loader.chosen_device(device), "input_size": input_size, "dtype": dtype}
+    logger.info("Model %s with the weights %s, by %s on %s.", name, choice.path, engine, options["device"])
     card = None if choice.weights is None or own is None else read_card(choice.weights, is_decoder=is_decoder(own))
     if choice.weights is None or own is None or card is None:
-        model = build(spec, lambda: registry_state(spec), own, **options)
+        model = build(loader, spec, lambda: registry_state(loader, spec), own, **options)
     else:
-        model = build_tuned(spec, card, own, choice.weights, **options)
+        model = build_tuned(loader, spec, card, own, choice.weights, **options)
     note_origin(model, choice)
     return model

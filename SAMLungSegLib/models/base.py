@@ -15,10 +15,10 @@ import numpy as np
 
 from SAMLungSegLib.errors import IntensityError, PromptError
 from SAMLungSegLib.models.capabilities import Capabilities
+from SAMLungSegLib.models.engines import Engine
 from SAMLungSegLib.prompts import PromptSet
 
 if TYPE_CHECKING:  # the interface itself needs no torch, so that the pipeline's options are checked without it
-    import torch
     from torch import nn
 
 
@@ -94,7 +94,8 @@ class PromptableModel(ABC):
     """Base of the model families."""
 
     name: str
-    device: torch.device
+    engine: Engine = "torch"  # what runs the network
+    device: Any  # with `type`, such as 'cuda', and a text, such as 'cuda:1': a torch.device, or another engine's
     capabilities: Capabilities = Capabilities()
     max_threads: int = 1  # that may use the model at once with gain; each uses one core
 

@@ -41,7 +41,12 @@ class CachedModel(ModelWrapper):
         return self.cache.key(view.grey_hw if count == 1 else view.stack(count), self.fingerprint)
 
     def _on_device(self, embedding: Embedding) -> Embedding:
-        return Embedding(tuple(one.to(self.device) for one in embedding.features), embedding.size_hw)
+        """With features as the model itself has them."""
+        if self.engine == "onnx":
+            return embedding
+        import torch
+
+        return Embedding(tuple(torch.from_numpy(one).to(self.device) for one in embedding.features), embedding.size_hw)
 
 
 def cached(model: PromptableModel, cache: EmbeddingCache | None = None) -> PromptableModel:

@@ -18,11 +18,12 @@ from SAMLungSegLib.errors import ModelError, OutputError
 from SAMLungSegLib.files import move_into_place, write_text, writing
 from SAMLungSegLib.models.download import Cancelled, DownloadCancelledError, Progress, download, stop_if
 from SAMLungSegLib.models.registry import CACHE_VARIABLE, ModelSpec, bundled_file, models_folder
-from SAMLungSegLib.models.tensors import load_state_dict
+from SAMLungSegLib.models.tensors import load_arrays, load_state_dict
 
 if TYPE_CHECKING:  # torch takes seconds to import, and neither downloading nor verifying needs it
     from torch import Tensor, nn
 
+State = Mapping[str, Any]  # tensors, or arrays, by name
 Status = Literal["ok", "absent", "wrong hash", "unverified"]
 
 OTHER_NETWORK_SHARE = 0.1
@@ -35,6 +36,7 @@ __all__ = [
     "checkpoint_path",
     "fetch",
     "file_sha256",
+    "load_arrays",
     "load_state_dict",
     "verify",
 ]
@@ -128,23 +130,39 @@ def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) 
     Raises:
         ModelError: keys are missing or unexpected or have another shape; nothing was loaded.
     """
-    state = _with_part_names(module, state)
+    state = fitted(module.state_dict(), state, network=type(module).__name__, what=what)
+    module.load_state_dict(state, strict=False)
+    return "full" if holds_encoder(state) else "decoder"
+
+
+def fitted(wanted: State, state: State, *, network: str, what: str) -> State:
+    """`state` with the names that the network has for it.
+
+    Args:
+        wanted: a whole state dict of the network: tensors, arrays, or whatever has `shape` and `dtype`.
+        state: all weights, or those of the mask decoder, as `apply_weights` takes them.
+        network: what messages call the network.
+        what: what they call the weights.
+    Raises:
+        ModelError: keys are missing or unexpected or have another shape.
+    """
+    state = _with_part_names(wanted, state)
     parts = {key.partition(".")[0] for key in state}
-    is_full = "image_encoder" in parts
-    wanted = {
-        key: value
-        for key, value in module.state_dict().items()
-        if is_full or key.partition(".")[0] in parts | {"mask_decoder"}
-    }
+    if not holds_encoder(state):
+        wanted = {key: one for key, one in wanted.items() if key.partition(".")[0] in parts | {"mask_decoder"}}
     problems = _differences(wanted, state)
     if problems:
         guess = ", they look like weights of another network" if _is_another_network(wanted, state) else ""
         raise ModelError(
-            f"The weights {what} do not fit {type(module).__name__}{guess}: {'; '.join(problems)}. "
+            f"The weights {what} do not fit {network}{guess}: {'; '.join(problems)}. "
             "Give weights of the same architecture."
         )
-    module.load_state_dict(state, strict=False)
-    return "full" if is_full else "decoder"
+    return state
+
+
+def holds_encoder(state: State) -> bool:
+    """Whether weights have an image encoder, without which they belong on top of others."""
+    return any(key.partition(".")[0] == "image_encoder" for key in state)
 
 
 # ---- files
@@ -243,15 +261,15 @@ def _only_one(path: Path, cancelled: Cancelled | None) -> Iterator[None]:
 # ---- tensors
 
 
-def _with_part_names(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _with_part_names(wanted: State, state: State) -> State:
     """Prefix bare keys of a mask decoder with 'mask_decoder.'; leave others alone."""
-    own = {name for name, _ in module.mask_decoder.named_children()}
+    own = {key.split(".")[1] for key in wanted if key.startswith("mask_decoder.")}
     if all(key.partition(".")[0] in own for key in state):
         return {f"mask_decoder.{key}": value for key, value in state.items()}
-    return dict(state)
+    return state
 
 
-def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+def _differences(wanted: State, given: State) -> list[str]:
     """One phrase for each kind of difference, with its count and the first key."""
     shapes = [
         f"{key} is {tuple(given[key].shape)}, expected {tuple(value.shape)}"
@@ -263,14 +281,17 @@ def _differences(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> l
         "unexpected": [key for key in given if key not in wanted],
         "of another shape": shapes,
         "of another kind of number": [
-            key
-            for key, value in wanted.items()
-            if key in given and given[key].is_floating_point() != value.is_floating_point()
+            key for key, value in wanted.items() if key in given and _is_float(given[key]) != _is_float(value)
         ],
     }
     return [f"{len(keys)} {kind} ({keys[0]}{', ...' if len(keys) > 1 else ''})" for kind, keys in kinds.items() if keys]
 
 
-def _is_another_network(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
+def _is_float(value: Any) -> bool:
+    """Of a tensor or an array."""
+    return "float" in str(value.dtype)
+
+
+def _is_another_network(wanted: State, given: State) -> bool:
     matching = sum(key in given and given[key].shape == value.shape for key, value in wanted.items())
     return matching < OTHER_NETWORK_SHARE * len(wanted)

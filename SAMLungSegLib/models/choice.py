@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.checkpoints import checkpoint_path, file_sha256, load_state_dict
+from SAMLungSegLib.models.engines import Engine, need_torch
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.tuned import card_path, read_card
 
@@ -119,12 +120,13 @@ class BaseCheckpoint:
         from SAMLungSegLib.models import load_model
         from SAMLungSegLib.models.trainable import trainable
 
+        need_torch("Training runs by PyTorch", "train")
         if self.weights is not None:
             if read_card(self.weights) is not None:
                 raise ModelError(f"{self.weights} is a tuned decoder; tune from the model that it was tuned from.")
             if not any(name.startswith("image_encoder.") for name in load_state_dict(self.weights)):
                 raise ModelError(f"{self.weights} holds no image encoder; give whole weights to tune from.")
-        model = load_model(self.name, weights=self.weights, device=device, input_size=input_size)
+        model = load_model(self.name, weights=self.weights, device=device, input_size=input_size, engine="torch")
         del _origins[model]
         return trainable(model)
 
@@ -152,11 +154,13 @@ class ModelOrigin:
         weights_sha256: of the files when it was loaded, see `ModelChoice.weights_sha256`; and of the weights
             themselves, as 'changed', where these have changed since.
         device: that it runs on, such as 'cuda:0'.
+        engine: that runs it, such as 'onnx'.
     """
 
     choice: ModelChoice
     weights_sha256: Mapping[str, str]
     device: str
+    engine: Engine = "torch"
 
 
 _origins: WeakKeyDictionary[PromptableModel, tuple[ModelOrigin, _State]] = WeakKeyDictionary()
@@ -183,7 +187,8 @@ def note_origin(model: PromptableModel, choice: ModelChoice) -> None:
     Raises:
         ModelError: as `ModelChoice.weights_sha256`.
     """
-    _origins[model] = ModelOrigin(choice.located(), choice.weights_sha256(), str(model.device)), _state_of(model)
+    origin = ModelOrigin(choice.located(), choice.weights_sha256(), str(model.device), model.engine)
+    _origins[model] = origin, _state_of(model)
 
 
 def _state_of(model: PromptableModel) -> _State:
@@ -225,14 +230,17 @@ def forget_models() -> None:
 
 @lru_cache(maxsize=_MOST_LOADED)
 def _loaded(choice: ModelChoice, device: str, stamps: tuple[_Stamp, _Stamp]) -> PromptableModel:
-    import torch
-
     from SAMLungSegLib.models import load_model
     from SAMLungSegLib.models.cached import cached
 
     if choice.dtype and choice.dtype not in _PRECISIONS:
         raise ModelError(f"'{choice.dtype}' is no precision; give one of {', '.join(_PRECISIONS)}.")
-    dtype = getattr(torch, choice.dtype) if choice.dtype else None
+    dtype = None
+    if choice.dtype:
+        need_torch("Only models that run by PyTorch have a dtype")
+        import torch
+
+        dtype = getattr(torch, choice.dtype)
     model = load_model(choice.name, weights=choice.weights, device=device, input_size=choice.input_size, dtype=dtype)
     if choice.keeps_embeddings:
         model = cached(model)

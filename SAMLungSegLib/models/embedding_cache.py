@@ -1,6 +1,6 @@
 """Embeddings on disk, found by their content.
 
-One safetensors file for each slice, float16, read by memory-mapping and never unpickled. A file appears whole or not at
+One safetensors file for each slice, float16, never unpickled. A file appears whole or not at
 all, carries a checksum, and is as good as absent when it is damaged; so any number of processes may share a folder, and
 any of them may be killed at any moment.
 """
@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from SAMLungSegLib.errors import OutputError
 from SAMLungSegLib.files import write_bytes
 from SAMLungSegLib.models.base import Embedding
 from SAMLungSegLib.models.registry import cache_folder
-
-if TYPE_CHECKING:
-    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +66,7 @@ class EmbeddingCache:
         return digest.hexdigest()
 
     def get(self, key: str) -> Embedding | None:
-        """The embedding stored under `key`, its tensors float32 on the CPU; None if there is none or it is damaged."""
+        """The embedding stored under `key`, its arrays float32 of NumPy; None if there is none or it is damaged."""
         path = self._path(key)
         try:
             features, metadata = _read(path)
@@ -87,23 +84,21 @@ class EmbeddingCache:
             return None
         with contextlib.suppress(OSError):
             os.utime(path)
-        return Embedding(tuple(one.float() for one in features), (height, width))
+        return Embedding(tuple(one.astype(np.float32) for one in features), (height, width))
 
     def put(self, key: str, embedding: Embedding) -> Embedding:
         """Store an embedding and return it as `get` will, so that a hit and a miss give the same.
 
         A disk that is full or cannot be written only costs the time to encode again: it is logged once.
         """
-        import torch
-
-        halves = [one.detach().to("cpu", torch.float16).contiguous() for one in embedding.features]
+        halves = [_half(one) for one in embedding.features]
         if self._is_writable:
             try:
                 self._write(self._path(key), halves, embedding.size_hw)
             except (OSError, OutputError) as error:
                 self._is_writable = False
                 logger.warning("Embeddings cannot be kept in %s: %s", self.folder, error)
-        return Embedding(tuple(one.float() for one in halves), embedding.size_hw)
+        return Embedding(tuple(one.astype(np.float32) for one in halves), embedding.size_hw)
 
     def size(self) -> CacheSize:
         """What the folder holds now."""
@@ -121,8 +116,8 @@ class EmbeddingCache:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{_SUFFIX}"
 
-    def _write(self, path: Path, features: Sequence[torch.Tensor], size_hw: tuple[int, int]) -> None:
-        from safetensors.torch import save
+    def _write(self, path: Path, features: Sequence[np.ndarray], size_hw: tuple[int, int]) -> None:
+        from safetensors.numpy import save
 
         height, width = size_hw
         checksum = _checksum(path.stem, features, size_hw)
@@ -168,25 +163,31 @@ class EmbeddingCache:
                         yield Path(entry.path), entry.stat()
 
 
-def _read(path: Path) -> tuple[list[torch.Tensor], dict[str, str]]:
-    """The memory-mapped tensors of a file in their order, and its metadata."""
+def _half(feature: Any) -> np.ndarray:
+    """A tensor, or an array, as float16."""
+    tensor = getattr(feature, "detach", None)
+    return np.ascontiguousarray(feature if tensor is None else tensor().cpu().half().numpy(), np.float16)
+
+
+def _read(path: Path) -> tuple[list[np.ndarray], dict[str, str]]:
+    """The arrays of a file in their order, and its metadata."""
     from safetensors import SafetensorError, safe_open
 
     if path.exists() and not path.is_file():  # opening a pipe waits for ever
         raise ValueError("it is no regular file")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             names = sorted(file.keys(), key=int)
             return [file.get_tensor(name) for name in names], file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(error) from error
 
 
-def _checksum(key: str, features: Sequence[torch.Tensor], size_hw: tuple[int, int]) -> str:
+def _checksum(key: str, features: Sequence[np.ndarray], size_hw: tuple[int, int]) -> str:
     """Of all that is stored, and of where: tensors with their type and shape in their order, and the slice's size."""
     height, width = size_hw
     digest = hashlib.sha256(f"{key} {height} {width} {len(features)}\n".encode())
     for one in features:
-        digest.update(f"{one.dtype} {tuple(one.shape)}\n".encode())
-        digest.update(one.contiguous().numpy())
+        digest.update(f"torch.{one.dtype} {tuple(one.shape)}\n".encode())  # so called by PyTorch, which wrote the first
+        digest.update(np.ascontiguousarray(one))
     return digest.hexdigest()

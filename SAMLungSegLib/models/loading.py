@@ -1,60 +1,59 @@
-"""From a row of the registry to a model that predicts: networks built, weights put in, device chosen."""
+"""From a row of the registry to a model that predicts: weights read and checked, whatever runs the network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-import torch
-from segment_anything import sam_model_registry
-from torch import Tensor, nn
 
-from SAMLungSegLib.adapters import adapter_from
-from SAMLungSegLib.adapters.base import PREFIX as ADAPTERS
-from SAMLungSegLib.adapters.base import load_adapter_state
+from SAMLungSegLib.adapters.registry import PREFIX as ADAPTERS
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, PromptableModel
-from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, file_sha256, load_state_dict, verify
-from SAMLungSegLib.models.compact.model import CompactModel
-from SAMLungSegLib.models.compact.network import CompactNet
+from SAMLungSegLib.models.checkpoints import State, checkpoint_path, file_sha256, verify
+from SAMLungSegLib.models.engines import Engine
 from SAMLungSegLib.models.registry import ModelSpec
-from SAMLungSegLib.models.sam.medsam import MedSamModel
-from SAMLungSegLib.models.sam.model import SamModel, available_device
-from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.models.tuned import AdapterChoice, TunedCard, TunedModel
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet
 
-State = Mapping[str, Tensor]
-FAMILIES: dict[str, type[PromptableModel]] = {"compact": CompactModel, "sam": SamModel, "medsam": MedSamModel}
+if TYPE_CHECKING:
+    import torch
+
+PROBE_HW = (64, 64)
 
 
-def _sam_network(architecture: str) -> nn.Module:
-    return sam_model_registry[architecture](checkpoint=None)
+class Loader(Protocol):
+    """What an engine's module has: `torch_loading` or `compact.onnx_loading`."""
+
+    def read(self, path: Path) -> State:
+        """Weights of a file, by name. Raises ModelError for what holds none."""
+
+    def chosen_device(self, device: str) -> Any:
+        """The device called `device`; 'auto' takes the fastest. Raises ModelError if it is not on this machine."""
+
+    def model(self, spec: ModelSpec, layers: Sequence[tuple[str, State]], device: Any, **options: Any) -> Any:
+        """A model of that family; `layers` are what weights are called in messages, and these, each on the others.
+
+        Raises:
+            ModelError: weights do not fit.
+        """
+
+    def adapt(self, model: Any, choice: AdapterChoice, state: State, *, what: str) -> None:
+        """Put the adapter of a card into a model, with its weights. Raises ModelError if they do not fit."""
+
+    def probe(self, model: Any) -> Embedding:
+        """An embedding of a slice of `PROBE_HW` to try weights with, quickly made."""
 
 
-NETWORKS: dict[str, Callable[[str], nn.Module]] = {  # by family; of the architecture called so
-    "compact": lambda _architecture: CompactNet(),
-    "sam": _sam_network,
-    "medsam": _sam_network,
-}
+def loader_of(engine: Engine) -> Loader:
+    """The module that loads models for an engine."""
+    module = "compact.onnx_loading" if engine == "onnx" else "torch_loading"
+    return cast(Loader, import_module(f"SAMLungSegLib.models.{module}"))
 
 
-def chosen_device(device: str) -> torch.device:
-    """The device called `device`; 'auto' takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        ModelError: the device is not on this machine.
-    """
-    if device != "auto":
-        return available_device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def registry_state(spec: ModelSpec) -> State:
+def registry_state(loader: Loader, spec: ModelSpec) -> State:
     """The registry's own weights of `spec`, from disk only.
 
     Raises:
@@ -66,24 +65,27 @@ def registry_state(spec: ModelSpec) -> State:
         raise ModelError(f"The weights of {spec.name} are not on this machine; {remedy}.")
     if status == "wrong hash":
         raise ModelError(f"The weights {checkpoint_path(spec)} are damaged; {remedy}.")
-    return load_state_dict(checkpoint_path(spec))
+    return loader.read(checkpoint_path(spec))
 
 
 def build(
+    loader: Loader,
     spec: ModelSpec,
     registry: Callable[[], State],
     own: State | None,
     *,
     what: str,
-    device: torch.device,
+    device: Any,
     input_size: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> PromptableModel:
     """The model of `spec` with the registry's weights, or the user's `own` in their place or on top of them.
 
     Args:
+        loader: of the engine that runs it.
         registry: reads the registry's weights; called only where `own` does not hold everything.
         what: what messages call `own`.
+        device: of the loader's own kind.
         input_size: as in `SamModel`; the network's own if None.
         dtype: as in `SamModel`; float32 if None.
     Raises:
@@ -95,14 +97,12 @@ def build(
             "has the same name, with .json)."
         )
     options = _encoder_options(spec, input_size=input_size, dtype=dtype)
-    net = NETWORKS[spec.family](spec.architecture)
-    if own is None or is_decoder(own):
-        apply_weights(net, registry(), what=spec.name)
+    layers = [] if own is not None and not is_decoder(own) else [(spec.name, registry())]
     if own is not None:
-        apply_weights(net, own, what=what)
-    model = FAMILIES[spec.family](net, name=spec.name, device=device, capabilities=spec.capabilities, **options)
+        layers.append((what, own))
+    model = loader.model(spec, layers, device, **options)
     if own is not None:
-        check_predictions(model, what)
+        check_predictions(model, loader.probe(model), what)
     return model
 
 
@@ -111,33 +111,23 @@ def is_decoder(state: State) -> bool:
     return not any(key.startswith("image_encoder.") and not key.startswith(ADAPTERS) for key in state)
 
 
-def check_predictions(model: PromptableModel, what: str) -> None:
+def check_predictions(model: PromptableModel, embedding: Embedding, what: str) -> None:
     """Refuse weights with which a model gives no numbers.
-
-    SAM's encoder is left out, which takes seconds.
 
     Args:
         model: that has the weights.
+        embedding: of a slice of `PROBE_HW`.
         what: messages call them.
     Raises:
         ModelError: nothing could be found with these weights.
     """
-    side = 64
     prompts = PromptSet() if not model.capabilities.needs_prompt else PromptSet(box=BoxPrompt((8.0, 8.0, 40.0, 48.0)))
-    if isinstance(model, SamModel):
-        encoder = model.network.prompt_encoder
-        generator = torch.Generator().manual_seed(0)
-        features = torch.randn(encoder.embed_dim, *encoder.image_embedding_size, generator=generator)
-        embedding = Embedding((features.to(model.device),), (side, side))
-    else:
-        ramp = np.add.outer(np.arange(side), np.arange(side))
-        embedding = model.encode([ramp.astype(np.uint8)])[0]
-    logits = model.decode(embedding, prompts).logits
-    if not np.isfinite(logits).all():
+    if not np.isfinite(model.decode(embedding, prompts).logits).all():
         raise ModelError(f"With the weights {what}, {model.name} predicts nothing sensible; give others.")
 
 
 def build_tuned(
+    loader: Loader,
     spec: ModelSpec,
     card: TunedCard,
     tuned: State,
@@ -149,6 +139,7 @@ def build_tuned(
     """The model of `spec` with a tuned decoder, adapters or both, and the threshold and the prompts of the card.
 
     Args:
+        loader: of the engine that runs it.
         card: of the tuned weights.
         tuned: the weights.
         weights: their file; the base's weights are looked for beside it where they are not those of the registry.
@@ -169,29 +160,23 @@ def build_tuned(
         raise ModelError(
             f"The {card.kind} {weights} was tuned at input size {card.input_size}, not {input_size}; leave it out."
         )
-    base = _tuned_base(spec, card, weights)
+    base = _tuned_base(loader, spec, card, weights)
     own = {key: value for key, value in tuned.items() if card.adapter is None or not key.startswith(ADAPTERS)}
-    model = build(spec, base, own or None, input_size=card.input_size, **options)
+    model = build(loader, spec, base, own or None, input_size=card.input_size, **options)
     if card.adapter is not None:
-        _adapt(model, card.adapter, tuned, what=str(weights))
-    return model if card.recipe is None else TunedModel(model, card.recipe, card.threshold)
+        loader.adapt(model, card.adapter, tuned, what=str(weights))
+    return model if card.recipe is None or card.threshold is None else TunedModel(model, card.recipe, card.threshold)
 
 
-def _adapt(model: TrainableModel, choice: AdapterChoice, state: State, *, what: str) -> None:
-    """Inject the adapter of a card and load its weights."""
-    adapter_from(choice.method, choice.settings).inject(model.network)
-    load_adapter_state(model.network, state, what=what)
-
-
-def _tuned_base(spec: ModelSpec, card: TunedCard, weights: Path) -> Callable[[], State]:
+def _tuned_base(loader: Loader, spec: ModelSpec, card: TunedCard, weights: Path) -> Callable[[], State]:
     """Reads the weights that others were tuned on top of: the registry's, or those beside them."""
     own_registry = checkpoint_path(spec)
     registry_sha256 = spec.sha256 or (file_sha256(own_registry) if own_registry.is_file() else None)
     if registry_sha256 == card.base_sha256:
-        return lambda: registry_state(spec)
+        return lambda: registry_state(loader, spec)
     beside = weights.with_name(card.base_file)
     if beside.is_file() and file_sha256(beside) == card.base_sha256:
-        return lambda: load_state_dict(beside)
+        return lambda: loader.read(beside)
     raise ModelError(
         f"The {card.kind} {weights} was tuned on top of weights of {card.base} with the SHA-256 "
         f"{card.base_sha256[:12]}, not those of this program; put them beside it as {beside.name}, or tune again."

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models.engines import need_torch
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import Tensor
@@ -18,6 +24,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 PREFIXES = ("module.", "sam.", "model.")
 LARGEST_VALUE = 1e8  # of weights that somebody trained, none comes near
+_NUMPYS_KINDS = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
 _MOST_BYTES = 1 << 34
 _MOST_PICKLE_BYTES = 1 << 26
 _MOST_WRAPPERS = 8
@@ -37,18 +44,58 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         ModelError: absent, another kind of file, damaged, not a state dict, values that no weights have (NaN, infinite,
             huge, a negative variance), tensors that are larger than the file, or a pickle that would run code.
     """
+    need_torch(f"{path} is read by PyTorch")
+    import torch
+
+    def is_plain(value: Tensor) -> bool:
+        return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+
     path = Path(path)
     size_bytes = _checked_size(path)
-    state = _without_prefixes(_unwrapped(_read_tensors(path)))
+    state = _checked_state(path, size_bytes, _read_tensors(path), torch.is_tensor, is_plain)
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    _check_values(path, {key: value.detach().numpy() for key, value in state.items()})
+    return state
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The same as NumPy's arrays; a .safetensors file is read without PyTorch.
+
+    Raises:
+        ModelError: as `load_state_dict`, or the file is of another kind and PyTorch is not installed.
+    """
+    path = Path(path)
+    size_bytes = _checked_size(path)
+    if path.suffix.lower() != ".safetensors" or not _are_numpys(path):
+        return {key: value.numpy() for key, value in load_state_dict(path).items()}
+    state = _checked_state(path, size_bytes, _read_arrays(path), lambda one: isinstance(one, np.ndarray))
+    state = {key: value.astype(np.float32, copy=False) if _is_float(value) else value for key, value in state.items()}
+    _check_values(path, state)
+    return state
+
+
+def _checked_state(
+    path: Path,
+    size_bytes: int,
+    content: Any,
+    is_tensor: Callable[[Any], bool],
+    is_plain: Callable[[Any], bool] = lambda _tensor: True,
+) -> dict[str, Any]:
+    """The innermost state dict: nothing but plain tensors with names, which a file of that size can hold."""
+    state = _without_prefixes(_unwrapped(content))
     if not state:
         raise ModelError(f"{path} holds no weights; give a state dict (tensors by name).")
     for key, value in state.items():
-        _check_kind(path, key, value)
-    if sum(value.numel() * value.element_size() for value in state.values()) > 2 * size_bytes:
+        kind = "no name" if not isinstance(key, str) else None if is_tensor(value) else f"a {type(value).__name__}"
+        if kind is not None:
+            raise ModelError(f"{path} is not a state dict: {_short(key)} is {kind}; give a file with tensors by name.")
+        if not is_plain(value) or "complex" in str(value.dtype):
+            raise ModelError(
+                f"{path} holds {_short(key)} as a tensor of another kind (sparse, quantised, complex or without "
+                "values); give plain weights."
+            )
+    if sum(value.nbytes for value in state.values()) > 2 * size_bytes:
         raise ModelError(f"{path} holds tensors that are larger than the file; it is damaged: get it again.")
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    for key, value in state.items():
-        _check_values(path, key, value)
     return state
 
 
@@ -70,13 +117,26 @@ def _checked_size(path: Path) -> int:
     return size_bytes
 
 
-def _read_tensors(path: Path) -> Any:
-    import pickle
+def _are_numpys(path: Path) -> bool:
+    """Whether NumPy has all kinds of numbers of a .safetensors file; it lacks bfloat16 and the 8-bit ones."""
+    from safetensors import safe_open
 
+    with _explained(path), safe_open(path, framework="np") as file:
+        return all(file.get_slice(name).get_dtype() in _NUMPYS_KINDS for name in file.keys())  # noqa: SIM118
+
+
+def _read_arrays(path: Path) -> Any:
+    from safetensors.numpy import load_file
+
+    with _explained(path):
+        return load_file(path)
+
+
+def _read_tensors(path: Path) -> Any:
     import torch
     from safetensors.torch import load_file
 
-    try:
+    with _explained(path):
         if path.suffix.lower() == ".safetensors":
             return load_file(path)
         is_zip = zipfile.is_zipfile(path)
@@ -86,6 +146,13 @@ def _read_tensors(path: Path) -> Any:
             warnings.simplefilter("ignore")
             # only torch's zip format can be mapped into memory; the older one is a bare pickle
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say of a file what is wrong with it."""
+    try:
+        yield
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path} was not loaded: it is damaged, or it holds more than weights and could run code; give a plain "
@@ -105,37 +172,27 @@ def _check_zip(path: Path) -> None:
                 raise ValueError(f"its entry {entry.filename!r} is compressed or too large")
 
 
-def _check_kind(path: Path, key: object, value: object) -> None:
-    """Refuse what is no plain tensor with a name."""
-    import torch
-
-    if not isinstance(key, str):
-        raise ModelError(f"{path} is not a state dict: {_short(key)} is no name; give a file with tensors by name.")
-    if not torch.is_tensor(value):
-        kind = type(value).__name__
-        raise ModelError(f"{path} is not a state dict: {_short(key)} is a {kind}; give a file with tensors by name.")
-    is_plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
-    if not is_plain or value.is_complex():
-        raise ModelError(
-            f"{path} holds {_short(key)} as a tensor of another kind (sparse, quantised, complex or without values); "
-            "give plain weights."
-        )
+def _is_float(value: np.ndarray) -> bool:
+    return value.dtype.kind == "f"
 
 
-def _check_values(path: Path, key: str, value: Tensor) -> None:
-    import torch
-
-    if not value.is_floating_point() or not value.numel():
-        return
-    if not torch.isfinite(value).all():
-        raise ModelError(f"The weights {path} hold values that are not finite, such as in {_short(key)}; give others.")
-    lowest, largest = (float(one) for one in torch.aminmax(value))
-    if max(-lowest, largest) > LARGEST_VALUE:
-        raise ModelError(
-            f"The weights {path} hold values as large as {max(-lowest, largest):.0e}, in {_short(key)}; give others."
-        )
-    if key.endswith("running_var") and lowest < 0:
-        raise ModelError(f"The weights {path} hold a negative variance, in {_short(key)}; give others.")
+def _check_values(path: Path, state: Mapping[str, np.ndarray]) -> None:
+    """Refuse what no training leaves behind."""
+    for key, value in state.items():
+        if not _is_float(value) or not value.size:
+            continue
+        lowest, largest = float(value.min()), float(value.max())  # NaN where there is one
+        if not math.isfinite(lowest) or not math.isfinite(largest):
+            raise ModelError(
+                f"The weights {path} hold values that are not finite, such as in {_short(key)}; give others."
+            )
+        if max(-lowest, largest) > LARGEST_VALUE:
+            raise ModelError(
+                f"The weights {path} hold values as large as {max(-lowest, largest):.0e}, in {_short(key)}; "
+                "give others."
+            )
+        if key.endswith("running_var") and lowest < 0:
+            raise ModelError(f"The weights {path} hold a negative variance, in {_short(key)}; give others.")
 
 
 def _short(key: object) -> str:

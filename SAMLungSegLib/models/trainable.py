@@ -90,6 +90,8 @@ def trainable(model: PromptableModel) -> TrainableModel:
     Raises:
         ModelError: it cannot.
     """
+    if model.engine == "onnx":
+        raise ModelError(f"Model {model.name} was loaded to predict; give load_model(..., engine='torch') to train it.")
     if not isinstance(model, TrainableModel):
         raise ModelError(f"Model {model.name} cannot be trained here; choose another, or train it where it was made.")
     return model

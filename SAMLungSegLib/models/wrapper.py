@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
+from SAMLungSegLib.models.engines import Engine
 from SAMLungSegLib.prompts import PromptSet
-
-if TYPE_CHECKING:
-    import torch
 
 
 class ModelWrapper(PromptableModel):
@@ -31,7 +29,12 @@ class ModelWrapper(PromptableModel):
         return self.model.name
 
     @property
-    def device(self) -> torch.device:
+    def engine(self) -> Engine:  # type: ignore[override]  # read only here
+        """The wrapped model's."""
+        return self.model.engine
+
+    @property
+    def device(self) -> Any:
         """The wrapped model's."""
         return self.model.device
 

@@ -84,6 +84,7 @@ class Segmentation:
             image=self.image,
             series=self.series,
             weights_sha256=self.origin.weights_sha256,
+            engine=self.origin.engine,
         )
 
     def save(self, path: Path | str) -> Path:

@@ -17,7 +17,8 @@ from small_images import labels, run, write_images
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import Window
 from SAMLungSegLib.models.choice import ModelChoice
-from SAMLungSegLib.models.registry import bundled_file
+from SAMLungSegLib.models.engines import chosen_engine
+from SAMLungSegLib.models.registry import MODELS, bundled_file
 from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint, segment_volume
 from SAMLungSegLib.provenance import provenance_of, provenance_path, read_provenance, save, voxels_sha256
 from SAMLungSegLib.volume import Volume, read_volume
@@ -174,4 +175,18 @@ def test_another_kind_of_device_is_told(images, tmp_path, caplog):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "cuda"}))
     with caplog.at_level(logging.WARNING):
         assert run("segment", "--replay", path, "-o", tmp_path / "second", "--device", "cpu") == 0
-    assert "Made on cuda, replayed on cpu" in caplog.text
+    engine = chosen_engine(MODELS["lung-compact"])
+    assert f"Made by {engine} on cuda, replayed by {engine} on cpu" in caplog.text
+
+
+def test_another_engine_is_told_and_records_from_before_there_were_two_are_of_pytorch(images, tmp_path, caplog):
+    pytest.importorskip("onnxruntime")
+    run("segment", images / "frontal.png", "-o", tmp_path / "first")
+    path = tmp_path / "first" / "frontal_lungs.json"
+    fields = json.loads(path.read_text())
+    assert fields.pop("engine") == "onnx"
+    path.write_text(json.dumps(fields))
+    assert read_provenance(path).engine == "torch"
+    with caplog.at_level(logging.WARNING):
+        assert run("segment", "--replay", path, "-o", tmp_path / "second") == 0
+    assert "Made by torch on cpu, replayed by onnx on cpu: single voxels may differ" in caplog.text

@@ -151,11 +151,24 @@ def test_what_a_caller_did_wrong_is_told(logic):
 )
 def test_missing_packages_are_asked_for_before_anything_else(logic, monkeypatch, method, feature):
     asked = []
-    monkeypatch.setattr("SAMLungSegSlicer.runtime.dependencies.ensure", lambda feature: asked.append(feature) or False)
-    monkeypatch.setattr("SAMLungSegSlicer.runtime.dependencies.missing", lambda feature: ["torch"])
+    monkeypatch.setattr(
+        "SAMLungSegSlicer.runtime.dependencies.ensure", lambda *features: asked.extend(features) or False
+    )
+    monkeypatch.setattr("SAMLungSegSlicer.runtime.dependencies.missing", lambda *_features: ["torch"])
     with pytest.raises(SAMLungSegError, match=r"missing \(torch\)"):
         getattr(logic, method)(None, None)
     assert asked == [feature]
+
+
+@pytest.mark.parametrize(("method", "feature"), [("segmentVolume", "segment"), ("segmentFolder", "batch")])
+def test_a_sam_asks_for_pytorch_as_well(logic, monkeypatch, method, feature):
+    asked = []
+    monkeypatch.setattr(
+        "SAMLungSegSlicer.runtime.dependencies.ensure", lambda *features: asked.extend(features) or False
+    )
+    with pytest.raises(SAMLungSegError):
+        getattr(logic, method)(None, None, model="sam-vit-b")
+    assert asked == [feature, "sam"]
 
 
 def test_the_parameter_node_is_one_and_typed(logic):

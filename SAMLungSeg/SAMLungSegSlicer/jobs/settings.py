@@ -50,7 +50,11 @@ class Settings:
         Raises:
             ModelError: the model is unknown, or its weights are absent or do not fit.
         """
-        keepTritonApart()
+        from SAMLungSegLib.models.engines import chosen_engine
+        from SAMLungSegLib.models.registry import model_spec
+
+        if chosen_engine(model_spec(self.model), self.device or "auto") == "torch":
+            keepTritonApart()
         return self.choice.load(self.device or "auto")
 
     def options(self, points: Sequence[VolumePoint] = (), boxes: Sequence[VolumeBox] = ()) -> Options:

@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.context import SEGMENTING, Context
+from SAMLungSegSlicer.context import Context
 from SAMLungSegSlicer.jobs import EncodeAheadJob, Settings
 from SAMLungSegSlicer.jobs.caches import imageOf
 from SAMLungSegSlicer.live.preview import PreviewController
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.volume import SlicePlane
 
 CHANNEL = "ahead"
-QUIET_MS = 500  # without a change or a prediction before encoding goes on, so that dragging a prompt is not held up
+QUIET_MS = 500  # without a change or an answer before encoding goes on, so that dragging a prompt is not held up
 
 _VOLUME_EVENTS = (
     slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
@@ -60,18 +60,18 @@ class AheadController(Watcher):
     goes on when all has been quiet for a while. MRML is touched on the main thread only.
     """
 
-    def __init__(self, context: Context, preview: PreviewController, unavailableReason: Callable[[], str]) -> None:
+    def __init__(self, context: Context, preview: PreviewController, reasonAgainstModel: Callable[[], str]) -> None:
         """Does nothing before `refresh`.
 
         Args:
             context: of the module.
-            preview: which comes sooner for it, and knows whether packages may be imported.
-            unavailableReason: says why the chosen model cannot predict; empty where it can.
+            preview: which is answered sooner for it, and knows whether packages may be imported.
+            reasonAgainstModel: says why the chosen model cannot answer; empty where it can.
         """
         super().__init__()
         self._context = context
         self._preview = preview
-        self._unavailableReason = unavailableReason
+        self._reasonAgainstModel = reasonAgainstModel
         self._stack: Stack | None = None
         self._isImporting = False
         self._failed: tuple | None = None  # what was tried in vain, and is not tried again before the module is left
@@ -111,7 +111,7 @@ class AheadController(Watcher):
             return False
         if not MODELS[parameters.model].capabilities.encodes_slowly or not self._preview.isAllowed:
             return False
-        return not self._unavailableReason() and self._choice() != self._failed
+        return not self._reasonAgainstModel() and self._choice() != self._failed
 
     def _choice(self) -> tuple[str, Settings]:
         """The volume, and the settings without those that play no part in embeddings."""
@@ -134,7 +134,8 @@ class AheadController(Watcher):
         if self._isWanted() and not self._isImporting:
             self._isImporting = True
             failed = partial(self._onFailed, self._choice())
-            self._context.afterImport(SEGMENTING, CHANNEL, self._onImported, failed=failed, cancelled=self._onCancelled)
+            modules = self._context.segmentingModules
+            self._context.afterImport(modules, CHANNEL, self._onImported, failed=failed, cancelled=self._onCancelled)
 
     def _onImported(self) -> None:
         self._isImporting = False

@@ -11,7 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.context import EVALUATING, Context, setEnabledWithReason
+from SAMLungSegSlicer.context import EVALUATING, Context, able
 from SAMLungSegSlicer.jobs import EvaluateJob, EvaluationNodes
 from SAMLungSegSlicer.runtime import dependencies
 
@@ -46,14 +46,10 @@ class EvaluatePanel:
     def refresh(self) -> None:
         """Which buttons can work."""
         ui = self._context.ui
-        setEnabledWithReason(
-            ui.evaluateButton,
-            self._unavailableReason(),
-            _("Dice, Jaccard and surface distances of each lung, and a plot."),
+        able(
+            ui.evaluateButton, self._reasonAgainst(), _("Dice, Jaccard and surface distances of each lung, and a plot.")
         )
-        setEnabledWithReason(
-            ui.saveCsvButton, "" if self._nodes else _("Evaluate first."), _("Save the values of all slices.")
-        )
+        able(ui.saveCsvButton, "" if self._nodes else _("Evaluate first."), _("Save the values of all slices."))
         ui.resultsWidget.visible = self._nodes is not None
 
     def forget(self) -> None:
@@ -91,7 +87,7 @@ class EvaluatePanel:
         if self._nodes is not None and 0 <= row < len(self._nodes.worst):
             bridge.jumpTo(self._nodes.worst[row].worldRas)
 
-    def _unavailableReason(self) -> str:
+    def _reasonAgainst(self) -> str:
         parameters = self._context.parameters
         if parameters is None or parameters.outputSegmentation is None:
             return _("Segment first, or choose a segmentation.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer.belongings import keepOutput
-from SAMLungSegSlicer.context import SEGMENT, SEGMENTING, Context, keptParts, setEnabledWithReason
+from SAMLungSegSlicer.context import SEGMENT, Context, able, keptParts
 from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.panels.model import DOWNLOAD, ModelPanel
@@ -42,20 +42,16 @@ class SegmentPanel:
         """Which buttons can work."""
         ui = self._context.ui
         isBusy = self._context.worker.isBusy(SEGMENT)
-        reason, view = self._unavailableReason(), ui.viewSelector.currentText
-        setEnabledWithReason(
+        reason, view = self._reasonAgainst(), ui.viewSelector.currentText
+        able(
             ui.segmentVolumeButton,
             reason,
             _("Find the lungs in the whole volume. With boxes of several slices, only where these are."),
         )
         if not reason and sliceNodeOf(self._context.parameters) is None:
             reason = _("The layout has no {view} view; choose another one.").format(view=view)
-        setEnabledWithReason(
-            ui.segmentSliceButton, reason, _("Find the lungs in the slice of the {view} view only.").format(view=view)
-        )
-        setEnabledWithReason(
-            ui.cancelButton, "" if isBusy else _("Nothing is running."), _("Stop; the segmentation stays as it was.")
-        )
+        able(ui.segmentSliceButton, reason, _("Find the lungs in the slice of the {view} view only.").format(view=view))
+        able(ui.cancelButton, "" if isBusy else _("Nothing is running."), _("Stop; the segmentation stays as it was."))
         ui.progressBar.visible = isBusy
 
     def onSegmentVolume(self) -> None:
@@ -72,7 +68,7 @@ class SegmentPanel:
         self._context.say(_("Stopping..."))
         self._context.worker.cancel(SEGMENT)
 
-    def _unavailableReason(self) -> str:
+    def _reasonAgainst(self) -> str:
         parameters, worker = self._context.parameters, self._context.worker
         if parameters is None or parameters.inputVolume is None:
             return _("Choose a volume first.")
@@ -80,12 +76,12 @@ class SegmentPanel:
             return _("A segmentation is running; wait or cancel it.")
         if worker.isBusy(DOWNLOAD):
             return _("A download is running; wait or cancel it.")
-        return self._model.unavailableReason()
+        return self._model.reasonAgainst()
 
     def _start(self, prepare: Callable[[], Job], onDone: Callable[[Job, Any], None]) -> None:
         context = self._context
         with context.guarded():
-            if not dependencies.ensure("segment"):
+            if not dependencies.ensure(context.segmenting):
                 context.say(_("Nothing was installed, so nothing can be segmented."))
                 return
             self._preview.allow()
@@ -93,7 +89,7 @@ class SegmentPanel:
             context.say(_("Starting..."))
             context.ui.progressBar.setRange(0, 0)
             submit = partial(self._submit, prepare, onDone)
-            context.afterImport(SEGMENTING, SEGMENT, submit, cancelled=self._onCancelled)
+            context.afterImport(context.segmentingModules, SEGMENT, submit, cancelled=self._onCancelled)
         context.changed()
 
     def _submit(self, prepare: Callable[[], Job], onDone: Callable[[Job, Any], None]) -> None:
@@ -153,7 +149,7 @@ class SegmentPanel:
                 self._context.say("⚠ " + job.target.discarded)
             else:
                 keepOutput(self._context.logic.getParameterNode(), job.target.volumeNode, segmentationNode)
-                self._preview.invalidate()
+                self._preview.settle()
                 onDone(job, result)
         self._context.changed()
 

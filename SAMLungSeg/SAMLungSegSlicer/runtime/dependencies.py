@@ -1,7 +1,8 @@
 """Python packages that Slicer does not bring: what is missing, how large it is, one question, the installation.
 
-PyTorch comes by Slicer's PyTorch extension, which picks the build that suits the computer, the rest by pip. What Slicer
-brings itself (numpy, scipy, SimpleITK, pydicom) is never asked for, and a constraints file keeps pip from replacing it.
+PyTorch is needed for SAM's models only. It comes by Slicer's PyTorch extension, which picks the build that suits the
+computer, the rest by pip. What Slicer brings itself (numpy, scipy, SimpleITK, pydicom) is never asked for, and a
+constraints file keeps pip from replacing it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from SAMLungSegLib.errors import SAMLungSegError
 Feature = Literal["segment", "sam", "batch", "evaluate", "phantom"]
 
 REQUIREMENTS = {
+    "onnxruntime": ">=1.18",
     "torch": ">=2.2",
     "torchvision": ">=0.17",
     "segment-anything": ">=1.0",
@@ -34,6 +36,7 @@ REQUIREMENTS = {
     "filelock": ">=3.12",
 }
 DOWNLOAD_MB = {  # with what each needs itself and Slicer lacks
+    "onnxruntime": 25,
     "torch": 200,
     "torchvision": 8,
     "segment-anything": 1,
@@ -47,10 +50,11 @@ DOWNLOAD_MB = {  # with what each needs itself and Slicer lacks
 TORCH_MB_WITH_CUDA = 3000
 NEVER_REPLACED = ("numpy", "scipy", "SimpleITK", "pydicom", "torch", "torchvision")
 
-_INFERENCE = ("torch", "torchvision", "segment-anything", "scikit-image", "safetensors", "platformdirs", "filelock")
+_TORCH = ("torch", "torchvision", "segment-anything")
+_INFERENCE = ("onnxruntime", "scikit-image", "safetensors", "platformdirs", "filelock")
 _FEATURES: dict[Feature, tuple[str, ...]] = {
     "segment": _INFERENCE,
-    "sam": _INFERENCE,
+    "sam": (*_TORCH, *_INFERENCE),
     "batch": (*_INFERENCE, "pandas", "matplotlib"),
     "evaluate": ("pandas", "scikit-image"),
     "phantom": ("scikit-image",),
@@ -59,19 +63,36 @@ _FEATURES: dict[Feature, tuple[str, ...]] = {
 logger = logging.getLogger(__name__)
 
 
-def missing(feature: Feature) -> list[str]:
-    """Names of the packages that `feature` needs and that are absent or too old.
+def withModel(feature: Feature, model: str, weights: Path | str | None = None) -> tuple[Feature, ...]:
+    """A feature, and 'sam' as well where PyTorch is needed for the model or for a file of weights.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from SAMLungSegLib.models.engines import needs_torch
+
+    return (feature, "sam") if needs_torch(model, weights) else (feature,)
+
+
+def missing(*features: Feature) -> list[str]:
+    """Names of the packages that features need and that are absent or too old.
+
+    Where PyTorch is installed already, it runs what ONNX Runtime would.
 
     Raises:
         SAMLungSegError: there is no such feature.
     """
-    if feature not in _FEATURES:
-        raise SAMLungSegError(f"There is no feature {feature!r}; choose one of {', '.join(_FEATURES)}.")
-    return [name for name in _FEATURES[feature] if not _isSatisfied(name)]
+    for feature in features:
+        if feature not in _FEATURES:
+            raise SAMLungSegError(f"There is no feature {feature!r}; choose one of {', '.join(_FEATURES)}.")
+    names = dict.fromkeys(name for feature in features for name in _FEATURES[feature])
+    if all(map(_isSatisfied, _TORCH)):
+        names.pop("onnxruntime", None)
+    return [name for name in names if not _isSatisfied(name)]
 
 
-def ensure(feature: Feature) -> bool:
-    """Install what `feature` needs, after one question that says what and how large.
+def ensure(*features: Feature) -> bool:
+    """Install what features need, after one question that says what and how large.
 
     To be called on the main thread, in the handler of the action that needs the packages, before importing them.
 
@@ -82,7 +103,7 @@ def ensure(feature: Feature) -> bool:
     """
     if threading.current_thread() is not threading.main_thread():
         raise SAMLungSegError("Packages were to be installed in a worker thread; call ensure() on the main thread.")
-    names = missing(feature)
+    names = missing(*features)
     if not names:
         return True
     if slicer.app.testingEnabled():
@@ -92,8 +113,8 @@ def ensure(feature: Feature) -> bool:
         return False
     if torchLogic is not None:
         _installTorch(torchLogic)
-    _installByPip(missing(feature))
-    _checkInstalled(feature)
+    _installByPip(missing(*features))
+    _checkInstalled(features)
     return True
 
 
@@ -199,8 +220,8 @@ def _constraints(names: list[str]) -> list[str]:
     return [f"{name}=={version}" for name, version in versions.items() if version is not None]
 
 
-def _checkInstalled(feature: Feature) -> None:
-    names = missing(feature)
+def _checkInstalled(features: tuple[Feature, ...]) -> None:
+    names = missing(*features)
     if names:
         raise SAMLungSegError(
             f"These packages are still missing after the installation: {', '.join(names)}; look for the reason in "

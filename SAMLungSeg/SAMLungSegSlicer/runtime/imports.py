@@ -23,12 +23,13 @@ def importQuietly(names: tuple[str, ...], isCancelled: Callable[[], bool] = lamb
     while garbage is looked for among half a million new objects.
 
     Args:
-        names: full names of modules.
+        names: full names of modules, 'torch' among them where others import it.
         isCancelled: asked before each.
     """
     with _withoutCollection():
-        keepTritonApart()
-        _loadTorchLibraries()
+        if "torch" in names:
+            keepTritonApart()
+            _loadTorchLibraries()
         for name in names:
             if isCancelled():
                 return

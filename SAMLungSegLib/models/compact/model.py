@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint, scaled_size
+from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint
 from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
-from SAMLungSegLib.models.compact.network import CompactNet, fused, to_input
+from SAMLungSegLib.models.compact.frames import (
+    BOTH,
+    LEFT,
+    MAX_THREADS,
+    PROMPTED,
+    RIGHT,
+    from_frame,
+    prompts_in_frame,
+    to_frame,
+    usable_cores,
+)
+from SAMLungSegLib.models.compact.network import CompactNet, fused
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.structures import LUNGS
 
-MAX_THREADS = 8
 POINTS_IN_CACHE = 4  # decoded together on a CPU: 64 take longer by two thirds each
-PROMPTED, RIGHT, LEFT, BOTH = range(4)
 
 
 @contextmanager
@@ -37,11 +44,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class CompactModel(TrainableModel):
@@ -92,8 +94,7 @@ class CompactModel(TrainableModel):
         return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
 
     def _frames(self, slices: Sequence[np.ndarray]) -> Tensor:
-        greys = [torch.from_numpy(np.ascontiguousarray(array)).float()[None, None] for array in slices]
-        frames = torch.cat([to_input(grey, self._frame_size) for grey in greys])
+        frames = torch.from_numpy(np.stack([to_frame(one, self._frame_size) for one in slices])[:, None])
         return frames.to(self.device).contiguous(memory_format=torch.channels_last)
 
     @one_thread()
@@ -102,11 +103,12 @@ class CompactModel(TrainableModel):
         self.check_prompts(prompts, embedding.size_hw)
         features = tuple(level[None] for level in embedding.features)
         low_res, iou = self.network.decode(features, *self._prompt_tensors(prompts, embedding.size_hw))
-        logits = from_frame(low_res[:, [PROMPTED, RIGHT, LEFT]], embedding.size_hw)[0].cpu().numpy()
+        low_res = low_res[0].cpu().numpy()
+        logits = from_frame(low_res[[PROMPTED, RIGHT, LEFT]], embedding.size_hw)
         return Prediction(
             logits=logits[0],
             score=float(iou[0, PROMPTED].clamp(0, 1)),
-            low_res_logits=low_res[0, PROMPTED].cpu().numpy(),
+            low_res_logits=low_res[PROMPTED],
             structure_logits=dict(zip(LUNGS.keys, logits[1:], strict=True)),
         )
 
@@ -138,48 +140,16 @@ class CompactModel(TrainableModel):
         low_res, iou = (torch.cat(parts)[:, [PROMPTED, BOTH]] for parts in zip(*decoded, strict=True))
         return low_res.cpu().numpy(), iou.clamp(0, 1).cpu().numpy()
 
-    @one_thread()
-    @torch.inference_mode()
     def to_slice(self, low_res: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-        return from_frame(torch.from_numpy(low_res).to(self.device), size_hw).cpu().numpy()
+        return np.stack([from_frame(one, size_hw) for one in low_res])
 
     def _prompt_tensors(self, prompts: PromptSet, size_hw: tuple[int, int]) -> tuple:
         """Points, boxes and masks in the network's frame, None where not given."""
-        height, width = scaled_size(size_hw, self._frame_size)
-        scale_xy = np.array([width / size_hw[1], height / size_hw[0]], np.float32)
-        points = boxes = masks = None
-        if prompts.points:
-            points_xy = (prompts.points_xy() + 0.5) * scale_xy - 0.5
-            points = (self._on_device(points_xy), self._on_device(prompts.point_labels()))
-        if prompts.box is not None:
-            corners = np.array(prompts.box.xyxy, np.float32).reshape(2, 2)
-            boxes = self._on_device(((corners + 0.5) * scale_xy - 0.5).ravel())
-        if prompts.mask is not None:
-            masks = mask_to_frame(torch.from_numpy(prompts.mask.logits())[None, None], self._frame_size).to(self.device)
-        return points, boxes, masks
+        given = prompts_in_frame(prompts, size_hw, self._frame_size)
+        points = (self._on_device(given.points_xy), self._on_device(given.labels)) if prompts.points else None
+        box = None if given.box_xyxy is None else self._on_device(given.box_xyxy)
+        mask = None if given.mask is None else self._on_device(given.mask)[None]
+        return points, box, mask
 
     def _on_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)[None].to(self.device)
-
-
-def mask_to_frame(logits: Tensor, input_size: int) -> Tensor:
-    """Logits (B, 1, H, W) of a slice to the decoder's grid (B, 1, S/2, S/2), S the `input_size`."""
-    height, width = scaled_size(tuple(logits.shape[-2:]), input_size)
-    small = F.interpolate(logits, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    lowest = float(logits.min())
-    framed = F.pad(small, (0, input_size - width, 0, input_size - height), value=min(lowest, -10.0))
-    return F.avg_pool2d(framed, 2)
-
-
-def from_frame(low_res: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Logits (B, C, S/2, S/2) to the slice's own pixels (B, C, H, W), bilinear in one step where the grids allow."""
-    input_size = 2 * low_res.shape[-1]
-    height, width = scaled_size(size_hw, input_size)
-    rows, columns = (max(1, round(side / 2)) for side in (height, width))
-    planes = low_res.flatten(0, 1)[:, None]  # torch takes thrice as long for three channels as for three images
-    if (rows * 2, columns * 2) == (height, width):
-        planes = F.interpolate(planes[..., :rows, :columns], size_hw, mode="bilinear", align_corners=False)
-    else:
-        planes = F.interpolate(planes, (input_size, input_size), mode="bilinear", align_corners=False)
-        planes = F.interpolate(planes[..., :height, :width], size_hw, mode="bilinear", align_corners=False)
-    return planes[:, 0].unflatten(0, low_res.shape[:2])

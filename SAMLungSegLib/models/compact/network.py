@@ -16,8 +16,6 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from SAMLungSegLib.models.base import scaled_size
-
 INPUT_SIZE = 320  # of networks trained from now on
 PROMPT_WIDTH = 128
 STAGE_WIDTHS = (24, 48, 80, 144, 224)
@@ -222,13 +220,3 @@ class CompactNet(nn.Module):
         dense = dense.expand(embedding.shape[0], -1, -1, -1)
         position = self.prompt_encoder.get_dense_pe()
         return self.mask_decoder.predict_all(embedding, tuple(skips), position, sparse, dense)
-
-
-def to_input(grey: Tensor, input_size: int) -> Tensor:
-    """Grey slices (B, 1, H, W) in 0..255 to the network's frame (B, 1, S, S) in [-1, 1], S the `input_size`.
-
-    The longest side becomes S (antialiased bilinear), the rest is padded with black at the bottom and right.
-    """
-    height, width = scaled_size(tuple(grey.shape[-2:]), input_size)
-    small = F.interpolate(grey, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return F.pad(small, (0, input_size - width, 0, input_size - height)) / 127.5 - 1

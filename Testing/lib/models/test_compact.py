@@ -1,4 +1,4 @@
-"""lung-compact: frame, prompts, and that it answers through the interface of all models."""
+"""lung-compact by PyTorch: prompts, and that it answers through the interface of all models."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from segment_anything.modeling.transformer import Attention
 
 from SAMLungSegLib.errors import PromptError
-from SAMLungSegLib.models.base import scaled_size
-from SAMLungSegLib.models.compact.model import CompactModel, from_frame, mask_to_frame
+from SAMLungSegLib.models.compact.model import CompactModel
 from SAMLungSegLib.models.compact.network import (
     CompactNet,
     ConvNorm,
@@ -17,7 +16,6 @@ from SAMLungSegLib.models.compact.network import (
     SkipMaskDecoder,
     expected_iou,
     fused,
-    to_input,
 )
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 
@@ -32,47 +30,6 @@ def model() -> CompactModel:
 
 def grey(size_hw: tuple[int, int]) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, size_hw).astype(np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("size_hw", "input_size", "expected"),
-    [((512, 512), 256, (256, 256)), ((300, 200), 256, (256, 171)), ((1, 640), 320, (1, 320))],
-)
-def test_the_longest_side_becomes_that_of_the_frame(size_hw, input_size, expected):
-    assert scaled_size(size_hw, input_size) == expected
-
-
-def test_a_slice_is_padded_with_black_below_and_right():
-    frame = to_input(torch.full((1, 1, 100, 50), 255.0), 256)[0, 0]
-    assert frame.shape == (256, 256)
-    assert torch.allclose(frame[:, :128], torch.ones(256, 128))
-    assert torch.equal(frame[:, 128:], -torch.ones(256, 128))
-
-
-@pytest.mark.parametrize("size_hw", SIZES)
-def test_logits_come_back_where_they_belong(size_hw):
-    """A ramp along x and y on the frame is the same ramp on the slice, whatever its shape."""
-    centres = (torch.arange(128) + 0.5) / 128
-    ramps = torch.stack([centres.expand(128, 128), centres[:, None].expand(128, 128)])[None]
-    x_ramp, y_ramp = from_frame(ramps, size_hw)[0]
-    longest = max(size_hw)
-    expected_x = (torch.arange(size_hw[1]) + 0.5) / longest
-    expected_y = (torch.arange(size_hw[0]) + 0.5) / longest
-    inner_x = (expected_x > 0.01) & (expected_x < 0.99 * size_hw[1] / longest)
-    inner_y = (expected_y > 0.01) & (expected_y < 0.9 * size_hw[0] / longest)
-    assert (x_ramp[0] - expected_x)[inner_x].abs().max() < 0.006
-    if inner_y.any():
-        assert (y_ramp[:, 0] - expected_y)[inner_y].abs().max() < 0.006
-
-
-def test_a_mask_prompt_lands_where_it_was_drawn():
-    logits = torch.full((1, 1, 512, 256), -10.0)
-    logits[..., 100:300, 60:200] = 10
-    frame = mask_to_frame(logits, 256)[0, 0]
-    assert frame.shape == (128, 128)
-    inside = frame > 0
-    assert inside[26:74, 16:49].all()
-    assert not inside[:24].any() and not inside[76:].any() and not inside[:, 52:].any()
 
 
 def test_a_network_answers_in_the_frame_that_its_weights_name():

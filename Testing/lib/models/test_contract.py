@@ -139,7 +139,7 @@ def test_a_model_that_cannot_be_trained_is_refused_in_words():
     with pytest.raises(ModelError, match="cannot be trained here"):
         trainable(Remote())
     with pytest.raises(ModelError, match="no part 'heart'"):
-        trainable(load_model(device="cpu")).part("heart")
+        trainable(load_model(device="cpu", engine="torch")).part("heart")
 
 
 def test_nobody_outside_models_asks_for_a_family():

@@ -106,7 +106,7 @@ def test_another_encoder_or_another_shape_of_the_same_bytes_misses(cache):
 
 
 def test_the_weights_of_the_encoder_name_it_and_those_of_the_decoder_do_not():
-    model, tuned, retrained = (load_model(device="cpu") for _ in range(3))
+    model, tuned, retrained = (load_model(device="cpu", engine="torch") for _ in range(3))
     next(tuned.network.mask_decoder.parameters()).add_(1)
     next(retrained.network.image_encoder.parameters()).add_(1)
     assert tuned.fingerprint == model.fingerprint
@@ -128,7 +128,7 @@ def test_a_damaged_file_is_noticed_and_made_again(cache, damage, caplog):
     assert model.seen == 2
     assert torch.equal(again.features[0], whole.features[0])
     assert "damaged" in caplog.text
-    assert torch.equal(cache.get(file.stem).features[0], whole.features[0])
+    assert np.array_equal(cache.get(file.stem).features[0], whole.features[0])
 
 
 def test_a_pickle_in_the_place_of_an_embedding_is_never_run(cache):
@@ -238,7 +238,7 @@ def test_fifty_kills_in_the_middle_of_writing_leave_nothing_damaged(tmp_path):
         for file in stored_files(cache):
             embedding = cache.get(file.stem)
             assert embedding is not None
-            assert torch.all(embedding.features[0] == float(file.stem))
+            assert np.all(embedding.features[0] == float(file.stem))
             found += 1
         interrupted = len(list(tmp_path.glob("*.part")))
     assert found > 50

@@ -12,6 +12,7 @@ from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import BaseCheckpoint, ModelChoice, ModelOrigin, forget_models, origin_of
+from SAMLungSegLib.models.engines import chosen_engine
 from SAMLungSegLib.models.registry import MODELS, bundled_file
 from SAMLungSegLib.models.wrapper import ModelWrapper
 
@@ -76,12 +77,12 @@ def test_weights_are_known_by_their_content(tmp_path):
 
 
 def test_a_model_knows_what_it_was_loaded_from(own, monkeypatch):
-    digests = {"lung-compact": COMPACT_SHA256, "own": COMPACT_SHA256}
+    digests, engine = {"lung-compact": COMPACT_SHA256, "own": COMPACT_SHA256}, chosen_engine(MODELS["lung-compact"])
     monkeypatch.chdir(own.parent)
     chosen = ModelChoice(weights=own.relative_to(own.parent)).load("cpu")
-    assert origin_of(chosen) == ModelOrigin(ModelChoice(weights=own), digests, "cpu")
+    assert origin_of(chosen) == ModelOrigin(ModelChoice(weights=own), digests, "cpu", engine)
     plain = load_model(weights=own.name, device="cpu")
-    assert origin_of(plain) == ModelOrigin(ModelChoice(weights=own, keeps_embeddings=False), digests, "cpu")
+    assert origin_of(plain) == ModelOrigin(ModelChoice(weights=own, keeps_embeddings=False), digests, "cpu", engine)
     own.write_bytes(b"other weights, which the loaded models do not have")
     assert origin_of(chosen).weights_sha256 == origin_of(plain).weights_sha256 == digests
 

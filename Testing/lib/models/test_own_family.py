@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from SAMLungSegLib import load_model, segment
-from SAMLungSegLib.models import loading
+from SAMLungSegLib.models import torch_loading
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.models.registry import CACHE_VARIABLE, MODELS, ModelSpec
@@ -51,8 +51,8 @@ def family(tmp_path, monkeypatch):
         Capabilities(prompts=(), needs_prompt=False),
     )  # fmt: skip
     monkeypatch.setitem(MODELS, spec.name, spec)
-    monkeypatch.setitem(loading.FAMILIES, spec.family, LevelModel)
-    monkeypatch.setitem(loading.NETWORKS, spec.family, lambda architecture: Level())
+    monkeypatch.setitem(torch_loading.FAMILIES, spec.family, LevelModel)
+    monkeypatch.setitem(torch_loading.NETWORKS, spec.family, lambda architecture: Level())
     (tmp_path / "models").mkdir()
     save_file({"image_encoder.weight": torch.tensor([[100.0]])}, tmp_path / "models" / spec.file_name)
     return spec

@@ -24,7 +24,7 @@ def changed(model):
 
 
 def test_a_trained_model_names_its_changed_weights_besides_those_it_was_loaded_from():
-    model, other = load_model(device="cpu"), load_model(device="cpu")
+    model, other = load_model(device="cpu", engine="torch"), load_model(device="cpu", engine="torch")
     assert origin_of(model).weights_sha256 == FILES
     changed(model)
     weights = origin_of(model).weights_sha256
@@ -35,15 +35,15 @@ def test_a_trained_model_names_its_changed_weights_besides_those_it_was_loaded_f
 
 
 def test_another_part_in_the_place_of_one_is_a_change_and_predicting_is_none():
-    model = load_model(device="cpu")
+    model = load_model(device="cpu", engine="torch")
     model.decode(model.encode([np.zeros((32, 32), np.uint8)])[0], PromptSet())
     assert origin_of(model).weights_sha256 == FILES
-    model.network.mask_decoder = load_model(device="cpu").network.mask_decoder
+    model.network.mask_decoder = load_model(device="cpu", engine="torch").network.mask_decoder
     assert "changed" in origin_of(model).weights_sha256
 
 
 def test_a_model_in_a_wrapper_of_ours_is_looked_into():
-    inside = load_model(device="cpu")
+    inside = load_model(device="cpu", engine="torch")
     model = cached(inside)
     note_origin(model, ModelChoice())
     changed(inside)
@@ -51,7 +51,7 @@ def test_a_model_in_a_wrapper_of_ours_is_looked_into():
 
 
 def test_what_changed_weights_made_says_so_and_is_not_made_again():
-    model = load_model(device="cpu")
+    model = load_model(device="cpu", engine="torch")
     changed(model)
     picture = Volume(np.tile(np.arange(64, dtype=np.uint8) * 4, (1, 64, 1)), np.eye(4), modality_hint="XRAY")
     made = segment_volume(picture, model).provenance()

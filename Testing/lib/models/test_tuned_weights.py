@@ -156,16 +156,16 @@ def test_other_weights_of_the_base_are_refused(tmp_path):
 
 
 def test_own_weights_of_the_base_travel_along(tmp_path):
+    pytest.importorskip("onnxruntime")
     torch.manual_seed(1)
     (tmp_path / "a").mkdir()
     save_file(CompactNet().state_dict(), tmp_path / "a" / "base.safetensors")
     (tmp_path / "a" / "base.json").write_text('{"held_out_sets": ["cxr_montgomery"]}')
     path = exported(tmp_path / "b", weights=tmp_path / "a" / "base.safetensors")
     assert (tmp_path / "b" / "base.json").read_text() == '{"held_out_sets": ["cxr_montgomery"]}'
-    net = loaded(path).model.network
+    state = loaded(path).model.state
     own = load_file(tmp_path / "a" / "base.safetensors")
-    for name, value in net.image_encoder.state_dict().items():
-        assert torch.equal(value, own[f"image_encoder.{name}"])
+    assert all(np.array_equal(state[name], value) for name, value in own.items() if name.startswith("image_encoder."))
     (tmp_path / "b" / "base.safetensors").unlink()
     with pytest.raises(ModelError, match=r"put them beside it as base.safetensors"):
         loaded(path)

@@ -26,7 +26,7 @@ from SAMLungSegSlicer.runtime import dependencies
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 FROM_SLICER = {"numpy": "2.1.3", "scipy": "1.15.0", "SimpleITK": "2.5.2", "pydicom": "2.4.3"}
-NOT_USED_IN_SLICER = {"monai", "tqdm"}
+NOT_USED_IN_SLICER = {"tqdm"}
 NEW = "99.0"
 
 
@@ -100,31 +100,69 @@ def test_one_question_says_what_is_missing_and_how_large(python: Python) -> None
     assert "NVIDIA" not in question
 
 
-def test_the_question_tells_the_size_of_torch_with_and_without_a_graphics_card(python: Python) -> None:
-    dependencies.ensure("segment")
+def test_the_bundled_model_needs_a_few_small_packages_and_no_torch(python: Python) -> None:
+    assert dependencies.ensure("segment")
     (question,) = python.questions
-    assert "Together about 229 MB" in question
-    assert "With an NVIDIA graphics card it is about 3029 MB" in question
+    assert "onnxruntime: about 25 MB" in question and "Together about 45 MB" in question
+    assert "NVIDIA" not in question
+    assert not python.torch
+    names = {Requirement(text).name for text in python.pip[0]}
+    assert names == {"onnxruntime", "scikit-image", "safetensors", "platformdirs", "filelock"}
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "expected"),
+    [
+        ("lung-compact", None, ("batch",)),
+        ("lung-compact", "", ("batch",)),
+        ("lung-compact", "tuned.safetensors", ("batch",)),
+        ("lung-compact", "own.pth", ("batch", "sam")),
+        ("sam-vit-b", None, ("batch", "sam")),
+    ],
+)
+def test_pytorch_is_asked_for_with_the_models_and_weights_that_need_it(model, weights, expected) -> None:
+    assert dependencies.withModel("batch", model, weights) == expected
+
+
+def test_where_pytorch_is_installed_already_it_runs_the_bundled_model(python: Python) -> None:
+    python.versions = everything()
+    del python.versions["onnxruntime"]
+    assert dependencies.missing("segment") == []
+    del python.versions["torchvision"]
+    assert dependencies.missing("segment") == ["onnxruntime"]
+
+
+def test_what_two_features_need_is_asked_once(python: Python) -> None:
+    assert dependencies.ensure("batch", "sam")
+    (question,) = python.questions
+    assert question.count("- scikit-image:") == 1 and "- torch:" in question and "- pandas:" in question
+
+
+def test_the_question_tells_the_size_of_torch_with_and_without_a_graphics_card(python: Python) -> None:
+    dependencies.ensure("sam")
+    (question,) = python.questions
+    assert "Together about 254 MB" in question
+    assert "With an NVIDIA graphics card it is about 3054 MB" in question
 
 
 def test_refusing_leaves_everything_as_it_was(python: Python) -> None:
     python.answer = False
-    assert dependencies.ensure("segment") is False
+    assert dependencies.ensure("sam") is False
     assert python.versions == FROM_SLICER
     assert len(python.questions) == 1
     assert not python.pip + python.torch
 
 
 def test_torch_comes_by_the_pytorch_extension_and_only_the_rest_by_pip(python: Python) -> None:
-    assert dependencies.ensure("segment")
+    assert dependencies.ensure("sam")
     assert python.torch == [{"askConfirmation": False, "torchVersionRequirement": ">=2.2"}]
     names = {Requirement(text).name for text in python.pip[0]}
-    assert names == {"segment-anything", "scikit-image", "safetensors", "platformdirs", "filelock"}
+    assert names == {"onnxruntime", "segment-anything", "scikit-image", "safetensors", "platformdirs", "filelock"}
     assert len(python.pip) == 1
 
 
 def test_pip_is_told_to_keep_what_slicer_and_the_pytorch_extension_brought(python: Python) -> None:
-    dependencies.ensure("segment")
+    dependencies.ensure("sam")
     assert set(python.constraints[0]) == {
         "numpy==2.1.3",
         "scipy==1.15.0",
@@ -163,7 +201,7 @@ def test_a_package_that_is_too_old_is_missing_and_a_local_or_pre_release_version
     python.versions = everything() | {"pandas": "1.5.3", "scikit-image": "0.26.0rc1"}
     assert dependencies.missing("evaluate") == ["pandas"]
     python.versions = everything() | {"torch": "2.4.0+cu121"}
-    assert dependencies.missing("segment") == []
+    assert dependencies.missing("sam") == []
 
 
 def test_without_the_pytorch_extension_the_user_is_told_to_install_it_and_nothing_is_asked(
@@ -171,21 +209,21 @@ def test_without_the_pytorch_extension_the_user_is_told_to_install_it_and_nothin
 ) -> None:
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     with pytest.raises(SAMLungSegError, match=r"extension 'PyTorch'.*Extensions Manager, restart Slicer"):
-        dependencies.ensure("segment")
+        dependencies.ensure("sam")
     assert not python.questions + python.pip
 
 
 def test_the_pytorch_of_another_extension_is_not_replaced_when_it_is_too_old(python: Python) -> None:
     python.versions["torch"] = "1.13.1"
     with pytest.raises(SAMLungSegError, match=r"PyTorch 1\.13\.1 is too old, torch>=2\.2 .* PyTorch Utils"):
-        dependencies.ensure("segment")
+        dependencies.ensure("sam")
     assert not python.questions + python.pip + python.torch
 
 
 def test_torchvision_alone_comes_by_pip_for_the_torch_that_is_there(python: Python) -> None:
     python.versions = everything() | {"torch": "2.7.0"}
     del python.versions["torchvision"]
-    assert dependencies.ensure("segment")
+    assert dependencies.ensure("sam")
     assert python.pip == [["torchvision>=0.17"]]
     assert "torch==2.7.0" in python.constraints[0]
     assert not python.torch
@@ -196,7 +234,7 @@ def test_a_worker_thread_never_installs(python: Python) -> None:
 
     def work() -> None:
         try:
-            dependencies.ensure("segment")
+            dependencies.ensure("sam")
         except SAMLungSegError as error:
             caught.append(error)
 
@@ -231,7 +269,7 @@ def test_a_pytorch_extension_that_fails_stops_before_pip(python: Python, monkeyp
 
     monkeypatch.setattr(python, "installTorch", fail)
     with pytest.raises(SAMLungSegError, match=r"Installing torch failed \(no backend\)"):
-        dependencies.ensure("segment")
+        dependencies.ensure("sam")
     assert not python.pip
 
 
@@ -256,7 +294,7 @@ def test_a_message_is_in_view_while_pytorch_is_installed_and_not_longer(
 
     monkeypatch.setattr(python, "installTorch", installTorch)
     with contextlib.nullcontext() if error is None else pytest.raises(SAMLungSegError):
-        dependencies.ensure("segment")
+        dependencies.ensure("sam")
     (message,) = seen
     assert "Installing PyTorch: about 208 MB, or 3008 MB with an NVIDIA graphics card" in message
     assert "some minutes" in message
@@ -291,7 +329,7 @@ def test_an_unknown_feature_is_refused() -> None:
 def test_the_versions_agree_with_pyproject() -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python before 3.11 reads no TOML")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    required = [Requirement(text) for text in project["dependencies"]]
+    required = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["sam"])]
     declared = {one.name: str(one.specifier) for one in required if one.marker is None or one.marker.evaluate()}
     ours = dependencies.REQUIREMENTS
     assert ours == {name: declared[name] for name in ours}
