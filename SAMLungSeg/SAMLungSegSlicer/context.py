@@ -126,7 +126,7 @@ class Context:
         )
 
 
-def able(button: Any, reason: str, tip: str) -> None:
+def setEnabledWithReason(button: Any, reason: str, tip: str) -> None:
     """Enable a button if there is no reason against it; its tooltip says what it does or why it cannot."""
     button.enabled = not reason
     button.toolTip = reason or tip
@@ -139,7 +139,7 @@ def keptParts(pixels: int) -> list[str]:
     return [_("What was painted in it is kept; untick 'Keep edited slices' to replace it.")]
 
 
-def entitle(combo: Any, choices: tuple[str, ...], titles: dict[str, str]) -> None:
+def setItemTitles(combo: Any, choices: tuple[str, ...], titles: dict[str, str]) -> None:
     """Show words in place of the parameter's values; the items stay in the order of `choices`."""
     for index, choice in enumerate(choices):
         combo.setItemText(index, titles.get(choice, choice))

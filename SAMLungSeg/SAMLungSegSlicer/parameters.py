@@ -33,7 +33,7 @@ class SAMLungSegParameterNode:
         keepEdits: whether slices that were painted or accepted stay when the volume is segmented again.
         positivePoints, negativePoints: the user's points; None until the first one is placed.
         sliceView: layout name of the view whose slice is segmented and previewed.
-        livePreview: whether a changed prompt is answered at once.
+        livePreview: whether a changed prompt is predicted from at once.
         reference: what the lungs are compared with.
         toleranceMm: distance within which a surface counts as the same.
         modality: 'auto' asks the image.

@@ -1,4 +1,4 @@
-"""Embeddings of a volume's slices, made before they are asked for."""
+"""Embeddings of a volume's slices, made before they are needed."""
 
 from __future__ import annotations
 

@@ -188,8 +188,8 @@ class SegmentSliceJob(_SegmentJob):
             CancelledError: `cancelled` said so.
             SAMLungSegError: wrong settings or prompts, or the model cannot be loaded.
         """
-        cut, asked = self.prompts.reformat, self.prompts.of_volume
-        options = self._settings.options(asked.points, asked.boxes)
+        cut, shown = self.prompts.reformat, self.prompts.of_volume
+        options = self._settings.options(shown.points, shown.boxes)
         result = segmenters.segment(self._image, cut, self._settings, options, cancelled)
         self._provenance = provenanceOf(self._image, self._settings, replace(options, modality=result.modality))
         if self.prompts.points and self.prompts.concern_whole_slice:  # which may be painted in parts

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.volume import SlicePlane
 
 CHANNEL = "ahead"
-QUIET_MS = 500  # without a change or an answer before encoding goes on, so that dragging a prompt is not held up
+QUIET_MS = 500  # without a change or a prediction before encoding goes on, so that dragging a prompt is not held up
 
 _VOLUME_EVENTS = (
     slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
@@ -60,18 +60,18 @@ class AheadController(Watcher):
     goes on when all has been quiet for a while. MRML is touched on the main thread only.
     """
 
-    def __init__(self, context: Context, preview: PreviewController, reasonAgainstModel: Callable[[], str]) -> None:
+    def __init__(self, context: Context, preview: PreviewController, unavailableReason: Callable[[], str]) -> None:
         """Does nothing before `refresh`.
 
         Args:
             context: of the module.
-            preview: which is answered sooner for it, and knows whether packages may be imported.
-            reasonAgainstModel: says why the chosen model cannot answer; empty where it can.
+            preview: which comes sooner for it, and knows whether packages may be imported.
+            unavailableReason: says why the chosen model cannot predict; empty where it can.
         """
         super().__init__()
         self._context = context
         self._preview = preview
-        self._reasonAgainstModel = reasonAgainstModel
+        self._unavailableReason = unavailableReason
         self._stack: Stack | None = None
         self._isImporting = False
         self._failed: tuple | None = None  # what was tried in vain, and is not tried again before the module is left
@@ -111,7 +111,7 @@ class AheadController(Watcher):
             return False
         if not MODELS[parameters.model].capabilities.encodes_slowly or not self._preview.isAllowed:
             return False
-        return not self._reasonAgainstModel() and self._choice() != self._failed
+        return not self._unavailableReason() and self._choice() != self._failed
 
     def _choice(self) -> tuple[str, Settings]:
         """The volume, and the settings without those that play no part in embeddings."""

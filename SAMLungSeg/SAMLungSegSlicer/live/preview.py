@@ -1,4 +1,4 @@
-"""Live preview: a changed prompt is answered at once, in its slice; nothing is written before the user accepts."""
+"""Live preview: prompts are predicted from at once, in their slice; nothing is written before the user accepts."""
 
 from __future__ import annotations
 
@@ -73,35 +73,35 @@ class Request:
 class PreviewController(Watcher):
     """Watches the prompts, the slice view and the volume, and keeps the preview of the slice up to date.
 
-    One request is under way at a time; what changes meanwhile is asked next, so that dragging shows every answer that
-    is ready instead of none. MRML is touched on the main thread only.
+    One request is under way at a time; what changes meanwhile is predicted next, so that dragging shows each prediction
+    that is ready instead of none. MRML is touched on the main thread only.
     """
 
-    def __init__(self, context: Context, reasonAgainstModel: Callable[[], str]) -> None:
+    def __init__(self, context: Context, unavailableReason: Callable[[], str]) -> None:
         """Watches nothing before `refresh`.
 
         Args:
             context: of the module.
-            reasonAgainstModel: says why the chosen model cannot answer; empty where it can.
+            unavailableReason: says why the chosen model cannot predict; empty where it can.
         """
         super().__init__()
         self._context = context
-        self._reasonAgainstModel = reasonAgainstModel
+        self._unavailableReason = unavailableReason
         self._node = PreviewNode()
-        self._asked: Request | None = None
+        self._requested: Request | None = None
         self._isImporting = self._isWaiting = False
-        self._answer: tuple[Request, Predicted] | None = None
+        self._prediction: tuple[Request, Predicted] | None = None
         self._shownOver: tuple = ()
         self._allowed: set[dependencies.Feature] = set()
         self._timer = qt.QTimer()  # gathers the many events of one change
         self._timer.setSingleShot(True)
         self._timer.setInterval(0)
-        self._timer.connect("timeout()", self._ask)
+        self._timer.connect("timeout()", self._predict)
 
     @property
     def isShown(self) -> bool:
         """Whether there is something that can be accepted."""
-        return self._answer is not None
+        return self._prediction is not None
 
     @property
     def node(self) -> slicer.vtkMRMLSegmentationNode | None:
@@ -123,7 +123,7 @@ class PreviewController(Watcher):
         self.refresh()
 
     def refresh(self) -> None:
-        """Follow nodes that are new or gone, and ask again if something has changed."""
+        """Follow nodes that are new or gone, and predict again if something has changed."""
         parameters = self._context.parameters
         if parameters is None:
             self.exit()
@@ -144,7 +144,7 @@ class PreviewController(Watcher):
         self._timer.stop()
         self.watch()
         self._context.worker.cancel(CHANNEL)
-        self._asked = self._answer = None
+        self._requested = self._prediction = None
         self._node.remove()
 
     def accept(self) -> int:
@@ -153,7 +153,7 @@ class PreviewController(Watcher):
         Returns:
             How many pixels stay as they were painted.
         """
-        (request, predicted), parameters = self._answer, self._context.parameters
+        (request, predicted), parameters = self._prediction, self._context.parameters
         volumeNode = request.volumeNode
         with oneStep(volumeNode, parameters.outputSegmentation) as (segmentationNode, session):
             proposal = self._proposed(session, predicted, volumeNode, segmentationNode)
@@ -164,20 +164,20 @@ class PreviewController(Watcher):
 
     def discard(self) -> None:
         """Show nothing until a prompt changes; the segmentation stays as it is."""
-        request, predicted = self._answer
+        request, predicted = self._prediction
         session = self._sessionOf(request.volumeNode)
         session.hold(predicted)
         session.discard()
         self._clear()
 
-    def settle(self) -> None:
+    def invalidate(self) -> None:
         """The slice was segmented with its prompts: what is shown is out of date."""
-        if self._answer is not None:
+        if self._prediction is not None:
             self.discard()
 
-    def reopen(self) -> None:
+    def reactivate(self) -> None:
         """Predict again where undo has made prompts pending again."""
-        self._asked = None
+        self._requested = None
         self.refresh()
 
     def _sessionOf(self, volumeNode: slicer.vtkMRMLScalarVolumeNode) -> Session:
@@ -196,9 +196,9 @@ class PreviewController(Watcher):
     def _onEvent(self, _node: Any, _event: object) -> None:
         self._timer.start()
 
-    def _ask(self) -> None:
-        if self._answer is None and not self._isWanted():
-            self._asked = None
+    def _predict(self) -> None:
+        if self._prediction is None and not self._isWanted():
+            self._requested = None
         elif self.isAllowed and not self._isImporting:
             self._isImporting = True
             self._context.afterImport(
@@ -212,7 +212,7 @@ class PreviewController(Watcher):
     def _onImported(self) -> None:
         self._isImporting = False
         with self._context.guarded():
-            self._askOfSlice()
+            self._predictSlice()
 
     def _onImportFailed(self, error: BaseException) -> None:
         self._isImporting = False
@@ -228,17 +228,17 @@ class PreviewController(Watcher):
         parameters = self._context.parameters
         if parameters is None or not parameters.livePreview:
             return False
-        return hasPrompts(parameters) and not self._reasonAgainstModel()
+        return hasPrompts(parameters) and not self._unavailableReason()
 
-    def _askOfSlice(self) -> None:
+    def _predictSlice(self) -> None:
         wanted = self._wanted()
-        if self._answer is not None and (wanted is None or not wanted.isSameSlice(self._answer[0])):
+        if self._prediction is not None and (wanted is None or not wanted.isSameSlice(self._prediction[0])):
             self._clear()
-        if self._answer is not None and self._shownOver != self._underlay():
-            self._show(*self._answer)
+        if self._prediction is not None and self._shownOver != self._underlay():
+            self._show(*self._prediction)
         if wanted is None:
-            self._asked = None
-        elif (self._asked is None or wanted.key != self._asked.key) and not self._mustWait():
+            self._requested = None
+        elif (self._requested is None or wanted.key != self._requested.key) and not self._mustWait():
             self._submit(wanted)
 
     def _mustWait(self) -> bool:
@@ -246,7 +246,7 @@ class PreviewController(Watcher):
         return self._isWaiting or self._context.worker.isBusy(SEGMENT)
 
     def _submit(self, request: Request) -> None:
-        self._asked = request
+        self._requested = request
         self._isWaiting = True
         self._context.worker.submit(
             request.job.run,
@@ -261,10 +261,10 @@ class PreviewController(Watcher):
         wanted = self._wanted()
         if wanted is not None and wanted.isSameSlice(request):
             with self._context.guarded():
-                self._answer = request, request.job.predicted(result)
-                self._show(*self._answer)
+                self._prediction = request, request.job.predicted(result)
+                self._show(*self._prediction)
                 self._context.changed()
-        self._ask()
+        self._predict()
 
     def _onFailed(self, error: BaseException) -> None:
         self._isWaiting = False
@@ -287,13 +287,13 @@ class PreviewController(Watcher):
         return node, node and bridge.stampOf(node), parameters.keepEdits
 
     def _clear(self) -> None:
-        hadAnswer, self._answer = self._answer is not None, None
+        hadPrediction, self._prediction = self._prediction is not None, None
         self._node.hide()
-        if hadAnswer:
+        if hadPrediction:
             self._context.changed()
 
     def _wanted(self) -> Request | None:
-        """What would be asked now; None where there is nothing to preview."""
+        """What would be predicted now; None where there is nothing to preview."""
         parameters = self._context.parameters
         if not self._isWanted():
             return None

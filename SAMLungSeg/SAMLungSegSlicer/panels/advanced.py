@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
-from SAMLungSegSlicer.context import Context, entitle
+from SAMLungSegSlicer.context import Context, setItemTitles
 from SAMLungSegSlicer.parameters import DEVICES, LUNGS, MODALITIES, WINDOWS
 
 
@@ -18,10 +18,12 @@ class AdvancedPanel:
     def refresh(self) -> None:
         """Show what the parameters say."""
         parameters, ui = self._context.parameters, self._context.ui
-        entitle(ui.lungsSelector, LUNGS, {"both": _("both"), "right": _("right"), "left": _("left")})
-        entitle(ui.modalitySelector, MODALITIES, {"auto": _("automatic"), "XRAY": _("X-ray")})
-        entitle(ui.deviceSelector, DEVICES, {"auto": _("automatic"), "cpu": "CPU", "cuda": "CUDA", "mps": "Apple MPS"})
-        entitle(ui.windowSelector, WINDOWS, _windowTitles())
+        setItemTitles(ui.lungsSelector, LUNGS, {"both": _("both"), "right": _("right"), "left": _("left")})
+        setItemTitles(ui.modalitySelector, MODALITIES, {"auto": _("automatic"), "XRAY": _("X-ray")})
+        setItemTitles(
+            ui.deviceSelector, DEVICES, {"auto": _("automatic"), "cpu": "CPU", "cuda": "CUDA", "mps": "Apple MPS"}
+        )
+        setItemTitles(ui.windowSelector, WINDOWS, _windowTitles())
         if parameters is None:
             return
         isCustom = parameters.window == "custom"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer.bridge.history import SegmentationHistory, historyOf
-from SAMLungSegSlicer.context import Context, able, keptParts
+from SAMLungSegSlicer.context import Context, keptParts, setEnabledWithReason
 from SAMLungSegSlicer.live.preview import PreviewController
 
 
@@ -25,11 +25,17 @@ class CorrectPanel:
         """Which buttons can work."""
         ui, history = self._context.ui, self._history()
         reason = "" if self._preview.isShown else _("There is no preview; place a point or a box.")
-        able(ui.acceptButton, reason, _("Write the preview into the segmentation; only this slice changes."))
-        able(ui.discardButton, reason, _("Hide the preview; the segmentation stays as it is."))
+        setEnabledWithReason(
+            ui.acceptButton, reason, _("Write the preview into the segmentation; only this slice changes.")
+        )
+        setEnabledWithReason(ui.discardButton, reason, _("Hide the preview; the segmentation stays as it is."))
         canUndo, canRedo = history is not None and history.canUndo(), history is not None and history.canRedo()
-        able(ui.undoButton, "" if canUndo else _("There is nothing to undo."), _("Take the last change back."))
-        able(ui.redoButton, "" if canRedo else _("There is nothing to redo."), _("Do the change again."))
+        setEnabledWithReason(
+            ui.undoButton, "" if canUndo else _("There is nothing to undo."), _("Take the last change back.")
+        )
+        setEnabledWithReason(
+            ui.redoButton, "" if canRedo else _("There is nothing to redo."), _("Do the change again.")
+        )
 
     def onAccept(self) -> None:
         """Write the preview."""
@@ -48,14 +54,14 @@ class CorrectPanel:
         """Take the last change of the segmentation back."""
         with self._context.guarded():
             self._history().undo()
-            self._preview.reopen()
+            self._preview.reactivate()
         self._context.changed()
 
     def onRedo(self) -> None:
         """Do an undone change again."""
         with self._context.guarded():
             self._history().redo()
-            self._preview.reopen()
+            self._preview.reactivate()
         self._context.changed()
 
     def _history(self) -> SegmentationHistory | None:

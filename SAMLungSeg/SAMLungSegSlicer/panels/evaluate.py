@@ -11,7 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.context import EVALUATING, Context, able
+from SAMLungSegSlicer.context import EVALUATING, Context, setEnabledWithReason
 from SAMLungSegSlicer.jobs import EvaluateJob, EvaluationNodes
 from SAMLungSegSlicer.runtime import dependencies
 
@@ -46,10 +46,14 @@ class EvaluatePanel:
     def refresh(self) -> None:
         """Which buttons can work."""
         ui = self._context.ui
-        able(
-            ui.evaluateButton, self._reasonAgainst(), _("Dice, Jaccard and surface distances of each lung, and a plot.")
+        setEnabledWithReason(
+            ui.evaluateButton,
+            self._unavailableReason(),
+            _("Dice, Jaccard and surface distances of each lung, and a plot."),
         )
-        able(ui.saveCsvButton, "" if self._nodes else _("Evaluate first."), _("Save the values of all slices."))
+        setEnabledWithReason(
+            ui.saveCsvButton, "" if self._nodes else _("Evaluate first."), _("Save the values of all slices.")
+        )
         ui.resultsWidget.visible = self._nodes is not None
 
     def forget(self) -> None:
@@ -87,7 +91,7 @@ class EvaluatePanel:
         if self._nodes is not None and 0 <= row < len(self._nodes.worst):
             bridge.jumpTo(self._nodes.worst[row].worldRas)
 
-    def _reasonAgainst(self) -> str:
+    def _unavailableReason(self) -> str:
         parameters = self._context.parameters
         if parameters is None or parameters.outputSegmentation is None:
             return _("Segment first, or choose a segmentation.")

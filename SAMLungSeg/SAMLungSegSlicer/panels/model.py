@@ -1,4 +1,4 @@
-"""Which network answers, whether its weights are on this machine, and how they get there."""
+"""Which network predicts, whether its weights are on this machine, and how they get there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from slicer.i18n import tr as _
 
 from SAMLungSegLib.models.registry import MODELS, ModelSpec
-from SAMLungSegSlicer.context import Context, able, entitle
+from SAMLungSegSlicer.context import Context, setEnabledWithReason, setItemTitles
 from SAMLungSegSlicer.jobs import DownloadJob
 from SAMLungSegSlicer.runtime import dependencies
 
@@ -35,7 +35,7 @@ class ModelPanel:
     def refresh(self) -> None:
         """Titles, download row."""
         parameters, ui = self._context.parameters, self._context.ui
-        entitle(ui.modelSelector, tuple(MODELS), {name: self._title(spec) for name, spec in MODELS.items()})
+        setItemTitles(ui.modelSelector, tuple(MODELS), {name: self._title(spec) for name, spec in MODELS.items()})
         if parameters is None:
             return
         spec = MODELS[parameters.model]
@@ -44,11 +44,11 @@ class ModelPanel:
         ui.modelStateLabel.text = spec.title
         ui.modelStateLabel.visible = ui.downloadButton.visible = not isDownloading
         ui.downloadProgressBar.visible = ui.cancelDownloadButton.visible = isDownloading
-        ui.downloadWidget.visible = isDownloading or bool(self.reasonAgainst())
-        able(ui.downloadButton, "", _("Download the weights and verify them (SHA-256)."))
+        ui.downloadWidget.visible = isDownloading or bool(self.unavailableReason())
+        setEnabledWithReason(ui.downloadButton, "", _("Download the weights and verify them (SHA-256)."))
 
-    def reasonAgainst(self) -> str:
-        """Why the chosen model cannot answer; empty if it can, or if that is not known yet."""
+    def unavailableReason(self) -> str:
+        """Why the chosen model cannot predict; empty if it can, or if that is not known yet."""
         parameters = self._context.parameters
         spec = MODELS[parameters.model]
         if spec.is_bundled or parameters.customWeights:

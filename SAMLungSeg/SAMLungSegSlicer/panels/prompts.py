@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.models.registry import MODELS
-from SAMLungSegSlicer.context import Context, able
+from SAMLungSegSlicer.context import Context, setEnabledWithReason
 from SAMLungSegSlicer.panels.escape import EscapeKey
 from SAMLungSegSlicer.panels.promptremarks import promptRemarks
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, viewNames
@@ -87,11 +87,15 @@ class PromptsPanel(Watcher):
         noBox = "" if parameters.inputVolume else _("Choose a volume first.")
         noPoint = noBox
         if not MODELS[parameters.model].capabilities.accepts("points"):
-            noPoint = noBox or _("This model answers boxes only; choose another one to place points.")
-        able(ui.positiveButton, noPoint, _("Click on lung that is missing; Esc or this button ends it."))
-        able(ui.negativeButton, noPoint, _("Click on what is wrongly taken for lung; Esc or this button ends it."))
+            noPoint = noBox or _("This model accepts boxes only; choose another one to place points.")
+        setEnabledWithReason(
+            ui.positiveButton, noPoint, _("Click on lung that is missing; Esc or this button ends it.")
+        )
+        setEnabledWithReason(
+            ui.negativeButton, noPoint, _("Click on what is wrongly taken for lung; Esc or this button ends it.")
+        )
         box = _("Click two corners of a box around one lung; Esc or this button gives it up. It can be dragged later.")
-        able(ui.boxButton, noBox, box)
+        setEnabledWithReason(ui.boxButton, noBox, box)
 
     def onPlacePositive(self, isWanted: bool = True) -> None:
         """Start or stop placing points in lung."""
@@ -202,10 +206,10 @@ class PromptsPanel(Watcher):
         ui.boxCountLabel.text = _("1 box") if boxes == 1 else _("{count} boxes").format(count=boxes)
         nothing = _("There is none.")
         for button, count in zip((ui.positiveLastButton, ui.negativeLastButton), counts, strict=True):
-            able(button, "" if count else nothing, _("Remove the point that was placed last."))
-        able(ui.boxLastButton, "" if boxes else nothing, _("Remove the box that was added last."))
+            setEnabledWithReason(button, "" if count else nothing, _("Remove the point that was placed last."))
+        setEnabledWithReason(ui.boxLastButton, "" if boxes else nothing, _("Remove the box that was added last."))
         reason = "" if any(counts) or boxes else _("There are no prompts.")
-        able(ui.clearButton, reason, _("Remove all points and boxes; the segmentation stays as it is."))
+        setEnabledWithReason(ui.clearButton, reason, _("Remove all points and boxes; the segmentation stays as it is."))
         self._remark(parameters)
 
     def _remark(self, parameters: SAMLungSegParameterNode) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer.belongings import keepOutput
-from SAMLungSegSlicer.context import SEGMENT, Context, able, keptParts
+from SAMLungSegSlicer.context import SEGMENT, Context, keptParts, setEnabledWithReason
 from SAMLungSegSlicer.jobs import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.panels.model import DOWNLOAD, ModelPanel
@@ -42,16 +42,20 @@ class SegmentPanel:
         """Which buttons can work."""
         ui = self._context.ui
         isBusy = self._context.worker.isBusy(SEGMENT)
-        reason, view = self._reasonAgainst(), ui.viewSelector.currentText
-        able(
+        reason, view = self._unavailableReason(), ui.viewSelector.currentText
+        setEnabledWithReason(
             ui.segmentVolumeButton,
             reason,
             _("Find the lungs in the whole volume. With boxes of several slices, only where these are."),
         )
         if not reason and sliceNodeOf(self._context.parameters) is None:
             reason = _("The layout has no {view} view; choose another one.").format(view=view)
-        able(ui.segmentSliceButton, reason, _("Find the lungs in the slice of the {view} view only.").format(view=view))
-        able(ui.cancelButton, "" if isBusy else _("Nothing is running."), _("Stop; the segmentation stays as it was."))
+        setEnabledWithReason(
+            ui.segmentSliceButton, reason, _("Find the lungs in the slice of the {view} view only.").format(view=view)
+        )
+        setEnabledWithReason(
+            ui.cancelButton, "" if isBusy else _("Nothing is running."), _("Stop; the segmentation stays as it was.")
+        )
         ui.progressBar.visible = isBusy
 
     def onSegmentVolume(self) -> None:
@@ -68,7 +72,7 @@ class SegmentPanel:
         self._context.say(_("Stopping..."))
         self._context.worker.cancel(SEGMENT)
 
-    def _reasonAgainst(self) -> str:
+    def _unavailableReason(self) -> str:
         parameters, worker = self._context.parameters, self._context.worker
         if parameters is None or parameters.inputVolume is None:
             return _("Choose a volume first.")
@@ -76,7 +80,7 @@ class SegmentPanel:
             return _("A segmentation is running; wait or cancel it.")
         if worker.isBusy(DOWNLOAD):
             return _("A download is running; wait or cancel it.")
-        return self._model.reasonAgainst()
+        return self._model.unavailableReason()
 
     def _start(self, prepare: Callable[[], Job], onDone: Callable[[Job, Any], None]) -> None:
         context = self._context
@@ -149,7 +153,7 @@ class SegmentPanel:
                 self._context.say("⚠ " + job.target.discarded)
             else:
                 keepOutput(self._context.logic.getParameterNode(), job.target.volumeNode, segmentationNode)
-                self._preview.settle()
+                self._preview.invalidate()
                 onDone(job, result)
         self._context.changed()
 

@@ -162,7 +162,7 @@ def test_a_model_that_answers_boxes_only_offers_no_points(window):
     window.widget.logic.getParameterNode().model = "medsam-vit-b"
     assert not ui.positiveButton.enabled
     assert not ui.negativeButton.enabled
-    assert ui.negativeButton.toolTip == "This model answers boxes only; choose another one to place points."
+    assert ui.negativeButton.toolTip == "This model accepts boxes only; choose another one to place points."
     assert ui.boxButton.enabled
 
 
