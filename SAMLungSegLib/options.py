@@ -10,7 +10,7 @@ from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.intensity import WINDOW_PRESETS, Window, parse_window
 from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint, VolumePrompts
-from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.structures import EXTENT_CHOICES, LEFT_LUNG, LUNGS_WITH_HIDDEN, RIGHT_LUNG, ExtentChoice
 
 Progress = Callable[[int, int], None]
 LUNG_CHOICES = {"both": (RIGHT_LUNG, LEFT_LUNG), "right": (RIGHT_LUNG,), "left": (LEFT_LUNG,)}
@@ -26,6 +26,7 @@ class OptionValues(TypedDict, total=False):
     threshold: float
     lungs: str
     every: int
+    extent: ExtentChoice
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,11 @@ class Options:
         lungs: 'both', 'right' or 'left'.
         every: only each `every`-th slice of a volume, and those with prompts, is shown to the model; the slices
             between get their outlines by interpolation.
+        extent: of lungs on X-rays: 'visible', the fields up to the borders of heart and diaphragm; 'whole', with what
+            these hide; or 'both', which gives labels to the visible fields and to what is hidden, see
+            `structures.LUNGS_WITH_HIDDEN`. CT shows lungs as they are, whatever is chosen.
     Raises:
-        SettingsError: a threshold, choice of lungs or step is not possible.
+        SettingsError: a threshold, choice of lungs, step or extent is not possible.
         PromptError: too many prompts.
         IntensityError: the window is unknown.
     """
@@ -54,6 +58,7 @@ class Options:
     threshold: float = 0.5
     lungs: str = "both"
     every: int = 1
+    extent: ExtentChoice = "visible"
 
     def __post_init__(self) -> None:
         if not isinstance(self.threshold, int | float) or not 0 < self.threshold < 1:
@@ -62,6 +67,8 @@ class Options:
             raise SettingsError(f"Lungs '{self.lungs}' is not one of {', '.join(LUNG_CHOICES)}.")
         if not isinstance(self.every, int) or self.every < 1:
             raise SettingsError(f"Every {self.every!r}-th slice is not possible; give a whole number from 1 on.")
+        if self.extent not in EXTENT_CHOICES:
+            raise SettingsError(f"Extent {self.extent!r} of the lungs is not one of {', '.join(EXTENT_CHOICES)}.")
         VolumePrompts(self.points, self.boxes)  # refuses too many
         if self.modality is not None:
             object.__setattr__(self, "modality", self.modality.upper())
@@ -72,6 +79,16 @@ class Options:
     def ct_window(self) -> Window:
         """The window as such, whether it was given or named."""
         return self.window if isinstance(self.window, Window) else parse_window(self.window)
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The label values that results may have."""
+        return tuple(label for label, one in LUNGS_WITH_HIDDEN if self.lungs in ("both", one.side))
+
+    @property
+    def shown_extent(self) -> ExtentChoice | None:
+        """The extent that a mask is of; None of a CT, whose lungs have no other."""
+        return None if self.modality == "CT" else self.extent
 
     @property
     def prompts(self) -> VolumePrompts:

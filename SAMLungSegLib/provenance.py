@@ -155,7 +155,8 @@ def save(labelmap_kji: np.ndarray, volume: Volume, path: Path, provenance: Prove
         file.write(f"{json.dumps(json.loads(text), indent=2)}\n".encode())
         file.flush()
         os.fsync(file.fileno())
-        write_labelmap(labelmap_kji, volume, path, metadata={METADATA_NAME: text})
+        extent = provenance.options.shown_extent
+        write_labelmap(labelmap_kji, volume, path, metadata={METADATA_NAME: text}, extent=extent)
     logger.info("Written: %s and %s.", path, beside.name)
 
 
@@ -262,7 +263,8 @@ def _parsed(fields: dict[str, Any]) -> Provenance:
     if fields.pop("schema") != SCHEMA:
         raise ValueError("another version")
     options, model = fields["options"], fields["model"]
-    fields.setdefault("engine", "torch")
+    fields.setdefault("engine", "torch")  # what earlier versions did not say
+    options.setdefault("extent", "visible")
     _check_kinds(fields)
     points, boxes = prompts_from(options)
     window = Window(**options["window"])
@@ -294,6 +296,7 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "options.every": lambda given: type(given) is int,
     "options.modality": lambda given: given in (None, *MODALITIES),
     "options.lungs": lambda given: isinstance(given, str),
+    "options.extent": lambda given: isinstance(given, str),
     "options.window.level": is_number,
     "options.window.width": is_number,
 }

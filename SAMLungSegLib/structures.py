@@ -10,7 +10,7 @@ follow it, too, but for the second of a pair, which is lighter, so that pictures
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from SAMLungSegLib.errors import SettingsError
@@ -18,12 +18,15 @@ from SAMLungSegLib.errors import SettingsError
 Side = Literal["right", "left"]
 Extent = Literal["visible", "whole"]  # of a lung on an X-ray, without or with what heart and diaphragm hide
 EXTENTS: tuple[Extent, ...] = get_args(Extent)
-Code = tuple[str, str]  # of SNOMED CT, and its meaning
+ExtentChoice = Literal["visible", "whole", "both"]  # the last: visible fields, and what is hidden as structures beside
+EXTENT_CHOICES: tuple[ExtentChoice, ...] = get_args(ExtentChoice)
+Code = tuple[str, str]  # of a coding scheme, and its meaning
 
 _SIDES: dict[Side, Code] = {"right": ("24028007", "Right"), "left": ("7771000", "Left")}
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _CATEGORY = "SCT^123037004^Anatomical Structure"
 _NO_REGION = "Anatomic codes - DICOM master list~^^~^^"
+_SNOMED, _OWN_SCHEME = "SCT", "99SAMLUNGSEG"  # DICOM: private schemes begin with 99
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Structure:
     Attributes:
         key: what code, cards and tables call it: 'right_lung'.
         name: as shown to people: 'right lung'.
-        code: of SNOMED CT without the side, and its meaning.
+        code: without the side, and its meaning.
         colour: red, green, blue, 0 to 255.
         side: the patient's, of one of a pair.
         side_in_code: whether the code says the side already.
@@ -41,6 +44,7 @@ class Structure:
         sided_codes: likewise, that say the side already.
         synonyms: names without the side that files use as well; those that `name` and `code` give need not be listed.
         part_of: key of the structure of another set that this one is a part of.
+        scheme: of the code: SNOMED CT, or this program's own for what that lacks.
     """
 
     key: str
@@ -53,12 +57,13 @@ class Structure:
     sided_codes: tuple[str, ...] = ()
     synonyms: tuple[str, ...] = ()
     part_of: str | None = None
+    scheme: str = _SNOMED
 
     @property
     def terminology(self) -> str:
         """Slicer's entry: context, category, type, modifier, then an empty anatomic region."""
         modifier = "SCT^" + "^".join(_SIDES[self.side]) if self.side and not self.side_in_code else "^^"
-        return f"{_CONTEXT}~{_CATEGORY}~SCT^{'^'.join(self.code)}~{modifier}~{_NO_REGION}"
+        return f"{_CONTEXT}~{_CATEGORY}~{self.scheme}^{'^'.join(self.code)}~{modifier}~{_NO_REGION}"
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,35 @@ LUNGS = LabelSet(
     ),
 )
 RIGHT_LUNG, LEFT_LUNG = LUNGS.labels
+
+_HIDDEN: Code = ("HIDDEN_LUNG", "Part of lung behind heart and diaphragm")
+HIDDEN_LUNGS = LabelSet(  # on an X-ray
+    "hidden-lungs",
+    (
+        Structure(
+            "right_hidden_lung",
+            "right hidden lung",
+            _HIDDEN,
+            (128, 98, 80),
+            "right",
+            synonyms=("retrocardiac lung",),
+            part_of="right_lung",
+            scheme=_OWN_SCHEME,
+        ),
+        Structure(
+            "left_hidden_lung",
+            "left hidden lung",
+            _HIDDEN,
+            (80, 110, 128),
+            "left",
+            synonyms=("retrocardiac lung",),
+            part_of="left_lung",
+            scheme=_OWN_SCHEME,
+        ),
+    ),
+)
+WHOLE_LUNGS = LabelSet("whole-lungs", tuple(replace(one, name=f"{one.name} (whole)") for _, one in LUNGS))
+LUNGS_WITH_HIDDEN = LabelSet("lungs-with-hidden", (*LUNGS.structures, *HIDDEN_LUNGS.structures))
 
 LOBES = LabelSet(
     "lobes",
@@ -272,7 +306,7 @@ ABDOMEN = LabelSet(  # the thirteen organs of the Beyond the Cranial Vault chall
     ),
 )
 
-LABEL_SETS: dict[str, LabelSet] = {one.name: one for one in (LUNGS, LOBES, ABDOMEN)}
+LABEL_SETS: dict[str, LabelSet] = {one.name: one for one in (LUNGS, LOBES, ABDOMEN, HIDDEN_LUNGS)}
 
 
 def label_set(name: str) -> LabelSet:
@@ -284,3 +318,8 @@ def label_set(name: str) -> LabelSet:
     if name not in LABEL_SETS:
         raise SettingsError(f"There is no label set '{name}'; choose one of {', '.join(LABEL_SETS)}.")
     return LABEL_SETS[name]
+
+
+def lungs_of_extent(extent: ExtentChoice | None) -> LabelSet:
+    """What the labels of lungs on an X-ray stand for; None where that is not said, and on CT, which has one extent."""
+    return {"whole": WHOLE_LUNGS, "both": LUNGS_WITH_HIDDEN}.get(extent or "visible", LUNGS)

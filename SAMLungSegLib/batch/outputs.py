@@ -19,7 +19,7 @@ from SAMLungSegLib.files import remove_leftovers as remove_leftovers_of
 from SAMLungSegLib.pipeline import Segmentation
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.provenance import Provenance, provenance_path, save
-from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.structures import LEFT_LUNG, LUNGS_WITH_HIDDEN, RIGHT_LUNG
 
 SEGMENTATIONS, OVERLAYS = "segmentations", "overlays"
 
@@ -120,9 +120,9 @@ def _tile(
     fine = _sampled(grey_hw, (2 * height, 2 * width)).reshape(height, 2, width, 2)
     small = np.repeat(fine.mean(axis=(1, 3)).astype(np.uint8)[..., None], 3, axis=2)
     labels = _sampled(labels_hw, (height, width))
-    for label, colour in COLOURS.items():
+    for label, structure in LUNGS_WITH_HIDDEN:
         mask = labels == label
-        small[mask & ~ndimage.binary_erosion(mask)] = colour
+        small[mask & ~ndimage.binary_erosion(mask)] = COLOURS[RIGHT_LUNG if structure.side == "right" else LEFT_LUNG]
     for one in prompts:
         _draw_prompt(small, one, (width / grey_hw.shape[1], height / grey_hw.shape[0]))
     tile = np.zeros((_TILE, _TILE, 3), np.uint8)

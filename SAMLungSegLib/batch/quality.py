@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 
 import numpy as np
@@ -65,7 +65,10 @@ class Measures:
 
 
 def measure(segmentation: Segmentation, lungs: str = "both") -> Measures:
-    """Sizes and scores of a segmentation of 'both', the 'right' or the 'left' lungs."""
+    """Sizes and scores of a segmentation of 'both', the 'right' or the 'left' lungs, without hidden parts beside."""
+    if segmentation.extent == "both":
+        lungs_kji = np.where(segmentation.labelmap_kji > LEFT_LUNG, 0, segmentation.labelmap_kji)
+        segmentation = replace(segmentation, labelmap_kji=lungs_kji)
     labelmap = segmentation.labelmap_nhw
     voxels = {label: int(np.count_nonzero(labelmap == label)) for label in SIDES.values()}
     ml = lung_volumes_ml(segmentation.labelmap_kji, segmentation.volume) or (nan, nan)

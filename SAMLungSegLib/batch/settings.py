@@ -28,7 +28,7 @@ class Settings:
     """How every case is segmented and what is written.
 
     Attributes:
-        options: modality, window, threshold, lungs; prompts belong to the cases.
+        options: modality, window, threshold, lungs, extent; prompts belong to the cases.
         model: which one predicts.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.
         format: of the labelmaps; None for PNG where the image is a picture and seg.nrrd elsewhere.
@@ -59,9 +59,12 @@ class Settings:
 
     def fingerprint(self, case: Case, weights_sha256: Mapping[str, str]) -> str:
         """What changes when the result of an unchanged image would; neither the device nor the pictures count."""
+        options = asdict(self.options_of(case))
+        if options["extent"] == "visible":  # as of all results before there was a choice, which stay
+            del options["extent"]
         decides = {
             "version": _VERSION,
-            "options": asdict(self.options_of(case)),
+            "options": options,
             "model": asdict(replace(self.model, weights=None)),
             "weights": dict(weights_sha256),
             "format": self.format,

@@ -26,7 +26,9 @@ from SAMLungSegLib.volume import Volume
 Row = dict[str, Any]
 
 FILES = ("segmentation", "recipe", "overlay")
-TEXTS = frozenset({"id", "state", "reason", "image", "series", "modality", "flags", "notes", "device", *FILES})
+TEXTS = frozenset(
+    {"id", "state", "reason", "image", "series", "modality", "extent", "flags", "notes", "device", *FILES}
+)
 _MOST_COLUMNS = 200
 _WHOLE_METRICS = [replace(metric, per_slice=False) for metric in METRICS]  # slices would take most of the time
 
@@ -58,6 +60,7 @@ def measures_of(segmentation: Segmentation, lungs: str) -> Row:
     flags = flags_of(one)
     return {
         "modality": segmentation.modality,
+        "extent": segmentation.extent,
         "slices": len(segmentation.scores),
         **{f"{side}_ml": one.ml[label] for side, label in SIDES.items()},
         **{f"{side}_voxels": one.voxels[label] for side, label in SIDES.items()},
@@ -71,9 +74,8 @@ def measures_of(segmentation: Segmentation, lungs: str) -> Row:
 
 def agreement_of(segmentation: Segmentation, reference: Volume, tolerance_mm: float) -> tuple[Row, list[str]]:
     """Metrics of the whole volume by lung, such as `dice_right`, and notes on how they came about."""
-    prediction = replace(segmentation.volume, array_kji=segmentation.labelmap_kji)
     try:
-        result = evaluate(prediction, reference, metrics=_WHOLE_METRICS, tolerance_mm=tolerance_mm)
+        result = evaluate(segmentation.labelmap, reference, metrics=_WHOLE_METRICS, tolerance_mm=tolerance_mm)
     except SAMLungSegError as error:
         return {}, [f"No metrics: {error}"]
     metrics = {
@@ -99,7 +101,7 @@ def _plain(value: Any) -> Any:
 logger = logging.getLogger(__name__)
 
 _BEFORE_METRICS = (
-    *("id", "state", "reason", "image", "series", "modality", "slices"),
+    *("id", "state", "reason", "image", "series", "modality", "extent", "slices"),
     *("right_ml", "left_ml", "right_voxels", "left_voxels", "right_to_left"),
     *("quality", "score", "lowest_score", "flags"),
 )

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.structures import EXTENT_CHOICES
+
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.models.choice import ModelChoice
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
@@ -48,8 +50,15 @@ def add_image_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def add_lung_choices(parser: argparse.ArgumentParser) -> None:
-    """--lungs, --threshold and --every."""
+    """--lungs, --extent, --threshold and --every."""
     parser.add_argument("--lungs", choices=("both", "right", "left"), default="both", help="which lungs to write")
+    parser.add_argument(
+        "--extent",
+        choices=EXTENT_CHOICES,
+        default="visible",
+        help="of lungs on X-rays: the visible fields, whole lungs with what heart and diaphragm hide, or both, hidden "
+        "parts as 3 = right and 4 = left",
+    )
     parser.add_argument(
         "--threshold", type=float, default=0.5, metavar="0..1", help="probability above which a pixel is lung"
     )
@@ -107,6 +116,7 @@ def options_of(
         threshold=arguments.threshold,
         lungs=arguments.lungs,
         every=arguments.every,
+        extent=arguments.extent,
     )
 
 

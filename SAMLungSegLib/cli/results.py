@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from SAMLungSegLib.results import lung_volumes_ml
+from SAMLungSegLib.structures import lungs_of_extent
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.models.base import PromptableModel
@@ -52,6 +53,7 @@ def draw_overlay(segmentation: Segmentation, folder: Path, options: Options) -> 
         title=name,
         aspect=height / width,
         prompts=options.prompts.by_slice(segmentation.plane, segmentation.volume),
+        others="hidden lung" if segmentation.extent == "both" else "lung",
     )
     logger.info("Written: %s", picture)
     return picture
@@ -61,13 +63,13 @@ def describe(segmentation: Segmentation) -> str:
     """Modality and the lungs' volumes in millilitres, or areas in pixels where the image has no physical size."""
     import numpy as np
 
-    from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
-
     title = MODALITY_TITLES[segmentation.modality]
-    sizes, unit = [int(np.sum(segmentation.labelmap_kji == label)) for label in (RIGHT_LUNG, LEFT_LUNG)], "pixels"
+    names = [one.name for one in lungs_of_extent(segmentation.extent).structures]
+    sizes = [int(np.sum(segmentation.labelmap_kji == label)) for label in range(1, len(names) + 1)]
     if not any(sizes):
         return f"{title}, no lung found"
     volumes_ml = lung_volumes_ml(segmentation.labelmap_kji, segmentation.volume)
     if volumes_ml is not None:
-        sizes, unit = [round(volume_ml) for volume_ml in volumes_ml], "ml"
-    return f"{title}, right lung {sizes[0]} {unit}, left lung {sizes[1]} {unit}"
+        sizes = [round(volume_ml) for volume_ml in volumes_ml]
+    unit = "pixels" if volumes_ml is None else "ml"
+    return ", ".join([title, *(f"{name} {size} {unit}" for name, size in zip(names, sizes, strict=False))])

@@ -36,6 +36,7 @@ _OF_A_RECORD = {
     "modality": "auto",
     "window": "lung",
     "lungs": "both",
+    "extent": "visible",
     "point": [],
     "box": [],
     "threshold": 0.5,

@@ -94,6 +94,7 @@ def overlay_sheet(
     title: str = "",
     aspect: float = 1.0,
     prompts: Mapping[int, Prompts] | None = None,
+    others: str = "lung",
 ) -> None:
     """Write a contact sheet: slices of a volume with the outlines of right and left lung, and with prompts.
 
@@ -102,13 +103,14 @@ def overlay_sheet(
     Args:
         path: picture to write.
         image_nhw: uint8 (N, H, W), slices in display orientation from inferior to superior.
-        labelmap_nhw: integer (N, H, W): 1 right lung, 2 left lung.
+        labelmap_nhw: integer (N, H, W): 1 right lung, 2 left lung, others see below.
         count: number of slices, evenly spread over those that have lung (over all, where none has); more where more
             have points, up to 60.
         columns: pictures in a row.
         title: text above the sheet.
         aspect: height of a pixel divided by its width.
         prompts: points and boxes by slice, in its pixels; a box is one object on all slices that it spans.
+        others: what labels beyond 2 are called.
     Raises:
         GeometryError: the arrays have different shapes.
     """
@@ -116,7 +118,7 @@ def overlay_sheet(
     prompts = prompts or {}
     numbers = shown_slices(labelmap_nhw, count, prompts)
     drawn = [one for number in numbers for one in prompts.get(number, ())]
-    legend = [*_lung_legend(labelmap_nhw[numbers]), *_prompt_legend(drawn)]
+    legend = [*_lung_legend(labelmap_nhw[numbers], others), *_prompt_legend(drawn)]
     legend_columns = _LEGEND_COLUMNS if len(numbers) == 1 else None
     figure, panels = panel_grid(len(numbers), columns, legend, title, legend_columns=legend_columns)
     for axes, number in zip(panels, numbers, strict=True):
@@ -329,9 +331,9 @@ def _zoom(axes: Axes, mask: np.ndarray, aspect: float) -> None:
     axes.set_ylim(bottom, top)
 
 
-def _lung_legend(labelmap: np.ndarray) -> list[Line2D | Patch]:
+def _lung_legend(labelmap: np.ndarray, others: str = "lung") -> list[Line2D | Patch]:
     return [
-        Line2D([], [], color=colour, linewidth=2, label=name)
+        Line2D([], [], color=colour, linewidth=2, label=name if value < 3 else others)
         for value, (name, colour) in LUNG_COLOURS.items()
         if value < 3 or _lung(labelmap, value).any()
     ]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.errors import SettingsError, VolumeError
+from SAMLungSegLib.evaluation.extents import with_one_extent
 from SAMLungSegLib.evaluation.grids import CommonGrid, on_common_grid
 from SAMLungSegLib.evaluation.sides import (
     BOTH,
@@ -121,15 +122,20 @@ def evaluate(
         if reference_labels or prediction_labels:
             raise VolumeError(f"Labels of lungs were given for the set '{label_set.name}'; leave them out.")
         return _of_set(prediction, reference, label_set, metrics, tolerance_mm, name)
+    prediction, reference, notes = with_one_extent(
+        replace(prediction, extent=None) if prediction_labels else prediction,
+        replace(reference, extent=None) if reference_labels else reference,
+    )
     expected, guessed_reference = side_codes(reference, reference_labels)
     predicted, guessed_prediction = side_codes(prediction, prediction_labels)
     common = on_common_grid(reference, expected, prediction, predicted)
-    structures, label_notes = comparable_structures(
+    structures, notes_on_sides = comparable_structures(
         joint_counts(common.reference_kji, common.prediction_kji), guessed_reference, guessed_prediction
     )
-    label_notes += missing_sides(expected, reference_labels, "reference")
-    label_notes += missing_sides(predicted, prediction_labels, "prediction")
-    return _compared(_Comparison(name or reference.name, common, structures), metrics, tolerance_mm, label_notes)
+    notes += notes_on_sides
+    notes += missing_sides(expected, reference_labels, "reference")
+    notes += missing_sides(predicted, prediction_labels, "prediction")
+    return _compared(_Comparison(name or reference.name, common, structures), metrics, tolerance_mm, notes)
 
 
 def _of_set(

@@ -160,12 +160,20 @@ class PromptableModel(ABC):
             raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of points.")
         if prompts.mask is not None and "mask" not in accepted:
             raise PromptError(f"Model {self.name} accepts boxes only: give a box instead of a mask.")
-        if prompts.extent not in self.capabilities.extents:
-            raise PromptError(
-                f"Model {self.name} does not predict {prompts.extent} lungs: give extent="
-                f"{' or '.join(self.capabilities.extents)}, or use lung-compact."
-            )
+        self.check_extent(prompts.extent)
         prompts.check_inside(size_hw)
+
+    def check_extent(self, extent: str) -> None:
+        """Refuse an extent of lungs on X-rays, of `structures.EXTENTS`, that this model does not predict.
+
+        Raises:
+            PromptError: with the model's name and what it predicts.
+        """
+        if extent not in self.capabilities.extents:
+            raise PromptError(
+                f"Model {self.name} does not predict {extent} lungs: give extent="
+                f"{' or '.join(self.capabilities.extents)}, or use lung-compact with its own weights."
+            )
 
 
 def scaled_size(size_hw: tuple[int, int], side: int) -> tuple[int, int]:

@@ -261,13 +261,13 @@ class TunedModel(ModelWrapper):
         """
         self.check_prompts(prompts, embedding.size_hw)
         if prompts.is_empty and self._recipe.needs_box:
-            own = self.model.decode(embedding, PromptSet())
+            own = self.model.decode(embedding, prompts)
             box = _box_round(own.logits > 0)
             if box is None:
                 return self._shifted(own)
-            prompts = self._recipe.prompts(embedding.size_hw, box)
+            prompts = replace(self._recipe.prompts(embedding.size_hw, box), extent=prompts.extent)
         elif prompts.is_empty:
-            prompts = self._recipe.prompts(embedding.size_hw)
+            prompts = replace(self._recipe.prompts(embedding.size_hw), extent=prompts.extent)
         return self._shifted(self.model.decode(embedding, prompts))
 
     def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from SAMLungSegLib.options import Progress
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.prompts import MaskPrompt, PromptSet
 from SAMLungSegLib.prompts.types import ObjectPrompt
+from SAMLungSegLib.structures import Extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,11 @@ class SlicePrediction:
 
 
 def predict_slice(
-    model: PromptableModel, embedding: Embedding, objects: Sequence[ObjectPrompt], threshold: float
+    model: PromptableModel,
+    embedding: Embedding,
+    objects: Sequence[ObjectPrompt],
+    threshold: float,
+    extent: Extent = "visible",
 ) -> SlicePrediction:
     """Labels of an encoded slice.
 
@@ -44,15 +49,18 @@ def predict_slice(
         embedding: of the slice.
         objects: where two masks overlap, the earlier one wins.
         threshold: probability above which a pixel is lung, in (0, 1).
+        extent: of lungs on an X-ray.
     Raises:
-        PromptError: a prompt that the model does not accept, or outside the slice.
+        PromptError: a prompt or extent that the model does not accept, or a prompt outside the slice.
         ModelError: a logit is no number.
     """
     cut = float(np.log(threshold / (1 - threshold)))
     labels_hw = np.zeros(embedding.size_hw, np.uint8)
     scores = []
     for one in objects:
-        prompts = _with_own_mask(model, embedding, one.prompts) if one.corrects else one.prompts
+        prompts = replace(one.prompts, extent=extent)
+        if one.corrects:
+            prompts = _with_own_mask(model, embedding, prompts)
         prediction = model.decode(embedding, prompts)
         if np.isnan(prediction.logits).any():
             raise ModelError(f"{model.name} predicts what are no numbers; its weights are damaged, give others.")
@@ -67,10 +75,11 @@ def predict_slices(
     objects_of: Callable[[int], Sequence[ObjectPrompt]],
     seen: Sequence[int],
     threshold: float,
+    extents: Sequence[Extent] = ("visible",),
     *,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[list[np.ndarray], np.ndarray]:
     """Labels of some slices of a volume, by several threads where the model gains by them.
 
     Args:
@@ -79,44 +88,48 @@ def predict_slices(
         objects_of: number of a slice to its objects; without any, the slice stays empty and is not encoded.
         seen: numbers of the slices.
         threshold: as of `predict_slice`.
+        extents: of lungs on X-rays, each predicted from the same encoding.
         progress: called with (slices done, slices in all).
         cancelled: polled between slices.
     Returns:
-        Labels, uint8 (N, H, W), and scores, float32 (N,), of all slices: 0 and NaN where nothing was predicted.
+        Labels of each extent, uint8 (N, H, W), and scores, float32 (N,), the lowest of all extents: 0 and NaN where
+        nothing was predicted.
     Raises:
         PromptError, ModelError: as `predict_slice`.
         CancelledError: `cancelled` returned true.
     """
-    labels_nhw = np.zeros(view.plane.size_nhw, np.uint8)
+    labels = [np.zeros(view.plane.size_nhw, np.uint8) for _ in extents]
     scores = np.full(len(view), np.nan, np.float32)
 
-    def predict(index: int) -> SlicePrediction | None:
+    def predict(index: int) -> list[SlicePrediction]:
         objects = view.resampling.apply_to_prompts(objects_of(index))
         if not objects:
-            return None
-        return predict_slice(model, model.encode([view.slice(index)])[0], objects, threshold)
+            return []
+        embedding = model.encode([view.slice(index)])[0]
+        return [predict_slice(model, embedding, objects, threshold, extent) for extent in extents]
 
-    for done, (index, one) in enumerate(zip(seen, _in_order(predict, seen, model.max_threads), strict=True)):
+    for done, (index, predicted) in enumerate(zip(seen, _in_order(predict, seen, model.max_threads), strict=True)):
         if cancelled():
             name = view.volume.name
             raise CancelledError(f"Stopped after {done} of {len(seen)} slices of {name}; nothing was written.")
-        if one:
-            labels_nhw[index], scores[index] = view.resampling.restore(one.labels_hw), one.score
+        for labels_nhw, one in zip(labels, predicted, strict=False):
+            labels_nhw[index] = view.resampling.restore(one.labels_hw)
+            scores[index] = np.fmin(scores[index], one.score)
         if progress:
             progress(done + 1, len(seen))
-    return labels_nhw, scores
+    return labels, scores
 
 
 def _in_order(
-    predict: Callable[[int], SlicePrediction | None], seen: Sequence[int], threads: int
-) -> Iterator[SlicePrediction | None]:
+    predict: Callable[[int], list[SlicePrediction]], seen: Sequence[int], threads: int
+) -> Iterator[list[SlicePrediction]]:
     """What `predict` gives for each number, by several threads that run a few slices ahead."""
     if threads == 1:
         yield from map(predict, seen)
         return
     pool = ThreadPoolExecutor(threads, "slices")
     try:
-        waiting: deque[Future[SlicePrediction | None]] = deque()
+        waiting: deque[Future[list[SlicePrediction]]] = deque()
         for index in seen:
             waiting.append(pool.submit(predict, index))
             if len(waiting) > 2 * threads:
@@ -129,7 +142,8 @@ def _in_order(
 
 def _with_own_mask(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> PromptSet:
     """Points as corrections: the unprompted prediction says which object, the points correct it."""
-    return PromptSet(prompts.points, mask=MaskPrompt(model.decode(embedding, PromptSet()).logits))
+    own = model.decode(embedding, PromptSet(extent=prompts.extent))
+    return replace(prompts, mask=MaskPrompt(own.logits))
 
 
 def _labels(model: PromptableModel, prediction: Prediction, cut: float, label: int | None) -> np.ndarray:

@@ -18,7 +18,8 @@ from SAMLungSegLib.laterality import slice_with_one_side
 from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import Embedding, PromptableModel
-from SAMLungSegLib.options import LUNG_CHOICES, Options
+from SAMLungSegLib.options import Options
+from SAMLungSegLib.pipeline.extents import extents_to_predict, with_whole
 from SAMLungSegLib.pipeline.predict import predict_slice
 from SAMLungSegLib.pipeline.prompting import automatic_objects, prompted_objects
 from SAMLungSegLib.pipeline.view import ReformattedView, ReformattedViews
@@ -39,7 +40,8 @@ class SliceSegmentation:
     Attributes:
         reformat: where.
         modality: 'CT' or 'XRAY'.
-        labels_hw: uint8 (H, W), 1 = patient's right lung, 2 = left lung; `reformat.put` writes them into a labelmap.
+        labels_hw: uint8 (H, W), 1 = patient's right lung, 2 = left lung, and, where both extents were asked for, 3 and
+            4 as in `Segmentation`; `reformat.put` writes them into a labelmap.
         grey_hw: uint8 (H, W), the slice in the window.
         score: predicted IoU; NaN where nothing was predicted.
         embedding: of the slice, to be given back for the same reformat, modality and window; None where there is none.
@@ -76,7 +78,7 @@ def segment_slice(
     Raises:
         GeometryError: the reformat is of another volume, or a mere line.
         ModelError: the embedding is of another slice.
-        PromptError: a prompt is outside the volume or not one that the model accepts.
+        PromptError: a prompt is outside the volume, or a prompt or the extent is not one of the model's.
         CancelledError: `cancelled` returned true.
     """
     return SliceSegmenter(volume, model).segment(reformat, options, embedding=embedding, cancelled=cancelled)
@@ -116,6 +118,7 @@ class SliceSegmenter:
         """
         options = options or Options()
         view = self._views.of(reformat, options.modality, options.ct_window)
+        extents = extents_to_predict(self.model, view.modality, options.extent)
         placed = options.prompts.on(reformat, self.volume)
         is_outside_every_box = bool(options.boxes) and not placed
         objects = [] if is_outside_every_box else self._objects(reformat, view, placed)
@@ -123,14 +126,17 @@ class SliceSegmenter:
         if objects:
             embedding = self._encoded(view, embedding, cancelled)
             objects = view.resampling.apply_to_prompts(objects)
-            predicted = predict_slice(self.model, embedding, objects, options.threshold)
-            raw, score = view.resampling.restore(predicted.labels_hw), predicted.score
-            labels_hw = _finished(raw, reformat, view, placed.points)
+            predicted = [predict_slice(self.model, embedding, objects, options.threshold, one) for one in extents]
+            score = min(one.score for one in predicted)
+            raws = (view.resampling.restore(one.labels_hw) for one in predicted)
+            labels_hw, *others = (_finished(raw, reformat, view, placed.points) for raw in raws)
+            for whole in others:
+                labels_hw = with_whole(labels_hw, whole, options.extent)
             if not placed and view.modality == "CT" and reformat.orientation == "axial":
                 labels_hw, note = slice_with_one_side(
                     labels_hw, reformat.spacing_hw_mm, partial(self._views.tissue, reformat)
                 )
-        labels_hw[~np.isin(labels_hw, LUNG_CHOICES[options.lungs])] = 0
+        labels_hw[~np.isin(labels_hw, options.labels)] = 0
         notes = (note,) if note else ()
         return SliceSegmentation(reformat, view.modality, labels_hw, view.grey_hw, score, view.embedding, notes)
 

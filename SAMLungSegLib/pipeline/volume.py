@@ -22,13 +22,16 @@ from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import ModelChoice, ModelOrigin, origin_of
-from SAMLungSegLib.options import LUNG_CHOICES, Options, OptionValues, Progress
+from SAMLungSegLib.options import Options, OptionValues, Progress
+from SAMLungSegLib.pipeline.extents import extents_to_predict, with_whole
 from SAMLungSegLib.pipeline.predict import predict_slices
 from SAMLungSegLib.pipeline.prompting import PromptPlan
 from SAMLungSegLib.pipeline.view import VolumeView
-from SAMLungSegLib.postprocess import clean_up, interpolate_slices
+from SAMLungSegLib.postprocess import clean_lungs, clean_up, interpolate_slices
 from SAMLungSegLib.provenance import METADATA_NAME, Provenance, is_free, provenance_of, provenance_path, save
+from SAMLungSegLib.structures import ExtentChoice
 from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
+from SAMLungSegLib.volume.extents import with_extent
 from SAMLungSegLib.volume.formats import pair_header
 from SAMLungSegLib.volume.itk import image_of
 
@@ -45,7 +48,8 @@ class Segmentation:
 
     Attributes:
         volume: the input.
-        labelmap_kji: uint8 on the input's grid, 1 = patient's right lung, 2 = left lung.
+        labelmap_kji: uint8 on the input's grid, 1 = patient's right lung, 2 = left lung; where both extents of an
+            X-ray's lungs were asked for, these are the visible fields, and 3 and 4 what is hidden of right and left.
         grey_nhw: uint8 (N, H, W), what the model saw, in display orientation.
         scores: float32 (N,), predicted IoU per displayed slice; NaN where the model was not used.
         notes: what was assumed about the image, and what is uncertain about the lungs, a sentence each.
@@ -71,6 +75,17 @@ class Segmentation:
     def labelmap_nhw(self) -> np.ndarray:
         """The labelmap in display orientation."""
         return self.plane.to_display(self.labelmap_kji)
+
+    @property
+    def extent(self) -> ExtentChoice | None:
+        """Of the lungs on an X-ray; None of a CT."""
+        return self.options.shown_extent
+
+    @property
+    def labelmap(self) -> Volume:
+        """The labelmap as a volume that says what its labels stand for."""
+        like = replace(self.volume, array_kji=self.labelmap_kji, structure_labels=None)
+        return with_extent(like, self.extent)
 
     def provenance(self) -> Provenance | None:
         """How the labelmap was made; None where `origin` is not known."""
@@ -101,7 +116,7 @@ class Segmentation:
         """
         path, made = Path(path), self.provenance()
         if made is None:
-            write_labelmap(self.labelmap_kji, self.volume, path)
+            write_labelmap(self.labelmap_kji, self.volume, path, extent=self.extent)
         elif is_free(beside := provenance_path(path)):
             save(self.labelmap_kji, self.volume, path, made)
         else:
@@ -110,7 +125,8 @@ class Segmentation:
                 beside,
                 path.name,
             )
-            write_labelmap(self.labelmap_kji, self.volume, path, metadata={METADATA_NAME: made.to_json()})
+            metadata = {METADATA_NAME: made.to_json()}
+            write_labelmap(self.labelmap_kji, self.volume, path, metadata=metadata, extent=self.extent)
         return path
 
     def to_sitk(self) -> sitk.Image:
@@ -131,26 +147,29 @@ def segment_volume(
     Args:
         volume: the image.
         model: any model of the registry.
-        options: modality, window, prompts, threshold.
+        options: modality, window, prompts, threshold, extent.
         progress: called with (slices done, slices in all).
         cancelled: polled between slices.
     Raises:
-        PromptError: a prompt is outside the volume or not one that the model accepts.
+        PromptError: a prompt is outside the volume, or a prompt or the extent is not one of the model's.
         CancelledError: `cancelled` returned true.
     """
     start, options = time.perf_counter(), options or Options()
     view = VolumeView.of(volume, options)
+    extents = extents_to_predict(model, view.modality, options.extent)
+    if view.modality == "CT" and options.extent != "visible":
+        logger.warning("%s: extent '%s' is about X-rays; the lungs of a CT are as always.", volume.name, options.extent)
     grey = view.grey_nhw
     placed = options.prompts.by_slice(view.plane, volume)
     coarse = _coarse_lungs(view) if model.capabilities.needs_prompt and not options.boxes else None
     prompts = PromptPlan(model, placed, view.plane.size_nhw, coarse)
     seen = prompts.slices_to_see(options.every)
-    labelmap, scores = predict_slices(
-        model, view, prompts.of_slice, seen, options.threshold, progress=progress, cancelled=cancelled
+    predicted, scores = predict_slices(
+        model, view, prompts.of_slice, seen, options.threshold, extents, progress=progress, cancelled=cancelled
     )
-    labelmap = interpolate_slices(labelmap, seen)
+    first, *others = (interpolate_slices(one, seen) for one in predicted)
     labelmap, on_sides = clean_up(
-        labelmap,
+        first,
         view.spacing_mm,
         lung_hu=view.lung_hu if view.modality == "CT" else None,
         tissue=view.tissue if view.modality == "CT" and view.plane.is_axial else None,
@@ -158,12 +177,14 @@ def segment_volume(
         steady=not options.boxes,
         fixed=[index for index, shown in placed.items() if shown.points],
     )
+    for whole in map(clean_lungs, others):  # which may touch behind the heart, so that the fields tell the sides
+        labelmap = with_whole(labelmap, whole, options.extent, is_side_told=bool(on_sides))
     on_view = LATERAL if view.is_lateral_xray else ""
     on_lungs = view.why_no_lung() if view.modality == "CT" and not labelmap.any() else ""
     notes = tuple(filter(None, (on_view, *view.notes, on_sides, on_lungs)))
     for note in notes:
         logger.warning("%s: %s", volume.name, note)
-    labelmap[~np.isin(labelmap, LUNG_CHOICES[options.lungs])] = 0
+    labelmap[~np.isin(labelmap, options.labels)] = 0
     result = Segmentation(
         volume,
         view.modality,

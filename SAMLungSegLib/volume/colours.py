@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-from SAMLungSegLib.structures import LUNGS, LabelSet
+from SAMLungSegLib.structures import LUNGS, LUNGS_WITH_HIDDEN, LabelSet
 
 _GOLDEN_RATIO = 0.618
 
@@ -22,17 +22,21 @@ def label_colours(label_set: LabelSet = LUNGS) -> np.ndarray:
 
 
 def labels_of_colours(array: np.ndarray) -> np.ndarray | None:
-    """Labels of a picture in nothing but `label_colours`, uint8 (...); None where it has another colour.
+    """Labels of a picture in nothing but `label_colours` of lungs, uint8 (...); None where it has another colour.
 
     Args:
         array: uint8 (..., 3) or (..., 4), red, green, blue.
     """
     if array.dtype != np.uint8:
         return None
-    colours, stored = (_as_numbers(one) for one in (label_colours(), array))
-    order = np.argsort(colours)
-    found = order[np.searchsorted(colours[order], stored).clip(max=len(colours) - 1)]
-    return found.astype(np.uint8) if np.array_equal(colours[found], stored) else None
+    stored = _as_numbers(array)
+    for label_set in (LUNGS, LUNGS_WITH_HIDDEN):
+        colours = _as_numbers(label_colours(label_set))
+        order = np.argsort(colours)
+        found = order[np.searchsorted(colours[order], stored).clip(max=len(colours) - 1)]
+        if np.array_equal(colours[found], stored):
+            return found.astype(np.uint8)
+    return None
 
 
 def _as_numbers(colours: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from SAMLungSegLib.errors import SAMLungSegError, VolumeError
 from SAMLungSegLib.isolation import announce_decoding
+from SAMLungSegLib.volume.extents import extent_of_segments
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps
 from SAMLungSegLib.volume.segmentations import Combination, StoredSegment, check_any_known, say_unknown
 from SAMLungSegLib.volume.structurenames import Code, Terminology, known_structures
@@ -87,7 +88,7 @@ def _read(file: Any, path: Path, name: str) -> Volume:
             if number in segments and segments[number].structures:
                 together.add(mask, segments[number], int(plane))
     array_kji, labels = together.joined(path)
-    return Volume(array_kji, grid.ijk_to_ras, name, structure_labels=labels)
+    return Volume(array_kji, grid.ijk_to_ras, name, structure_labels=labels, extent=extent_of_segments(known))
 
 
 def _segment(item: Any, path: Path) -> StoredSegment:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.volume.extents import EXTENT_NAME
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps
 
 _ORIENTATION_TAG = 0x0112
@@ -35,10 +36,12 @@ class Picture:
     Attributes:
         orientation: EXIF's, 1 to 8; 1 is shown as stored.
         is_not_for_itk: ITK turns some of its orientations itself, or takes its alpha for grey.
+        extent: the text about the lungs that a labelmap of this program holds.
     """
 
     orientation: int = 1
     is_not_for_itk: bool = False
+    extent: str | None = None
 
 
 def picture_of(path: Path) -> Picture:
@@ -59,7 +62,7 @@ def picture_of(path: Path) -> Picture:
                 stated = image.getexif().get(_ORIENTATION_TAG, 1)
                 is_turned = stated in _DIRECTIONS and stated != 1
                 is_not_for_itk = image.mode in _GREY_WITH_ALPHA or (image.format == "TIFF" and is_turned)
-                return Picture(stated if is_turned else 1, is_not_for_itk)
+                return Picture(stated if is_turned else 1, is_not_for_itk, image.info.get(EXTENT_NAME))
     except Exception:  # of damaged headers Pillow raises whatever it stumbles over; ITK says what is wrong
         return Picture()
 

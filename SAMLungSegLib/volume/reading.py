@@ -13,6 +13,7 @@ from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.isolation import announce
 from SAMLungSegLib.volume.completeness import check_complete, check_present, check_spacing, stored_bytes, value_bytes
 from SAMLungSegLib.volume.dicom import read_dicom_file, read_dicom_folder
+from SAMLungSegLib.volume.extents import extent_of_segments, known_extent, with_extent
 from SAMLungSegLib.volume.formats import (
     DICOM_EXTENSIONS,
     NIFTI_EXTENSIONS,
@@ -25,7 +26,7 @@ from SAMLungSegLib.volume.itk import ijk_to_ras_of, readable
 from SAMLungSegLib.volume.nifti import nifti_header
 from SAMLungSegLib.volume.pictures import ijk_to_ras_of_picture, picture_of, stored_pixels
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, grey_voxels, without_trailing_axes
-from SAMLungSegLib.volume.segmentations import StoredSegment, joined_layers, labels_of_one_layer, stored_segments
+from SAMLungSegLib.volume.segmentations import joined_layers, labels_of_one_layer, stored_segments
 from SAMLungSegLib.volume.suspicion import check_before_opening, check_size
 from SAMLungSegLib.volume.types import Volume
 
@@ -69,13 +70,15 @@ def _read_file(path: Path, series: str | None, allow_gaps: bool) -> Volume:
     image, reader = _read_by_itk(path, extension)
     image = _without_undue_offset(image, path, extension)
     layers = image.GetNumberOfComponentsPerPixel()
-    segments = _segments(reader, layers, path) if extension in _SEGMENTATION_EXTENSIONS else ()
+    fields = _fields(reader) if extension in _SEGMENTATION_EXTENSIONS else {}
+    segments = stored_segments(fields, layers, path)
     if segments and layers > 1:
         array_kji, labels = joined_layers(sitk.GetArrayViewFromImage(image), segments, path)
     else:
         array_kji = grey_array(image, path, tolerance=0)
         labels = labels_of_one_layer(segments, path) if segments else None
-    return Volume(array_kji, ijk_to_ras_of(image), image_name(path), structure_labels=labels)
+    read = Volume(array_kji, ijk_to_ras_of(image), image_name(path), structure_labels=labels)
+    return with_extent(read, extent_of_segments(segments, fields))
 
 
 def _read_picture(path: Path, extension: str) -> Volume:
@@ -96,7 +99,8 @@ def _read_picture(path: Path, extension: str) -> Volume:
             )
         array_kji, spacing = grey_array(image, path), image.GetSpacing()[:2]
     matrix = ijk_to_ras_of_picture(picture.orientation, spacing)
-    return Volume(array_kji, matrix, image_name(path), has_physical_spacing=False)
+    read = Volume(array_kji, matrix, image_name(path), has_physical_spacing=False)
+    return with_extent(read, known_extent(picture.extent))
 
 
 def _read_by_itk(path: Path, extension: str) -> tuple[sitk.Image, sitk.ImageFileReader]:
@@ -114,8 +118,8 @@ def _read_by_itk(path: Path, extension: str) -> tuple[sitk.Image, sitk.ImageFile
     return without_trailing_axes(image), reader
 
 
-def _segments(reader: sitk.ImageFileReader, layers: int, path: Path) -> tuple[StoredSegment, ...]:
-    return stored_segments({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}, layers, path)
+def _fields(reader: sitk.ImageFileReader) -> dict[str, str]:
+    return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
 def _without_undue_offset(image: sitk.Image, path: Path, extension: str) -> sitk.Image:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
+from SAMLungSegLib.structures import ExtentChoice
 
 _SMALLEST_DETERMINANT = 1e-6
 _SPACINGS_MM = (1e-6, 1e6)  # far beyond what is imaged
@@ -28,6 +29,7 @@ class Volume:
             as 'right_lung' or 'liver', and by the name of a label set ('lungs') for what is of it but of several
             structures, or of no side that is said; else None.
         is_lateral: whether the file says that an X-ray was taken from the side.
+        extent: of the lungs in a labelmap of an X-ray, where its file says it.
     Raises:
         VolumeError: the array is not a numeric 3D image with at least one voxel and one finite value.
         GeometryError: the matrix is not a finite, invertible affine (4, 4).
@@ -40,6 +42,7 @@ class Volume:
     has_physical_spacing: bool = True
     structure_labels: Mapping[str, Sequence[int]] | None = None
     is_lateral: bool = False
+    extent: ExtentChoice | None = None
 
     def __post_init__(self) -> None:
         _check_array(self.array_kji, self.name)

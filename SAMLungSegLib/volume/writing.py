@@ -12,8 +12,9 @@ import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import GeometryError, OutputError, VolumeError
 from SAMLungSegLib.files import replacing, write_bytes
-from SAMLungSegLib.structures import LUNGS, LabelSet
+from SAMLungSegLib.structures import ExtentChoice, LabelSet, lungs_of_extent
 from SAMLungSegLib.volume.colours import label_colours
+from SAMLungSegLib.volume.extents import EXTENT_NAME
 from SAMLungSegLib.volume.itk import check_name, itk_reason, set_ijk_to_ras
 from SAMLungSegLib.volume.types import Volume
 from SAMLungSegLib.volume.verifying import check_holds
@@ -31,7 +32,8 @@ def write_labelmap(
     *,
     metadata: Mapping[str, str] | None = None,
     dtype: type[np.unsignedinteger] = np.uint8,
-    label_set: LabelSet = LUNGS,
+    label_set: LabelSet | None = None,
+    extent: ExtentChoice | None = None,
 ) -> None:
     """Write a labelmap on the grid of `like`; the file appears complete or not at all.
 
@@ -45,7 +47,8 @@ def write_labelmap(
         path: the file to write or replace; its folder exists.
         metadata: texts by name to keep in a .seg.nrrd or .nrrd file; other formats have no place for them.
         dtype: np.uint8, or np.uint16 for more than 255 labels.
-        label_set: what the labels stand for.
+        label_set: what the labels stand for, where these are not lungs.
+        extent: of lungs on an X-ray, which says what the labels stand for; kept in .seg.nrrd, .nrrd and .png files.
     Raises:
         VolumeError: unknown extension, values that do not fit, more than one slice as PNG, or a failure to write.
         GeometryError: another size than `like`, or a sheared grid as NIfTI.
@@ -53,16 +56,18 @@ def write_labelmap(
     path = Path(path)
     extension = _extension(path)
     labelmap_kji = _checked_labelmap(labelmap_kji, like, dtype)
+    label_set = label_set or lungs_of_extent(extent)
+    own = {EXTENT_NAME: extent} if extent else {}
     if extension == ".png":
-        _write_picture(_plane(labelmap_kji, path), path, label_set)
+        _write_picture(_plane(labelmap_kji, path), path, label_set, own)
         return
     image = _volume_image(labelmap_kji, like)
     if extension in (".nii", ".nii.gz"):
         _check_not_sheared(like, path)
     if extension == ".seg.nrrd":
-        _describe_segments(image, labelmap_kji, label_set)
+        _describe_segments(image, labelmap_kji, label_set, own)
     if extension in _WITH_METADATA:
-        for name, text in (metadata or {}).items():
+        for name, text in {**(metadata or {}), **own}.items():
             image.SetMetaData(name, text)
     _write_whole(image, path)
 
@@ -96,14 +101,17 @@ def _plane(labelmap_kji: np.ndarray, path: Path) -> np.ndarray:
     return np.ascontiguousarray(labelmap_kji.squeeze(axis=thin[0]))
 
 
-def _write_picture(labels_hw: np.ndarray, path: Path, label_set: LabelSet) -> None:
-    from PIL import Image
+def _write_picture(labels_hw: np.ndarray, path: Path, label_set: LabelSet, texts: Mapping[str, str]) -> None:
+    from PIL import Image, PngImagePlugin
 
+    said = PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        said.add_text(name, text)
     picture = Image.fromarray(labels_hw)
     if labels_hw.dtype == np.uint8:
         picture.putpalette(label_colours(label_set).tobytes())  # the pixels keep their values
     content = io.BytesIO()
-    picture.save(content, format="PNG")
+    picture.save(content, format="PNG", pnginfo=said)
     write_bytes(content.getvalue(), path)
 
 
@@ -113,7 +121,9 @@ def _check_not_sheared(like: Volume, path: Path) -> None:
         raise GeometryError(f"The grid of {like.name} is sheared, which {path.name} cannot hold; use .nrrd or .mha.")
 
 
-def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, label_set: LabelSet) -> None:
+def _describe_segments(
+    image: sitk.Image, labelmap_kji: np.ndarray, label_set: LabelSet, tags: Mapping[str, str]
+) -> None:
     """Add the fields by which Slicer reads a NRRD file as a segmentation (vtkMRMLSegmentationStorageNode)."""
     unnamed = set(np.unique(labelmap_kji).tolist()) - {0} - {*label_set.labels}
     if unnamed:
@@ -128,6 +138,7 @@ def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, label_set: L
     }
     extent = " ".join(f"0 {size - 1}" for size in reversed(labelmap_kji.shape))
     for index, (label, structure) in enumerate(label_set):
+        said = {"TerminologyEntry": structure.terminology, **tags}
         one = {
             "ID": f"Segment_{label}",
             "Name": structure.name,
@@ -137,7 +148,7 @@ def _describe_segments(image: sitk.Image, labelmap_kji: np.ndarray, label_set: L
             "Extent": extent,
             "LabelValue": str(label),
             "Layer": "0",
-            "Tags": f"TerminologyEntry:{structure.terminology}|",
+            "Tags": "".join(f"{name}:{text}|" for name, text in said.items()),
         }
         fields |= {f"Segment{index}_{key}": value for key, value in one.items()}
     for key, value in fields.items():
