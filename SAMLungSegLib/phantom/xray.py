@@ -13,19 +13,23 @@ WATER_PER_MM = 0.018
 BONE_PER_MM = 0.04
 MOST_BONE = 0.32
 VISIBLE_SHARE = 0.6
-SHORTEST_SHARE = 0.22
+SHORTEST_SHARE = {"visible": 0.22, "whole": 0.12}
 
 
-def chest_xray(phantom: Phantom, size_hw: tuple[int, int] = (512, 512)) -> tuple[np.ndarray, np.ndarray]:
-    """A radiograph like a PA view, and the lung fields a reader would outline on it.
+def chest_xray(
+    phantom: Phantom, size_hw: tuple[int, int] = (512, 512), *, extent: str = "visible"
+) -> tuple[np.ndarray, np.ndarray]:
+    """A radiograph like a PA view, and the lungs a reader would outline on it.
 
     Rows run from superior, columns from the patient's right; bone is white; the image is isotropic, centred and
-    padded with 0, collimated to the lungs with some margin. The lung fields leave out what heart and diaphragm hide:
-    a lung counts where it takes up most of the ray's way through the chest.
+    padded with 0, collimated to the lungs with some margin. Visible lung fields leave out what heart and diaphragm
+    hide: a lung counts where it takes up most of the ray's way through the chest. Whole lungs are all that the rays
+    meet.
 
     Args:
         phantom: the chest to project.
         size_hw: rows and columns wanted.
+        extent: 'visible' or 'whole'.
 
     Returns:
         uint8 image (H, W) and uint8 labelmap (H, W), 1 = the patient's right lung, 2 = left lung.
@@ -47,7 +51,7 @@ def chest_xray(phantom: Phantom, size_hw: tuple[int, int] = (512, 512)) -> tuple
     labelmap = np.zeros(size_hw, np.uint8)
     for side in (RIGHT_LUNG, LEFT_LUNG):
         path = view.show(paths[side], order=1)
-        labelmap[view.frame(_lung_field(path, view.show(chest, order=1)))] = side
+        labelmap[view.frame(_lung_field(path, view.show(chest, order=1), extent))] = side
     return view.frame(image), labelmap
 
 
@@ -123,14 +127,16 @@ def _developed(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.round(255 * np.clip(grey, 0, 1)).astype(np.uint8)
 
 
-def _lung_field(path_mm: np.ndarray, chest_mm: np.ndarray) -> np.ndarray:
-    """One lung's visible field, bool: its largest part, smooth, without holes."""
+def _lung_field(path_mm: np.ndarray, chest_mm: np.ndarray, extent: str) -> np.ndarray:
+    """One lung's field, bool: its largest part, smooth, without holes."""
     if not path_mm.any():
         return np.zeros(path_mm.shape, bool)
     blur = max(path_mm.shape) / 170
     path_mm, chest_mm = ndimage.gaussian_filter(path_mm, blur), ndimage.gaussian_filter(chest_mm, blur)
     longest = np.percentile(path_mm[path_mm > 1], 98) if (path_mm > 1).any() else path_mm.max()
-    field = (path_mm > SHORTEST_SHARE * longest) & (path_mm > VISIBLE_SHARE * chest_mm)
+    field = path_mm > SHORTEST_SHARE[extent] * longest
+    if extent == "visible":
+        field &= path_mm > VISIBLE_SHARE * chest_mm
     field = ndimage.gaussian_filter(field.astype(np.float32), 1.5 * blur) > 0.5
     parts, count = ndimage.label(field)
     if count > 1:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -29,6 +30,7 @@ from monai.transforms import (
     Transform,
 )
 
+from SAMLungSegLib.models.base import scaled_size
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.training.synthetic_findings import (
     RandomAir,
@@ -66,6 +68,7 @@ class Strength:
     invert: float = 0.0
     collimation: float = 0.0
     turn: float = 0.0
+    crop: float = 0.0
 
 
 STRONG = Strength(
@@ -90,6 +93,7 @@ STRONG = Strength(
     invert=0.05,
     collimation=0.10,
     turn=0.07,
+    crop=0.10,
 )
 MILD = Strength(
     window=0.7,
@@ -113,6 +117,7 @@ MILD = Strength(
     invert=0.05,
     collimation=0.10,
     turn=0.07,
+    crop=0.10,
 )
 WHITE_LUNGS = replace(MILD, consolidation=0.9)
 LIGHT_CT = replace(MILD, consolidation=0.30, effusion=0.14, style=0.0)
@@ -122,6 +127,10 @@ STRENGTHS: dict[str, dict[str, dict[Strength, float]]] = {
     "strong": {"CT": {STRONG: 1.0}, "XRAY": {STRONG: 1.0}},
     "mild": {"CT": {MILD: 1.0}, "XRAY": {MILD: 1.0}},
     "light": {"CT": {LIGHT_CT: 1.0}, "XRAY": {PLAIN: 0.55, MILD: 0.25, WHITE_LUNGS: 0.20}},
+    "mixed": {
+        "CT": {LIGHT_CT: 0.5, MILD: 0.3, STRONG: 0.2},
+        "XRAY": {PLAIN: 0.35, MILD: 0.40, STRONG: 0.25},
+    },
     "plain": {"CT": {PLAIN: 1.0}, "XRAY": {PLAIN: 1.0}},
 }
 
@@ -198,6 +207,36 @@ class RandomCollimation(RandomChange):
         return {**data, "image": data["image"] * inside + border * (1 - inside), "label": data["label"] * inside}
 
 
+class RandomFieldOfView(RandomChange):
+    """One lung alone in view, cut off beside the mediastinum, or a chest cut off anywhere; drawn to fill the frame."""
+
+    changed_keys = ("image", "label")
+
+    def __call__(self, data: dict) -> dict:
+        self.randomize(None)
+        columns = [np.flatnonzero(one) for one in (np.asarray(data["label"][:2]) > 0.5).any(axis=1)]
+        if not self._do_transform or not all(one.size for one in columns) or not data.get("sides_known", False):
+            return data
+        height, width = data["image"].shape[-2:]
+        middle = sum(one.mean() for one in columns) / 2
+        start, stop = 0, width
+        if self.R.uniform() < 0.7:
+            cut = int(np.clip(middle + self.R.normal(0, 0.03) * width, width // 5, width - width // 5))
+            start, stop = (0, cut) if self.R.uniform() < 0.5 else (cut, width)
+        else:
+            start, stop = int(self.R.uniform(0, 0.3) * width), int(self.R.uniform(0.7, 1) * width)
+        top, bottom = int(self.R.uniform(0, 0.1) * height), int(self.R.uniform(0.9, 1) * height)
+        return {**data, **{key: _filling(data[key][:, top:bottom, start:stop], height) for key in self.keys}}
+
+
+def _filling(part: torch.Tensor, side: int) -> torch.Tensor:
+    """A part (C, H, W) of an image as the network is shown it: scaled to its frame, at the top left."""
+    height, width = scaled_size(tuple(part.shape[-2:]), side)
+    plane = torch.as_tensor(part)[None].float()
+    scaled = F.interpolate(plane, (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
+    return F.pad(scaled, (0, side - width, 0, side - height))
+
+
 class ByModality(Randomizable, Transform):
     """Changes of their own for CT and for X-rays."""
 
@@ -221,7 +260,7 @@ def training_transforms(strength: str = "strong", side: int = INPUT_SIZE) -> ByM
         strength: one of `STRENGTHS`; 'mild' towards the end of a training, when borders are to become exact, 'light' at
             its very end: most X-rays as in 'plain', which changes no more than place, size and brightness, so that
             borders take the manner of their readers, and a fifth with painted consolidations, which no reader's manner
-            tells.
+            tells; 'mixed' for what learns on a finished network.
         side: of the images in pixels.
     """
     return ByModality({modality: _one_of(odds, side) for modality, odds in STRENGTHS[strength].items()})
@@ -273,7 +312,8 @@ def _changes(much: Strength, side: int) -> Compose:
             RandomInvert(prob=much.invert),
             RandomCollimation(prob=much.collimation),
             RandomTurn(prob=much.turn),
+            RandomFieldOfView(prob=much.crop),
             # some of the above make tensors of their own kind out of everything; a batch needs all alike
-            EnsureTyped([*both, "sides_known"], track_meta=False, allow_missing_keys=True),
+            EnsureTyped([*both, "sides_known", "is_whole"], track_meta=False, allow_missing_keys=True),
         ]
     )
