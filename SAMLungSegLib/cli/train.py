@@ -124,7 +124,7 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
     if not packed.is_file():
         pack(arguments.data, packed, phantoms=config.phantoms)
     train(packed, arguments.output, config, device)
-    net = trained_network(arguments.output)
+    net = trained_network(arguments.output, config)
     model = CompactModel(net)
     scores = [row for split in ("validation", "test") for row in score(model, arguments.data, split)]
     print(export_network(net, arguments.output, config, {"scores": scores, "data": data_facts(packed, config)}))

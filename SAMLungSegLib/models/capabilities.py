@@ -118,6 +118,7 @@ MEDSAM = Capabilities(prompts=("box",), trainable=PARTS, window="lung")
 COMPACT = Capabilities(
     needs_prompt=False,
     structures=LUNGS,
+    extents=EXTENTS,
     encodes_slowly=False,
     encoder_bytes=64 << 20,
     window="lung",

@@ -135,6 +135,9 @@ def apply_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str) 
     return "full" if holds_encoder(state) else "decoder"
 
 
+OPTIONAL_PARTS = ("whole_branch", "corrector")  # that earlier weights of lung-compact do not have
+
+
 def fitted(wanted: State, state: State, *, network: str, what: str) -> State:
     """`state` with the names that the network has for it.
 
@@ -148,6 +151,8 @@ def fitted(wanted: State, state: State, *, network: str, what: str) -> State:
     """
     state = _with_part_names(wanted, state)
     parts = {key.partition(".")[0] for key in state}
+    absent = {part for part in OPTIONAL_PARTS if part not in parts}
+    wanted = {key: one for key, one in wanted.items() if key.partition(".")[0] not in absent}
     if not holds_encoder(state):
         wanted = {key: one for key, one in wanted.items() if key.partition(".")[0] in parts | {"mask_decoder"}}
     problems = _differences(wanted, state)

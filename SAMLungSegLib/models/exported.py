@@ -48,7 +48,7 @@ def save_onnx(folder: Path, name: str = "lung-compact", *, weights: Path | None 
     }
     contents = {
         folder / f"{name}_{graph}.onnx": graphs.with_weights(graph, network.state, network.frame_size, facts)
-        for graph in graphs.names
+        for graph in graphs.fitting(network.state)
     }
     writable_folder(folder)
     write_together(contents)

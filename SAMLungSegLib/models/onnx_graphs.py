@@ -107,6 +107,10 @@ class Graphs:
         """Of the graphs."""
         return tuple(self._models)
 
+    def fitting(self, state: State) -> tuple[str, ...]:
+        """Names of the graphs all of whose weights there are."""
+        return tuple(name for name in self.names if state.keys() >= set(self.weights_of(name)))
+
     def weights_of(self, name: str) -> list[str]:
         """Names of the weights that a graph needs."""
         return self._weights[name]

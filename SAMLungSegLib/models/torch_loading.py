@@ -13,7 +13,7 @@ from torch import nn
 from SAMLungSegLib.adapters import adapter_from
 from SAMLungSegLib.adapters.base import load_adapter_state
 from SAMLungSegLib.models.base import Embedding, PromptableModel
-from SAMLungSegLib.models.checkpoints import State, apply_weights
+from SAMLungSegLib.models.checkpoints import OPTIONAL_PARTS, State, apply_weights
 from SAMLungSegLib.models.checkpoints import load_state_dict as read
 from SAMLungSegLib.models.compact.model import CompactModel
 from SAMLungSegLib.models.compact.network import CompactNet
@@ -64,6 +64,10 @@ def model(
     net = NETWORKS[spec.family](spec.architecture)
     for what, state in layers:
         apply_weights(net, state, what=what)
+    given = {key.partition(".")[0] for _, state in layers for key in state}
+    for part in OPTIONAL_PARTS:
+        if hasattr(net, part) and part not in given:
+            setattr(net, part, None)
     return FAMILIES[spec.family](net, name=spec.name, device=device, capabilities=spec.capabilities, **options)
 
 

@@ -76,3 +76,7 @@ class ModelWrapper(PromptableModel):
     def check_prompts(self, prompts: PromptSet, size_hw: tuple[int, int]) -> None:
         """The wrapped model's refusals."""
         self.model.check_prompts(prompts, size_hw)
+
+    def check_extent(self, extent: str) -> None:
+        """The wrapped model's refusals."""
+        self.model.check_extent(extent)

@@ -15,18 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from monai.data import DataLoader, Dataset
-from monai.transforms import Compose
 from monai.utils import set_determinism
 from torch import Tensor, nn
-from torch.utils.data import WeightedRandomSampler
 
 from SAMLungSegLib.metrics import dice
-from SAMLungSegLib.models.checkpoints import apply_weights, checkpoint_path, file_sha256, load_state_dict
+from SAMLungSegLib.models.checkpoints import (
+    OPTIONAL_PARTS,
+    apply_weights,
+    checkpoint_path,
+    file_sha256,
+    load_state_dict,
+)
 from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.models.registry import model_spec
-from SAMLungSegLib.training.augment import RandomWindow, training_transforms
+from SAMLungSegLib.training.augment import RandomWindow
+from SAMLungSegLib.training.branches import Branch, CorrectorTraining, WholeTraining
 from SAMLungSegLib.training.config import Phase, TrainingConfig
+from SAMLungSegLib.training.data.drawing import Drawing
 from SAMLungSegLib.training.data.packs import is_trained_on, read_pack
 from SAMLungSegLib.training.figures import add_to_history
 from SAMLungSegLib.training.losses import Prediction, TrainingBatch, prediction_iou_loss, prediction_loss
@@ -37,12 +42,14 @@ from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, Traini
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_NAME = "checkpoint.pt"
-FREE_SETTINGS = ("name", "start", "threads", "workers")  # that decide no number, or only by what they name
+# that decide no number, or only by what they name, or none of the epochs before them
+FREE_SETTINGS = ("name", "start", "threads", "workers", "whole_epochs", "corrector_epochs")
 CPU = torch.device("cpu")
 WARM_UP = 0.05
 LOWEST_RATE = 1e-3
 IOU_LEARNING_RATE = 1e-3
 LONGEST_GRADIENT = 1.0
+FIRST_BRANCH = 2  # of the stages
 
 
 def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.device = CPU) -> CompactNet:
@@ -67,13 +74,13 @@ def train(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.
     trained = Trainer(task, trainer_settings(config), folder / CHECKPOINT_NAME, title=config.name).run()
     net = task.network.cpu()
     net.load_state_dict(trained.state)
-    return net.eval()
+    return without_unlearned(net, config).eval()
 
 
 def trainer_settings(config: TrainingConfig) -> TrainerSettings:
     """Averaged weights of the last epoch; short gradients; half precision where the device has it."""
     return TrainerSettings(
-        config.epochs + config.iou_epochs,
+        config.epochs + config.iou_epochs + config.whole_epochs + config.corrector_epochs,
         keep="last",
         ema_decay=config.ema_decay,
         clip_norm=LONGEST_GRADIENT,
@@ -90,8 +97,18 @@ class CompactBatch:
     loss: Callable[[Prediction, Tensor, TrainingBatch], Tensor]
 
 
-class CompactTask(TrainingTask[CompactBatch]):
-    """A whole network on a pack, by a recipe; at the end, in a stage of its own, its prediction of IoU alone.
+@dataclass(frozen=True, eq=False)
+class BranchBatch:
+    """Encoded images, and the branch that learns from them."""
+
+    branch: Branch
+    features: tuple[Tensor, ...]
+    images: TrainingBatch
+    rng: np.random.Generator
+
+
+class CompactTask(TrainingTask[CompactBatch | BranchBatch]):
+    """A whole network on a pack, by a recipe; then in stages of their own its prediction of IoU, and its branches.
 
     Args:
         pack: with the images.
@@ -108,8 +125,14 @@ class CompactTask(TrainingTask[CompactBatch]):
     ) -> None:
         self.config, self.pack, self.folder, self.device = config, pack, folder, device
         self.data = read_pack(pack)
+        self.epoch = 0
         self.network = net.to(device, memory_format=torch.channels_last)
-        self.total_steps = config.epochs * (config.epoch_images // config.batch)
+        self.total_steps = config.epochs * self._epoch_steps
+        self.branches = [kind(self.network, self.data, config, device) for kind in (WholeTraining, CorrectorTraining)]
+
+    @property
+    def _epoch_steps(self) -> int:
+        return self.config.epoch_images // self.config.batch
 
     @cached_property
     def fingerprint(self) -> str:
@@ -121,8 +144,10 @@ class CompactTask(TrainingTask[CompactBatch]):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def optimizer(self, stage: int) -> torch.optim.Optimizer:
-        """AdamW on all of the network; in the second stage on the head that predicts the IoU."""
+        """AdamW on all of the network; in the second stage on the head that predicts the IoU, then on a branch."""
         config, net = self.config, self.network
+        if stage >= FIRST_BRANCH:
+            return self.branches[stage - FIRST_BRANCH].optimizer()
         net.requires_grad_(stage == 0)
         if stage > 0:
             head = net.mask_decoder.iou_prediction_head.requires_grad_(True)
@@ -136,60 +161,68 @@ class CompactTask(TrainingTask[CompactBatch]):
         )
 
     def stage(self, epoch: int) -> int:
-        """The second is that of the IoU."""
-        return int(epoch >= self.config.epochs)
+        """0 the network, 1 its prediction of IoU, 2 the branch for whole lungs, 3 the corrector."""
+        return max(stage for stage in range(len(self._starts)) if self._starts[stage] <= epoch)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """The first epoch of each stage; of one without epochs, that of the next."""
+        config = self.config
+        lengths = (config.epochs, config.iou_epochs, *(branch.epochs for branch in self.branches))
+        ends = np.cumsum(lengths).tolist()
+        return [start if length else ends[-1] for start, length in zip([0, *ends], lengths, strict=False)]
+
+    def _branch(self, epoch: int) -> Branch | None:
+        stage = self.stage(epoch)
+        return self.branches[stage - FIRST_BRANCH] if stage >= FIRST_BRANCH else None
 
     def rate(self, epoch: int, steps: int) -> float:
-        """A short rise, then half a cosine over all phases; constant in the IoU's stage."""
+        """A short rise, then half a cosine, over all phases and over each branch; constant in the IoU's stage."""
+        if branch := self._branch(epoch):
+            done = steps - self._starts[self.stage(epoch)] * self._epoch_steps
+            return warm_cosine(done / (branch.epochs * self._epoch_steps))
         return 1.0 if self.stage(epoch) else warm_cosine(steps / self.total_steps)
 
-    def batches(self, epoch: int) -> Iterator[CompactBatch]:
+    def batches(self, epoch: int) -> Iterator[CompactBatch | BranchBatch]:
         """As many images as an epoch has, drawn by the sets' sampling weights and changed at random."""
-        config = self.config
-        chosen = np.flatnonzero(is_trained_on(self.data["sets"], self.data["splits"], config))
-        sets = self.data["sets"][chosen]
-        counts = {name: np.sum(sets == name) for name in np.unique(sets)}
-        of_set = config.sampling_weights or dict.fromkeys(map(str, counts), 1.0)
-        weights = [of_set.get(str(name), 0.0) / counts[name] for name in sets]
-        seed = config.seed * 1000 + epoch
+        self.epoch = epoch
+        config, seed, stage = self.config, self.config.seed * 1000 + epoch, self.stage(epoch)
+        if branch := self._branch(epoch):
+            for features, images, rng in branch.batches(epoch - self._starts[stage], seed):
+                yield BranchBatch(branch, features, images, rng)
+            return
         phase, loss = config.phase(epoch), prediction_loss
-        if self.stage(epoch):  # failures are what the predicted IoU learns from: strong augmentation
+        if stage:  # failures are what the predicted IoU learns from: strong augmentation
             phase, loss = Phase(1, frozen_norm=True), prediction_iou_loss
         set_training(self.network, frozen_norm=phase.frozen_norm)
         sampler = PromptSampler(seed)
-        transforms = Compose([self._sample, training_transforms(phase.augmentation)]).set_random_state(seed)
-        generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)
-        loader = DataLoader(
-            Dataset(chosen.tolist(), transforms),
-            batch_size=config.batch,
-            sampler=WeightedRandomSampler(weights, config.epoch_images, generator=generator),
-            num_workers=config.workers,
-            drop_last=True,
-            generator=generator,
-        )
-        for batch in loader:
-            yield CompactBatch(TrainingBatch(batch, phase.side, self.device), sampler, loss)
+        for drawn in self._drawing.batches(config.epoch_images, config.batch, phase.augmentation, seed, config.workers):
+            yield CompactBatch(TrainingBatch(drawn, phase.side, self.device), sampler, loss)
 
-    def _sample(self, index: int) -> dict:
-        return {
-            "image": torch.from_numpy(self.data["images"][index][None].astype(np.float32)),
-            "label": torch.from_numpy(self.data["labels"][index].astype(np.float32) / 255),
-            "modality": str(self.data["modalities"][index]),
-            "sides_known": bool(self.data["sides_known"][index]),
-        }
+    @cached_property
+    def _drawing(self) -> Drawing:
+        chosen = np.flatnonzero(is_trained_on(self.data["sets"], self.data["splits"], self.config))
+        sets = self.data["sets"][chosen]
+        weight_of = self.config.sampling_weights or dict.fromkeys(map(str, np.unique(sets)), 1.0)
+        return Drawing.by_group(self.data, chosen, sets, weight_of)
 
-    def predict(self, batch: CompactBatch) -> list[tuple[Prediction, Tensor]]:
-        """Without a prompt, with prompts, and corrected: each with its target."""
+    def predict(self, batch: CompactBatch | BranchBatch) -> Any:
+        """Without a prompt, with prompts, and corrected: each with its target; or what a branch makes of it."""
+        if isinstance(batch, BranchBatch):
+            return batch.branch.predict(batch.features, batch.images, batch.rng)
         return list(interaction_steps(self.network, batch.images, batch.sampler, self.config))
 
-    def loss(self, predictions: list[tuple[Prediction, Tensor]], batch: CompactBatch) -> Tensor:
-        """Mean over these."""
+    def loss(self, predictions: Any, batch: CompactBatch | BranchBatch) -> Tensor:
+        """Mean over these, or the branch's own."""
+        if isinstance(batch, BranchBatch):
+            return batch.branch.loss(predictions, batch.images)
         return torch.stack([batch.loss(one, target, batch.images) for one, target in predictions]).mean()
 
     def validate(self) -> Row:
-        """Mean Dice of each set without a prompt."""
-        return validation_dice(self.network.eval(), self.data)
+        """Mean Dice of each set without a prompt; of branches their own scores."""
+        self.network.eval()
+        branch = self._branch(self.epoch)
+        return branch.scores() if branch else validation_dice(self.network, self.data)
 
     def score(self, row: Row) -> float:
         """Mean over the sets; NaN where there is no validation part."""
@@ -203,7 +236,10 @@ class CompactTask(TrainingTask[CompactBatch]):
         logger.info("epoch %d: %s", row["epoch"], rounded)
 
     def upgraded(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """Earlier ones did not say of what they are, and the figures were in the history's table alone."""
+        """Earlier ones had no branches, did not say of what they are, and had the figures in the history alone."""
+        own = self.network.state_dict()
+        for name in ("net", "averaged"):
+            checkpoint[name] = {key: checkpoint[name].get(key, value) for key, value in own.items()}
         if "fingerprint" in checkpoint:
             return checkpoint
         history = [{"epoch": epoch, "loss": float("nan")} for epoch in range(checkpoint["epoch"] + 1)]
@@ -235,6 +271,16 @@ def started_network(config: TrainingConfig) -> CompactNet:
     return net
 
 
+def without_unlearned(net: CompactNet, config: TrainingConfig) -> CompactNet:
+    """The network without the branches that neither the recipe trains nor the weights that it starts from have."""
+    learned = {"whole_branch": config.whole_epochs, "corrector": config.corrector_epochs}
+    started = load_state_dict(start_path(config)) if config.start else {}
+    for part in OPTIONAL_PARTS:
+        if not (learned[part] or any(key.startswith(f"{part}.") for key in started)):
+            setattr(net, part, None)
+    return net
+
+
 def set_training(net: CompactNet, *, frozen_norm: bool) -> None:
     """Set a network to training, its batch normalisation only where that is not frozen."""
     net.train()
@@ -256,7 +302,7 @@ def validation_dice(net: CompactNet, data: dict[str, np.ndarray], side: int = IN
     window = RandomWindow(jitter=0.0)
     device = next(net.parameters()).device
     scores: dict[str, list[float]] = {}
-    for index in np.flatnonzero(data["splits"] == "validation"):
+    for index in np.flatnonzero((data["splits"] == "validation") & (data["extents"] != "whole")):
         image = torch.from_numpy(data["images"][index][None].astype(np.float32))
         grey: Tensor = window({"image": image, "modality": str(data["modalities"][index])})["image"]
         frame = F.avg_pool2d(grey[None].to(device), INPUT_SIZE // side) * 2 - 1

@@ -35,6 +35,8 @@ LIMITS = {
     "correction_prob": (0, 1),
     "iou_epochs": (0, 100_000),
     "patience": (0, 100_000),
+    "whole_epochs": (0, 100_000),
+    "corrector_epochs": (0, 100_000),
     "phantoms": (0, 100_000),
     "seed": (0, 2**32 - 1),
     "threads": (1, 1024),
@@ -71,7 +73,8 @@ class TrainingConfig:
 
     Attributes:
         name: what the model is called, and its files.
-        phases: one after the other; the learning rate follows one cosine over all of them.
+        phases: one after the other; the learning rate follows one cosine over all of them. None where only branches are
+            to learn on the weights that it starts from.
         sampling_weights: how often each set is drawn, relative to the others; sets that are not named are not trained
             on.
         held_out_sets: of which no image at all is trained on; all of them may be tested.
@@ -83,6 +86,8 @@ class TrainingConfig:
             corrected by a click, and the corrected one again.
         ema_decay: part that the moving average of the weights keeps at each step.
         iou_epochs: epochs at the end in which only the prediction of IoU learns.
+        whole_epochs: epochs after these in which only the branch for whole lungs learns.
+        corrector_epochs: epochs at the very end in which only the corrector of masks learns.
         phantoms: how many generated chests to add, each as ten CT slices and an X-ray.
         threads: of the processor; workers: processes that prepare batches.
     """
@@ -101,6 +106,8 @@ class TrainingConfig:
     prompt_prob: float = 0.8
     correction_prob: float = 0.6
     iou_epochs: int = 0
+    whole_epochs: int = 0
+    corrector_epochs: int = 0
     phantoms: int = 60
     seed: int = 0
     threads: int = 2
@@ -117,7 +124,7 @@ class TrainingConfig:
             if epoch < phase.epochs:
                 return phase
             epoch -= phase.epochs
-        return self.phases[-1]
+        return self.phases[-1] if self.phases else Phase(1)
 
 
 def read_config(recipe: str | Path) -> TrainingConfig:
@@ -144,7 +151,7 @@ def read_config(recipe: str | Path) -> TrainingConfig:
     if not isinstance(given, list) or not all(isinstance(phase, dict) for phase in given):
         raise RecipeError(f"{path}: phases is no list of tables; write each as [[phases]].")
     phases = tuple(_made(Phase, phase, f"{path}, [[phases]]") for phase in given)
-    if not phases:
+    if not (phases or settings.get("start")):
         raise RecipeError(f"{path} has no [[phases]]; give at least one, with its number of epochs.")
     for phase in phases:
         _check_phase(phase, path)

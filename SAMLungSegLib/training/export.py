@@ -22,6 +22,7 @@ from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.models.tuned import PromptRecipe, TunedCard
 from SAMLungSegLib.training.card import MEASURED, TEXTS, card_markdown
+from SAMLungSegLib.training.compact import without_unlearned
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.trainer import State
 
@@ -31,12 +32,17 @@ DECODER_PREFIX = "mask_decoder."
 TRAINED_SCHEMA = "samlungseg-trained/1"
 
 
-def trained_network(folder: Path) -> CompactNet:
-    """The network with the averaged weights of a run's last checkpoint, as it will ship (rounded to float16)."""
+def trained_network(folder: Path, config: TrainingConfig) -> CompactNet:
+    """The network with the averaged weights of a run's last checkpoint, as it will ship (rounded to float16).
+
+    Args:
+        folder: of the run.
+        config: its recipe.
+    """
     state = torch.load(folder / "checkpoint.pt", weights_only=True)["averaged"]
     net = CompactNet()
-    net.load_state_dict({name: _halved(value).to(value.dtype) for name, value in state.items()})
-    return net.eval()
+    net.load_state_dict({name: _halved(value).to(value.dtype) for name, value in state.items()}, strict=False)
+    return without_unlearned(net, config).eval()
 
 
 def _halved(value: torch.Tensor) -> torch.Tensor:

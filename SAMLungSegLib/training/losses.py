@@ -37,6 +37,7 @@ class TrainingBatch:
         self.image = (image * 2 - 1).contiguous(memory_format=torch.channels_last)
         self.soft_labels, self.known = label[:, :2], 1 - label[:, 2:]
         self.sides_known = batch["sides_known"].to(device)
+        self.is_whole = batch["is_whole"].to(device)
 
     @property
     def both(self) -> Tensor:

@@ -24,11 +24,11 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, TwoWayTransf
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from SAMLungSegLib.models.compact.layers import ConvNorm
 from SAMLungSegLib.models.compact.network import (
     INPUT_SIZE,
     PROMPT_WIDTH,
     CompactNet,
-    ConvNorm,
     PyramidEncoder,
     SkipMaskDecoder,
 )
@@ -144,6 +144,7 @@ def designs(side: int) -> dict[str, Callable[[], CompactNet]]:
         def build() -> CompactNet:
             made = CompactNet()
             made.image_encoder, made.mask_decoder = encoder(), decoder(PROMPT_WIDTH)
+            made.whole_branch = made.corrector = None
             return made
 
         return build

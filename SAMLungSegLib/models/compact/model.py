@@ -10,23 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint
+from SAMLungSegLib.models.base import Embedding, ModelView, encoder_fingerprint
 from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
-from SAMLungSegLib.models.compact.frames import (
-    BOTH,
-    LEFT,
-    MAX_THREADS,
-    PROMPTED,
-    RIGHT,
-    from_frame,
-    prompts_in_frame,
-    to_frame,
-    usable_cores,
-)
-from SAMLungSegLib.models.compact.network import CompactNet, fused
+from SAMLungSegLib.models.compact.decoding import CompactDecoding, Decoded
+from SAMLungSegLib.models.compact.frames import BOTH, PROMPTED, FramePrompts, from_frame, prompts_in_frame, to_frame
+from SAMLungSegLib.models.compact.layers import fused
+from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
-from SAMLungSegLib.structures import LUNGS
 
 POINTS_IN_CACHE = 4  # decoded together on a CPU: 64 take longer by two thirds each
 
@@ -46,12 +37,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class CompactModel(TrainableModel):
-    """lung-compact behind the interface of all models.
-
-    Without a prompt it predicts both lungs. With positive points, a box or a mask it predicts the object that they
-    show. Which lung a pixel belongs to comes from the right and left mask tokens in either case.
-    """
+class CompactModel(CompactDecoding, TrainableModel):
+    """lung-compact by PyTorch, behind the interface of all models."""
 
     network: CompactNet
 
@@ -63,18 +50,16 @@ class CompactModel(TrainableModel):
         device: torch.device | str = "cpu",
         capabilities: Capabilities = COMPACT,
     ) -> None:
-        self.name = name
         self.device = torch.device(device)
-        self.capabilities = capabilities
-        self._frame_size = int(net.input_size)
+        parts = [part for part, module in net.named_children() if module is not None]
+        super().__init__(name, capabilities, int(net.input_size), parts, on_cpu=self.device.type == "cpu")
         self.network = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self._encoder = fused(self.network.image_encoder)
-        self.max_threads = min(usable_cores(), MAX_THREADS) if self.device.type == "cpu" else 1
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the encoder's weights."""
-        return encoder_fingerprint(self.network.image_encoder, f"compact {self._frame_size}")
+        return encoder_fingerprint(self.network.image_encoder, f"compact {self.frame_size} with deep maps")
 
     def weights_changed(self) -> None:
         self._encoder = fused(self.network.image_encoder)
@@ -94,23 +79,27 @@ class CompactModel(TrainableModel):
         return [Embedding(tuple(level[index] for level in features), tuple(s.shape)) for index, s in enumerate(slices)]
 
     def _frames(self, slices: Sequence[np.ndarray]) -> Tensor:
-        frames = torch.from_numpy(np.stack([to_frame(one, self._frame_size) for one in slices])[:, None])
+        frames = torch.from_numpy(np.stack([to_frame(one, self.frame_size) for one in slices])[:, None])
         return frames.to(self.device).contiguous(memory_format=torch.channels_last)
 
     @one_thread()
     @torch.inference_mode()
-    def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
-        self.check_prompts(prompts, embedding.size_hw)
-        features = tuple(level[None] for level in embedding.features)
-        low_res, iou = self.network.decode(features, *self._prompt_tensors(prompts, embedding.size_hw))
-        low_res = low_res[0].cpu().numpy()
-        logits = from_frame(low_res[[PROMPTED, RIGHT, LEFT]], embedding.size_hw)
-        return Prediction(
-            logits=logits[0],
-            score=float(iou[0, PROMPTED].clamp(0, 1)),
-            low_res_logits=low_res[PROMPTED],
-            structure_logits=dict(zip(LUNGS.keys, logits[1:], strict=True)),
-        )
+    def _decoded(self, embedding: Embedding, prompts: FramePrompts) -> Decoded:
+        return _first(self.network.decode(_batched(embedding), *self._tensors(prompts)))
+
+    @one_thread()
+    @torch.inference_mode()
+    def _whole(self, embedding: Embedding, visible: np.ndarray) -> Decoded:
+        return _first(self.network.whole(_batched(embedding), self._on_device(visible)))
+
+    @one_thread()
+    @torch.inference_mode()
+    def _corrected(
+        self, embedding: Embedding, mask: np.ndarray, points_xy: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        clicks = self._on_device(points_xy), self._on_device(labels)
+        logits, iou = _first(self.network.corrector(_batched(embedding), self._on_device(mask)[None], *clicks))
+        return logits[0], float(iou[0])
 
     def threads(self) -> AbstractContextManager:
         """One, see `one_thread`."""
@@ -145,11 +134,23 @@ class CompactModel(TrainableModel):
 
     def _prompt_tensors(self, prompts: PromptSet, size_hw: tuple[int, int]) -> tuple:
         """Points, boxes and masks in the network's frame, None where not given."""
-        given = prompts_in_frame(prompts, size_hw, self._frame_size)
-        points = (self._on_device(given.points_xy), self._on_device(given.labels)) if prompts.points else None
+        return self._tensors(prompts_in_frame(prompts, size_hw, self.frame_size))
+
+    def _tensors(self, given: FramePrompts) -> tuple:
+        points = (self._on_device(given.points_xy), self._on_device(given.labels)) if len(given.labels) else None
         box = None if given.box_xyxy is None else self._on_device(given.box_xyxy)
         mask = None if given.mask is None else self._on_device(given.mask)[None]
         return points, box, mask
 
     def _on_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)[None].to(self.device)
+
+
+def _batched(embedding: Embedding) -> tuple[Tensor, ...]:
+    return tuple(level[None] for level in embedding.features)
+
+
+def _first(outputs: tuple[Tensor, Tensor]) -> Decoded:
+    """Logits and IoU of the only image of a batch."""
+    logits, iou = outputs
+    return logits[0].cpu().numpy(), iou[0].cpu().numpy()

@@ -7,59 +7,29 @@ The four mask tokens have fixed meanings: what was prompted (both lungs if nothi
 
 from __future__ import annotations
 
-import copy
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from SAMLungSegLib.models.compact.corrector import Corrector
+from SAMLungSegLib.models.compact.layers import ConvNorm, MixBlock, corrected_iou, doubled
+from SAMLungSegLib.models.compact.whole import WholeBranch
 
 INPUT_SIZE = 320  # of networks trained from now on
 PROMPT_WIDTH = 128
 STAGE_WIDTHS = (24, 48, 80, 144, 224)
 STAGE_DEPTHS = (1, 2, 3, 4, 3)
 HEADS = 8
-IOU_SMOOTHING_PX = 16.0
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution without bias, then batch normalisation: one convolution where the statistics are fixed."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv, norm = self
-        if norm.training:
-            return super().forward(x)
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
-
-
-class MixBlock(nn.Module):
-    """Residual 5x5 depthwise mixing in space, then mixing of channels at `expansion` times the width."""
-
-    def __init__(self, width: int, expansion: int = 2) -> None:
-        super().__init__()
-        self.space = ConvNorm(width, width, 5, groups=width)
-        self.expand = ConvNorm(width, width * expansion, 1)
-        self.project = ConvNorm(width * expansion, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.project(F.relu(self.expand(self.space(x)), inplace=True)).add_(x)
 
 
 class PyramidEncoder(nn.Module):
     """Five strided stages and a top-down sum.
 
-    Input (B, 1, S, S) in [-1, 1], S a multiple of 32; output the embedding (B, 128, S/8, S/8) and the skips
-    (B, 32, S/4, S/4) and (B, 16, S/2, S/2).
+    Input (B, 1, S, S) in [-1, 1], S a multiple of 32; output the embedding (B, 128, S/8, S/8), the skips
+    (B, 32, S/4, S/4) and (B, 16, S/2, S/2), and the three deepest stages, (B, 80, S/8, S/8), (B, 144, S/16, S/16) and
+    (B, 224, S/32, S/32).
     """
 
     def __init__(self) -> None:
@@ -75,7 +45,7 @@ class PyramidEncoder(nn.Module):
         self.skip_quarter = ConvNorm(STAGE_WIDTHS[1], PROMPT_WIDTH // 4, 1)
         self.skip_half = ConvNorm(STAGE_WIDTHS[0], PROMPT_WIDTH // 8, 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -84,18 +54,8 @@ class PyramidEncoder(nn.Module):
         laterals = [lateral(level) for lateral, level in zip(self.laterals, deep, strict=True)]
         top = laterals[-1]
         for lateral in reversed(laterals[:-1]):
-            top = lateral + F.interpolate(top, scale_factor=2.0, mode="bilinear", align_corners=False)
-        return self.neck(top), self.skip_quarter(quarter), self.skip_half(half)
-
-
-def fused(encoder: nn.Module) -> nn.Module:
-    """A copy for inference in which each `ConvNorm` is a convolution, so that none is folded anew for every slice."""
-    faster = copy.deepcopy(encoder)
-    for parent in list(faster.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, ConvNorm):
-                setattr(parent, name, fuse_conv_bn_eval(*child))
-    return faster
+            top = lateral + doubled(top)
+        return self.neck(top), self.skip_quarter(quarter), self.skip_half(half), *deep
 
 
 class FusedAttention(Attention):
@@ -158,26 +118,13 @@ class SkipMaskDecoder(MaskDecoder):
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens]
         weights = torch.stack([mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
         logits = (weights @ half.flatten(2)).unflatten(2, half.shape[2:])
-        expected = torch.logit(expected_iou(logits.detach()), eps=1e-3)
-        return logits, torch.sigmoid(expected + self.iou_prediction_head(tokens[:, 0]))
-
-
-def expected_iou(logits: Tensor) -> Tensor:
-    """Intersection over union to be expected if each pixel is as likely lung as its probability says.
-
-    Args:
-        logits: (B, C, H, W).
-    Returns:
-        (B, C), of the mask `logits > 0`: near 1 where every pixel is certain, or where no pixel may be lung.
-    """
-    inside, probability = logits > 0, logits.float().sigmoid()
-    hit = (probability * inside).sum((2, 3))
-    union = inside.sum((2, 3)) + (probability * ~inside).sum((2, 3))
-    return (hit + IOU_SMOOTHING_PX) / (union + IOU_SMOOTHING_PX)
+        return logits, corrected_iou(logits, self.iou_prediction_head(tokens[:, 0]))
 
 
 class CompactNet(nn.Module):
     """The network: `image_encoder`, `prompt_encoder`, `mask_decoder`, as in SAM; any frame that 32 divides.
+
+    `whole_branch` and `corrector` learn on these when they are finished; None of weights that have none.
 
     `input_size`, the side of the frame that it learned from, is one of its weights.
     """
@@ -195,6 +142,9 @@ class CompactNet(nn.Module):
             mask_in_chans=16,
         )
         self.mask_decoder = SkipMaskDecoder(PROMPT_WIDTH)
+        skips = PROMPT_WIDTH // 4, PROMPT_WIDTH // 8
+        self.whole_branch: WholeBranch | None = WholeBranch(STAGE_WIDTHS[2:], *skips)
+        self.corrector: Corrector | None = Corrector(PROMPT_WIDTH, *skips)
 
     def decode(
         self,
@@ -211,7 +161,7 @@ class CompactNet(nn.Module):
             boxes: (B, 4) XYXY in pixels of the frame.
             masks: (B, 1, S/2, S/2) logits.
         """
-        embedding, *skips = features
+        embedding, *skips = features[:3]
         grid = embedding.shape[-1]
         self.prompt_encoder.image_embedding_size = (grid, grid)
         self.prompt_encoder.input_image_size = (8 * grid, 8 * grid)
@@ -220,3 +170,7 @@ class CompactNet(nn.Module):
         dense = dense.expand(embedding.shape[0], -1, -1, -1)
         position = self.prompt_encoder.get_dense_pe()
         return self.mask_decoder.predict_all(embedding, tuple(skips), position, sparse, dense)
+
+    def whole(self, features: tuple[Tensor, ...], visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, 4, S/2, S/2) and IoU (B, 4) of whole lungs, see `WholeBranch`."""
+        return self.whole_branch(features, visible)

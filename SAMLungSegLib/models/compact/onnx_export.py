@@ -28,6 +28,7 @@ from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.compact.onnx_model import (
     BOX_FIRST,
     BOX_LAST,
+    FEATURES,
     GRAPHS_FILE,
     NEGATIVE,
     NOT_A_POINT,
@@ -46,9 +47,12 @@ FACTS = {
         "after points without a box; float32 (1, N)",
         "mask_input": "logits on the frame at half its resolution, float32 (1, 1, S/2, S/2)",
         "has_mask_input": "1 where there is a mask, else 0; float32 (1)",
+        "visible_masks": "of whole: what the decoder predicted, all four masks",
+        "corrector": "mask_input is the mask to correct, point_coords are in its pixels, which are two of the frame's; "
+        "of its output, take the connected changes that hold a point and go its way",
     },
     "outputs": {
-        "embedding, quarter, half": "what the decoder takes",
+        "embedding, quarter, half, eighth, sixteenth, last": "what decoder, whole and corrector take",
         "low_res_masks": "logits (1, 4, S/2, S/2) of what was prompted (both lungs if nothing was), the patient's "
         "right lung, left lung, both lungs; drawn out by 2 they lie on the frame",
         "iou_predictions": "predicted intersection over union (1, 4) of these masks",
@@ -56,8 +60,12 @@ FACTS = {
 }
 _FRAME = 32 * Dim("stride", max=64)
 _GRID = Dim("grid", min=4, max=256)
+_LAST = Dim("last", min=2, max=64)
 _POINTS = Dim("points", max=4096)
-DIMENSIONS = {"32*stride": 1, "grid": 8, "2*grid": 4, "4*grid": 2}  # the frame's side divided by so much
+DIMENSIONS = {"32*stride": 1, "grid": 8, "2*grid": 4, "4*grid": 2, "last": 32, "2*last": 16, "4*last": 8} | {
+    "8*last": 4,
+    "16*last": 2,
+}  # the frame's side divided by so much
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.image_encoder = net.image_encoder
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         return self.image_encoder(image)
 
 
@@ -125,13 +133,45 @@ class Decoder(nn.Module):
         return mask_decoder.predict_all(embedding, (quarter, half), position, sparse, dense)
 
 
+class Whole(nn.Module):
+    """The branch for whole lungs, and what becomes of the prompted object."""
+
+    def __init__(self, net: CompactNet) -> None:
+        super().__init__()
+        self.whole_branch = net.whole_branch
+
+    def forward(
+        self, quarter: Tensor, half: Tensor, eighth: Tensor, sixteenth: Tensor, last: Tensor, visible_masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.whole_branch((quarter, quarter, half, eighth, sixteenth, last), visible_masks)
+
+
+class Correction(nn.Module):
+    """The corrector."""
+
+    def __init__(self, net: CompactNet) -> None:
+        super().__init__()
+        self.corrector = net.corrector
+
+    def forward(
+        self,
+        embedding: Tensor,
+        quarter: Tensor,
+        half: Tensor,
+        mask_input: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        return self.corrector((embedding, quarter, half), mask_input, point_coords, point_labels)
+
+
 def graphs_of(net: CompactNet) -> dict[str, Graph]:
     """The graphs of the network, by name."""
     exported = prepared(net)
     side = int(net.input_size)
-    features = dict(
-        zip(("embedding", "quarter", "half"), net.image_encoder(torch.zeros(1, 1, side, side)), strict=True)
-    )
+    found = dict(zip(FEATURES, net.image_encoder(torch.zeros(1, 1, side, side)), strict=True))
+    features = {name: found[name] for name in FEATURES[:3]}
+    deep = {name: found[name] for name in FEATURES[1:]}
     prompts = {
         "point_coords": torch.zeros(1, 3, 2),
         "point_labels": torch.ones(1, 3),
@@ -147,11 +187,24 @@ def graphs_of(net: CompactNet) -> dict[str, Graph]:
         "mask_input": {2: 4 * _GRID, 3: 4 * _GRID},
         "has_mask_input": {},
     }
+    times = {"embedding": 4, "quarter": 8, "half": 16, "eighth": 4, "sixteenth": 2, "last": 1}
+    times |= {"mask_input": 16, "visible_masks": 16}
+    branch_sizes = {name: {axis: count * _LAST for axis in (2, 3)} for name, count in times.items()}
+    branch_sizes |= {name: sizes[name] for name in ("point_coords", "point_labels")}
     image = {"image": torch.zeros(1, 1, side, side)}
     decoded = ("low_res_masks", "iou_predictions")
     return {
-        "encoder": Graph(Encoder(exported), image, tuple(features), {"image": {2: _FRAME, 3: _FRAME}}),
+        "encoder": Graph(Encoder(exported), image, FEATURES, {"image": {2: _FRAME, 3: _FRAME}}),
         "decoder": Graph(Decoder(exported), features | prompts, decoded, sizes),
+        "whole": Graph(
+            Whole(exported), deep | {"visible_masks": torch.zeros(1, 4, side // 2, side // 2)}, decoded, branch_sizes
+        ),
+        "corrector": Graph(
+            Correction(exported),
+            features | {name: prompts[name] for name in ("mask_input", "point_coords", "point_labels")},
+            decoded,
+            branch_sizes,
+        ),
     }
 
 

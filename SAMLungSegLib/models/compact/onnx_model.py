@@ -8,29 +8,19 @@ from functools import cached_property
 
 import numpy as np
 
-from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, PromptableModel
+from SAMLungSegLib.models.base import Embedding, ModelView
 from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
-from SAMLungSegLib.models.compact.frames import (
-    BOTH,
-    LEFT,
-    MAX_THREADS,
-    PROMPTED,
-    RIGHT,
-    FramePrompts,
-    from_frame,
-    prompts_in_frame,
-    to_frame,
-    usable_cores,
-)
+from SAMLungSegLib.models.compact.decoding import CompactDecoding, Decoded
+from SAMLungSegLib.models.compact.frames import BOTH, PROMPTED, FramePrompts, from_frame, prompts_in_frame, to_frame
 from SAMLungSegLib.models.onnx_graphs import Device, Sessions, State, bundled_graphs
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
-from SAMLungSegLib.structures import LUNGS
 
 NOT_A_POINT, NEGATIVE, POSITIVE, BOX_FIRST, BOX_LAST = -1, 0, 1, 2, 3  # labels of points as SAM has them
+FEATURES = ("embedding", "quarter", "half", "eighth", "sixteenth", "last")  # what the encoder finds
 GRAPHS_FILE = "lung-compact.graphs"
 
 
-class CompactOnnxModel(PromptableModel):
+class CompactOnnxModel(CompactDecoding):
     """lung-compact as `CompactModel` has it, to rounding: logits differ by less than 1e-4.
 
     Attributes:
@@ -48,18 +38,16 @@ class CompactOnnxModel(PromptableModel):
         device: Device = Device("cpu"),  # noqa: B008  # a frozen value
         capabilities: Capabilities = COMPACT,
     ) -> None:
-        self.name = name
         self.device = device
-        self.capabilities = capabilities
         self.state = state
-        self.frame_size = int(state["input_size"])
+        parts = {key.partition(".")[0] for key in state}
+        super().__init__(name, capabilities, int(state["input_size"]), parts, on_cpu=device.type == "cpu")
         self._sessions = Sessions(bundled_graphs(GRAPHS_FILE), state, self.frame_size, device)
-        self.max_threads = min(usable_cores(), MAX_THREADS) if device.type == "cpu" else 1
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the encoder's weights; not that of `CompactModel`, whose features are rounded otherwise."""
-        digest = hashlib.sha256(f"compact onnx {self.frame_size}".encode())
+        digest = hashlib.sha256(f"compact onnx {self.frame_size} {FEATURES}".encode())
         for name, array in sorted(self.state.items()):
             if name.startswith("image_encoder."):
                 digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
@@ -73,22 +61,6 @@ class CompactOnnxModel(PromptableModel):
     def _encoded(self, grey_hw: np.ndarray) -> Embedding:
         features = self._sessions.run("encoder", image=to_frame(grey_hw, self.frame_size)[None, None])
         return Embedding(tuple(level[0] for level in features), tuple(grey_hw.shape))
-
-    def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
-        """Predict what is prompted, both lungs without a prompt, and each lung.
-
-        Raises:
-            PromptError: a prompt outside the slice.
-        """
-        self.check_prompts(prompts, embedding.size_hw)
-        low_res, iou = self._decoded(embedding, prompts_in_frame(prompts, embedding.size_hw, self.frame_size))
-        logits = from_frame(low_res[[PROMPTED, RIGHT, LEFT]], embedding.size_hw)
-        return Prediction(
-            logits=logits[0],
-            score=float(iou[PROMPTED]),
-            low_res_logits=low_res[PROMPTED],
-            structure_logits=dict(zip(LUNGS.keys, logits[1:], strict=True)),
-        )
 
     def decode_points(self, embedding: Embedding, points_xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Two masks for each point: the object that it shows, and both lungs."""
@@ -111,16 +83,37 @@ class CompactOnnxModel(PromptableModel):
         half = self.frame_size // 2
         mask = np.zeros((half, half), np.float32) if prompts.mask is None else prompts.mask
         points_xy, labels = with_corners(prompts)
-        features = (one[None] for one in embedding.features)
         low_res, iou = self._sessions.run(
             "decoder",
-            **dict(zip(("embedding", "quarter", "half"), features, strict=True)),
+            **_inputs(embedding, FEATURES[:3]),
             point_coords=points_xy[None],
             point_labels=labels[None],
             mask_input=mask[None, None],
             has_mask_input=np.array([prompts.mask is not None], np.float32),
         )
         return low_res[0], iou[0].clip(0, 1)
+
+    def _whole(self, embedding: Embedding, visible: np.ndarray) -> Decoded:
+        low_res, iou = self._sessions.run("whole", **_inputs(embedding, FEATURES[1:]), visible_masks=visible[None])
+        return low_res[0], iou[0].clip(0, 1)
+
+    def _corrected(
+        self, embedding: Embedding, mask: np.ndarray, points_xy: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        low_res, iou = self._sessions.run(
+            "corrector",
+            **_inputs(embedding, FEATURES[:3]),
+            mask_input=mask[None, None],
+            point_coords=points_xy[None],
+            point_labels=labels[None].astype(np.float32),
+        )
+        return low_res[0, 0], float(iou[0, 0])
+
+
+def _inputs(embedding: Embedding, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The features of these names."""
+    found = dict(zip(FEATURES, embedding.features, strict=True))
+    return {name: found[name][None] for name in names}
 
 
 def with_corners(prompts: FramePrompts) -> tuple[np.ndarray, np.ndarray]:

@@ -8,15 +8,9 @@ import torch
 from segment_anything.modeling.transformer import Attention
 
 from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.models.compact.layers import ConvNorm, expected_iou, fused
 from SAMLungSegLib.models.compact.model import CompactModel
-from SAMLungSegLib.models.compact.network import (
-    CompactNet,
-    ConvNorm,
-    FusedAttention,
-    SkipMaskDecoder,
-    expected_iou,
-    fused,
-)
+from SAMLungSegLib.models.compact.network import CompactNet, FusedAttention, SkipMaskDecoder
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 
 SIZES = [(256, 256), (512, 512), (300, 200), (101, 333), (17, 640)]
@@ -158,11 +152,14 @@ def test_every_prompt_is_answered_in_the_slices_own_pixels(model, size_hw, promp
     assert np.isfinite(prediction.logits).all()
 
 
-def test_an_answer_can_be_given_back_as_mask_prompt(model):
+def test_a_prediction_given_back_as_mask_is_changed_by_a_click_that_disagrees_and_by_no_other(model):
     embedding = model.encode([grey((60, 90))])[0]
     first = model.decode(embedding, PromptSet())
-    second = model.decode(embedding, PromptSet(points=(PointPrompt((5, 5)),), mask=MaskPrompt(first.logits)))
-    assert not np.array_equal(first.logits, second.logits)
+    is_lung, mask = bool(first.logits[5, 5] > 0), MaskPrompt(first.logits)
+    agreed = model.decode(embedding, PromptSet((PointPrompt((5, 5), is_lung),), mask=mask))
+    changed = model.decode(embedding, PromptSet((PointPrompt((5, 5), not is_lung),), mask=mask))
+    assert np.array_equal(agreed.logits, first.logits)
+    assert (changed.logits[5, 5] > 0) != is_lung
 
 
 def test_prompts_change_the_answer_and_order_of_points_does_not(model):

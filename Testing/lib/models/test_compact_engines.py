@@ -11,6 +11,7 @@ import torch
 from SAMLungSegLib.errors import ModelError, PromptError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.models.checkpoints import OPTIONAL_PARTS
 from SAMLungSegLib.models.compact.frames import prompts_in_frame, to_frame
 from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.models.compact.onnx_model import GRAPHS_FILE, CompactOnnxModel
@@ -36,6 +37,9 @@ PROMPTS = {
     "a mask": PromptSet(mask=MASK),
     "a point and a mask": PromptSet(POINTS[:1], mask=MASK),
     "all": PromptSet(POINTS, BOX, MASK),
+    "whole lungs": PromptSet(extent="whole"),
+    "a whole lung in a box": PromptSet(box=BOX, extent="whole"),
+    "points and a mask of whole lungs": PromptSet(POINTS, mask=MASK, extent="whole"),
 }
 
 
@@ -94,13 +98,32 @@ def test_a_point_outside_the_slice_is_refused(onnx, grey):
 def test_weights_that_learned_in_another_frame_are_shown_slices_of_that_size(onnx, grey):
     model = CompactOnnxModel(onnx.state | {"input_size": np.array(256)})
     embedding = model.encode([grey])[0]
-    assert [one.shape for one in embedding.features] == [(128, 32, 32), (32, 64, 64), (16, 128, 128)]
+    skips, deep = [(32, 64, 64), (16, 128, 128)], [(80, 32, 32), (144, 16, 16), (224, 8, 8)]
+    assert [one.shape for one in embedding.features] == [(128, 32, 32), *skips, *deep]
     net = CompactNet().eval()
     net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in onnx.state.items()})
     with torch.inference_mode():
         expected, _ = net.decode(net.image_encoder(torch.from_numpy(to_frame(grey, 256))[None, None]))
     found = model.decode(embedding, PromptSet()).low_res_logits
     assert np.abs(found - expected[0, 0].numpy()).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("engine", ["onnx", "torch"])
+def test_weights_without_branches_predict_visible_lungs_and_obey_clicks_all_the_same(tmp_path, grey, engine):
+    from safetensors.numpy import load_file, save_file
+
+    full = load_file(bundled_file("lung-compact.safetensors"))
+    earlier = {name: one for name, one in full.items() if not name.startswith(OPTIONAL_PARTS)}
+    assert len(earlier) < len(full)
+    save_file(earlier, tmp_path / "earlier.safetensors")
+    model = load_model(weights=tmp_path / "earlier.safetensors", device="cpu", engine=engine)
+    embedding = model.encode([grey])[0]
+    lungs = model.decode(embedding, PromptSet())
+    click = PointPrompt((110, 128), not lungs.logits[128, 110] > 0)
+    clicked = model.decode(embedding, PromptSet((click,), mask=MaskPrompt(lungs.logits)))
+    assert (clicked.logits[128, 110] > 0) == click.positive
+    with pytest.raises(PromptError, match="does not predict whole lungs"):
+        model.decode(embedding, PromptSet(extent="whole"))
 
 
 def test_results_are_the_same_to_the_bit_on_any_number_of_threads(onnx, grey):
@@ -157,7 +180,7 @@ def test_what_is_exported_computes_what_the_network_computes(pytorch, grey, name
     mask = torch.zeros(1, 1, 160, 160) if prompts.mask is None else torch.from_numpy(prompts.mask)[None, None]
     has_mask = torch.tensor([float(prompts.mask is not None)])
     with torch.inference_mode():
-        logits, iou = Decoder(prepared(pytorch.network))(*features, points, labels, mask, has_mask)
+        logits, iou = Decoder(prepared(pytorch.network))(*features[:3], points, labels, mask, has_mask)
         expected, expected_iou = pytorch.network.decode(features, *pytorch._prompt_tensors(PROMPTS[name], grey.shape))
     assert (logits - expected).abs().max() < TOLERANCE
     assert (iou - expected_iou).abs().max() < 1e-5

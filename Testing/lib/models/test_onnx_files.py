@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.compact.frames import to_frame
+from SAMLungSegLib.models.compact.onnx_model import FEATURES
 from SAMLungSegLib.models.exported import save_onnx
 from SAMLungSegLib.models.onnx_graphs import Graphs
 from SAMLungSegLib.models.registry import bundled_file
@@ -27,14 +29,15 @@ def run(path, **inputs):
 
 def test_the_files_alone_give_what_the_model_gives(tmp_path, capsys):
     assert main(["models", "export", "-o", str(tmp_path / "made")]) == 0
-    encoder, decoder = (tmp_path / "made" / f"lung-compact_{part}.onnx" for part in ("encoder", "decoder"))
-    assert f"Written: {encoder}\nWritten: {decoder}" in capsys.readouterr().out
+    parts = ("encoder", "decoder", "whole", "corrector")
+    encoder, decoder, whole, _ = files = [tmp_path / "made" / f"lung-compact_{part}.onnx" for part in parts]
+    assert "\n".join(f"Written: {file}" for file in files) in capsys.readouterr().out
 
     grey = np.add.outer(np.arange(200), np.arange(160)).clip(0, 255).astype(np.uint8)
     features = run(encoder, image=to_frame(grey, 320)[None, None])
     logits, iou = run(
         decoder,
-        **dict(zip(("embedding", "quarter", "half"), features, strict=True)),
+        **dict(zip(FEATURES[:3], features, strict=False)),
         point_coords=np.array([[[31.5, 47.5], [159.5, 191.5]]], np.float32),  # 320 / 200 = 1.6
         point_labels=np.array([[2, 3]], np.float32),
         mask_input=np.zeros((1, 1, 160, 160), np.float32),
@@ -45,10 +48,14 @@ def test_the_files_alone_give_what_the_model_gives(tmp_path, capsys):
     expected = model.decode(model.encode([grey])[0], box)
     assert np.abs(logits[0, 0] - expected.low_res_logits).max() < 1e-4
     assert iou[0, 0] == pytest.approx(expected.score, abs=1e-5)
+    deep = dict(zip(FEATURES[1:], features[1:], strict=True))
+    whole_logits, _ = run(whole, **deep, visible_masks=logits)
+    expected = model.decode(model.encode([grey])[0], replace(box, extent="whole"))
+    assert np.abs(whole_logits[0, 0] - expected.low_res_logits).max() < 1e-4
 
 
 def test_their_metadata_says_what_they_are_and_how_images_are_prepared(tmp_path):
-    encoder, _ = save_onnx(tmp_path)
+    encoder, *_ = save_onnx(tmp_path)
     facts = onnxruntime.InferenceSession(encoder).get_modelmeta().custom_metadata_map
     assert facts["model"] == "lung-compact" and facts["frame"] == "320"
     assert facts["weights_sha256"] == file_sha256(bundled_file("lung-compact.safetensors"))

@@ -66,8 +66,8 @@ def test_the_split_depends_on_the_name_alone_and_has_its_shares():
 
 def test_a_pack_holds_images_labels_and_splits(packed):
     with np.load(packed, allow_pickle=False) as data:
-        assert data["images"].shape == (23, 320, 320) and data["images"].dtype == np.int16
-        assert data["labels"].shape == (23, 3, 320, 320) and data["labels"].dtype == np.uint8
+        assert data["images"].shape == (24, 320, 320) and data["images"].dtype == np.int16
+        assert data["labels"].shape == (24, 3, 320, 320) and data["labels"].dtype == np.uint8
         assert sorted(set(data["sets"])) == ["cxr_montgomery", "phantom_ct", "phantom_xray"]
         right, left = (data["labels"][0][side] for side in (0, 1))
         assert np.nonzero(right)[1].mean() < np.nonzero(left)[1].mean()
@@ -109,7 +109,11 @@ def test_a_phantom_is_seen_from_all_three_sides():
 
 
 def test_a_phantom_is_seen_on_an_xray_too():
-    [xray] = [example for example in phantom_examples(1) if example.modality == "XRAY"]
+    xray, other = [example for example in phantom_examples(1) if example.modality == "XRAY"]
+    assert (xray.extent, other.extent) == ("visible", "whole") and np.array_equal(xray.image, other.image)
+    hidden = (xray.labelmap == 0) & (other.labelmap > 0)
+    assert not ((xray.labelmap > 0) & (other.labelmap == 0)).any(), "what is visible lies within the whole"
+    assert 0.05 < hidden.sum() / (other.labelmap > 0).sum() < 0.4
     assert xray.set_name == "phantom_xray" and xray.sides_known
     right, left = (np.nonzero(xray.labelmap == side)[1].mean() for side in (1, 2))
     assert right < left
@@ -205,20 +209,23 @@ def test_the_predicted_overlap_is_compared_with_the_true_one():
 
 @pytest.mark.slow
 def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_path):
-    whole = train(packed, tmp_path / "whole", TINY)
-    stopped = TrainingConfig(**{**vars(TINY)})
+    config = replace(TINY, whole_epochs=1, corrector_epochs=1)
+    whole = train(packed, tmp_path / "whole", config)
     run = tmp_path / "stopped"
-    train_one_epoch_then_stop(packed, run, stopped)
-    resumed = train(packed, run, stopped)
+    train_one_epoch_then_stop(packed, run, config)
+    resumed = train(packed, run, config)
     for name, value in whole.state_dict().items():
         assert torch.allclose(value.float(), resumed.state_dict()[name].float(), atol=1e-5), name
     rounded = pd.read_csv(run / "history.csv")
-    assert rounded["epoch"].tolist() == [0, 1, 2] and rounded.equals(pd.read_csv(tmp_path / "whole" / "history.csv"))
-    facts = {"data": data_facts(packed, TINY), "scores": []}
-    path = export_network(trained_network(run), tmp_path / "model", TINY, facts)
+    assert rounded["epoch"].tolist() == [0, 1, 2, 3, 4] and rounded.equals(
+        pd.read_csv(tmp_path / "whole" / "history.csv")
+    )
+    facts = {"data": data_facts(packed, config), "scores": []}
+    path = export_network(trained_network(run, config), tmp_path / "model", config, facts)
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["size_bytes"] == path.stat().st_size < 25e6
     CompactNet().load_state_dict(load_state_dict(path))
+    assert trained_network(run, TINY).corrector is None, "a recipe that trains no branches ships none"
     assert "research use only" in path.with_suffix(".md").read_text(encoding="utf-8")
 
 
