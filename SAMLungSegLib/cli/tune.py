@@ -120,7 +120,7 @@ def options_of_tuning(
     """What was chosen, else the model's own prompts, and of the training what is given here, or the model's own."""
     from SAMLungSegLib.intensity import parse_window
     from SAMLungSegLib.training import TuneOptions, TuningConfig
-    from SAMLungSegLib.training.data.cases import Greys
+    from SAMLungSegLib.training.data.cases import Windowing
 
     can = model.capabilities
     config = {"learning_rate": can.learning_rate, **(defaults or {}), **given_choices(arguments, CONFIG_CHOICES)}
@@ -129,7 +129,7 @@ def options_of_tuning(
     given.pop("overwrite", None)
     fields = {_FIELDS.get(name, name): value for name, value in {"prompts": usual, **given}.items()}
     if "window" in given:
-        fields["greys"] = Greys(parse_window(fields.pop("window")))
+        fields["windowing"] = Windowing(parse_window(fields.pop("window")))
     return TuneOptions(config=TuningConfig(**config), **fields)
 
 

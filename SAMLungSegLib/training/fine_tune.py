@@ -14,7 +14,7 @@ from SAMLungSegLib.files import as_output_error, check_written, write_csv, write
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
-from SAMLungSegLib.training.data.cases import Greys, StudyCase, data_sha256
+from SAMLungSegLib.training.data.cases import StudyCase, Windowing, data_sha256
 from SAMLungSegLib.training.data.examples import SLICES_EACH, EncodedExample, encode_examples, read_examples
 from SAMLungSegLib.training.data.leakage import seen_images
 from SAMLungSegLib.training.data.splits import Split, split_cases
@@ -34,7 +34,7 @@ class TuneOptions:
         config: of the training.
         points_per_lung: mean points in each lung.
         jitter_px: of boxes, see `PromptPolicy`.
-        greys: how slices become 8-bit.
+        windowing: how slices become 8-bit.
         slices_each: of a volume, at most so many slices are used.
         terms: on which the images may be used, for the card.
     """
@@ -43,7 +43,7 @@ class TuneOptions:
     config: TuningConfig
     points_per_lung: int = 1
     jitter_px: float = JITTER_PX
-    greys: Greys = field(default_factory=Greys)
+    windowing: Windowing = field(default_factory=Windowing)
     slices_each: int = SLICES_EACH
     terms: str = "not stated"
 
@@ -94,7 +94,7 @@ def tune(
     """
     check_kind(model, options.kind)
     split = split_cases(cases)
-    examples = read_examples(cases, options.greys, slices_each=options.slices_each)
+    examples = read_examples(cases, options.windowing, slices_each=options.slices_each)
     recipe = recipe_of_training(
         options.kind, [one for one in examples if one.name in split.training], options.points_per_lung
     )
@@ -207,7 +207,7 @@ def card_facts(
     comparisons: dict[str, Comparison | None],
 ) -> dict:
     """What the card says beyond what loading has to know."""
-    window = options.greys.window
+    window = options.windowing.window
     by_set: dict[str, list[StudyCase]] = {}
     for case in cases:
         by_set.setdefault(case.subset, []).append(case)
@@ -223,7 +223,7 @@ def card_facts(
             for name, some in by_set.items()
         ],
         "images": asdict(split),
-        "windowing": {"level": window.level, "width": window.width, "stretched": options.greys.stretched},
+        "windowing": {"level": window.level, "width": window.width, "stretched": options.windowing.stretched},
         "training": {**asdict(options.config), "jitter_px": options.jitter_px, "epoch_kept": tuned.epoch + 1},
         "validation_dice": {f"{threshold:.2f}": score for threshold, score in tuned.threshold_dice.items()},
         "held_out": {name: asdict(one) for name, one in comparisons.items() if one is not None},

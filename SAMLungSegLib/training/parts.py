@@ -181,7 +181,7 @@ def train_part(
         torch.manual_seed(options.config.seed)
         adapter_class(part.method)().inject(model.network)
     split = split_cases(cases)
-    examples = read_examples(cases, options.greys, slices_each=options.slices_each)
+    examples = read_examples(cases, options.windowing, slices_each=options.slices_each)
     learned = [one for one in examples if one.name in split.training]
     recipe = recipe_of_training(options.kind, learned, options.points_per_lung)
     policy = PromptPolicy(recipe, options.jitter_px)

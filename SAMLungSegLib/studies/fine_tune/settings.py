@@ -31,7 +31,7 @@ class FineTuneSettings:
         changes: fields of the tuning's `TuningConfig` that differ from `default_config` of the model.
         points_per_lung: mean points.
         jitter_px: of boxes.
-        window: of CT, see `Greys.parse`.
+        window: of CT, see `Windowing.parse`.
         modality: of all images; None to tell it for each.
         limit: at most so many images of each set, the first by name.
         tune_only: sets that are tuned on for the cross-set table and not tested, so that the base may know them.

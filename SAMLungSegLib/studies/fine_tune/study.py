@@ -27,7 +27,7 @@ from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe
 from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config, tested_sets
 from SAMLungSegLib.studies.fine_tune.unet import CHECKPOINT_NAME as UNET_CHECKPOINT_NAME
 from SAMLungSegLib.studies.fine_tune.unet import train_unet, unet_masks
-from SAMLungSegLib.training.data.cases import Greys, StudyCase, data_sha256, first_of_each, study_cases
+from SAMLungSegLib.training.data.cases import StudyCase, Windowing, data_sha256, first_of_each, study_cases
 from SAMLungSegLib.training.data.examples import GRID, EncodedExample, encode_examples, read_examples
 from SAMLungSegLib.training.data.leakage import SeenImages, check_unseen, seen_images
 from SAMLungSegLib.training.data.splits import Split, fold_splits
@@ -167,8 +167,8 @@ def run_fine_tune(data: Path, output: Path, settings: FineTuneSettings, *, overw
 def _study_set(
     name: str, cases: Sequence[StudyCase], splits: Sequence[Split], model: PromptableModel, settings: FineTuneSettings
 ) -> StudySet:
-    greys = Greys.parse(settings.window, model_spec(settings.base.name).capabilities)
-    examples = read_examples(cases, greys, side=GRID)
+    windowing = Windowing.parse(settings.window, model_spec(settings.base.name).capabilities)
+    examples = read_examples(cases, windowing, side=GRID)
     return StudySet(name, encode_examples(model, examples), splits, data_sha256(cases))
 
 

@@ -23,7 +23,7 @@ from SAMLungSegLib.studies.quality.study import (
     rank_correlation,
 )
 from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_report
-from SAMLungSegLib.training.data.cases import Greys, StudyCase
+from SAMLungSegLib.training.data.cases import StudyCase, Windowing
 
 PICTURES = "figures"
 WORST_SHOWN = 6
@@ -109,7 +109,7 @@ def _worst_figure(quality: Quality, cases: Sequence[StudyCase], model: Promptabl
     panels = []
     for row in quality.images.nsmallest(WORST_SHOWN, "dice").itertuples():
         name, _, number = row.image.partition("/")
-        greys, labels = by_name[name].read(Greys())
+        greys, labels = by_name[name].read(Windowing())
         grey, reference = greys[int(number or 0)], labels[int(number or 0)] > 0
         found = predicted_mask(model, model.encode([grey])[0], PromptSet())
         title = f"{row.image}: Dice {row.dice:.3f}, predicted IoU {row.predicted_iou:.2f}"

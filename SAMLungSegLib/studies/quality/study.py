@@ -20,7 +20,7 @@ from SAMLungSegLib.pipeline import Options, segment_volume
 from SAMLungSegLib.prompts import MaskPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.simulated import corrective_click
 from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS
-from SAMLungSegLib.training.data.cases import Greys, StudyCase
+from SAMLungSegLib.training.data.cases import StudyCase, Windowing
 from SAMLungSegLib.volume import Volume
 
 CLICKS = 10
@@ -76,7 +76,7 @@ def measure_quality(
 
 
 def _slices(case: StudyCase) -> tuple[Modality, Iterator[tuple[str, np.ndarray, np.ndarray]]]:
-    greys, labels = case.read(Greys())
+    greys, labels = case.read(Windowing())
     modality = case.modality or "CT"
     names = [case.name] if len(greys) == 1 else [f"{case.name}/{number}" for number in range(len(greys))]
     return modality, ((name, g, one > 0) for name, g, one in zip(names, greys, labels, strict=True) if one.any())

@@ -80,14 +80,14 @@ def basis(result: ZeroShotResult) -> str:
 
 
 def _introduction(result: ZeroShotResult) -> list[str]:
-    per_slice, greys = result.per_slice, result.settings.greys
+    per_slice, windowing = result.per_slice, result.settings.windowing
     empty = int(per_slice["empty"].sum())
-    stretched = ", each slice stretched to its own lowest and highest value" if greys.stretched else ""
+    stretched = ", each slice stretched to its own lowest and highest value" if windowing.stretched else ""
     lines = [
         f"{len(result.cases)} images with {len(per_slice)} slices; {empty} slices have no lung in the reference and "
-        f"are left out. CT window: level {greys.window.level:g}, width {greys.window.width:g}{stretched}; X-rays as "
-        "they are. Each slice is predicted once, for both lungs together; the prediction is not cleaned. For research "
-        "only.",
+        f"are left out. CT window: level {windowing.window.level:g}, width {windowing.window.width:g}{stretched}; "
+        "X-rays as they are. Each slice is predicted once, for both lungs together; the prediction is not cleaned. "
+        "For research only.",
         f"The study follows {ZERO_SHOT_TABLE_1.source.split(',')[0]}: rows and tables called 'published' are theirs, "
         "on their images, with SAM ViT-L.",
         _about_seen(result),
@@ -220,7 +220,7 @@ class _Pictures:
         return (self.result.per_slice["volume"] == volume).sum() > 1
 
     def _read_case(self, volume: str) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray]]:
-        return self.result.cases[volume].read(self.result.settings.greys)
+        return self.result.cases[volume].read(self.result.settings.windowing)
 
     def _encode(self, volume: str, number: int) -> tuple[np.ndarray, np.ndarray, Embedding, dict[str, PromptSet]]:
         greys, labels = self._read(volume)

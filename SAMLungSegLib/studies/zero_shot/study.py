@@ -29,7 +29,7 @@ from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.prompts.reference import BOX, MODES, Mode
 from SAMLungSegLib.studies.predictions import predicted_mask, scores, slice_prompts
 from SAMLungSegLib.studies.zero_shot.statistics import METRICS
-from SAMLungSegLib.training.data.cases import Greys, StudyCase, first_of_each, study_cases
+from SAMLungSegLib.training.data.cases import StudyCase, Windowing, first_of_each, study_cases
 from SAMLungSegLib.training.data.leakage import SeenImages, seen_images, without_seen
 
 SETTINGS_NAME = "study.json"
@@ -45,7 +45,7 @@ class ZeroShotSettings:
         model: which one predicts.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.
         mode: of algorithm 1.
-        window: see `Greys.parse`.
+        window: see `Windowing.parse`.
         modality: of all images; None to tell it for each.
         limit: at most so many images of each subset, the first by name.
         ablation_slices: that all four steps are predicted for, spread over the images; None for all.
@@ -73,12 +73,12 @@ class ZeroShotSettings:
             raise SettingsError(f"A limit of {self.limit} images leaves none; give 1 or more.")
         if min(self.ablation_slices or 0, self.negatives) < 0:
             raise SettingsError("Numbers of slices and of negative points are not negative; give 0 for none.")
-        _ = self.greys
+        _ = self.windowing
 
     @property
-    def greys(self) -> Greys:
+    def windowing(self) -> Windowing:
         """How slices of a CT are seen."""
-        return Greys.parse(self.window, model_spec(self.model.name).capabilities)
+        return Windowing.parse(self.window, model_spec(self.model.name).capabilities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,7 @@ def run_zero_shot(
 
 def _decisive(settings: ZeroShotSettings, weights_sha256: dict[str, str], cases: int) -> dict[str, Any]:
     """What changes the numbers of an image, readable and comparable."""
-    greys, model, wanted = settings.greys, settings.model, settings.ablation_slices
+    windowing, model, wanted = settings.windowing, settings.model, settings.ablation_slices
     return {
         "schema": SCHEMA,
         "model": model.name,
@@ -156,7 +156,8 @@ def _decisive(settings: ZeroShotSettings, weights_sha256: dict[str, str], cases:
         "precision": model.dtype,
         "mode": settings.mode,
         "modality": settings.modality,
-        "window": f"{greys.window.width:g}/{greys.window.level:g}" + (", stretched" if greys.stretched else ""),
+        "window": f"{windowing.window.width:g}/{windowing.window.level:g}"
+        + (", stretched" if windowing.stretched else ""),
         "ablation_slices": "all" if wanted is None else f"{wanted} spread over {cases} images",
     }
 
@@ -229,7 +230,7 @@ def _measured(
 ) -> Entry:
     entry = Entry(DONE, fingerprint, _stamp(case), None, {}, {})
     try:
-        greys, labels = case.read(settings.greys)
+        greys, labels = case.read(settings.windowing)
     except SAMLungSegError as error:
         return replace(entry, state=FAILED, row={"reason": str(error)})
     with_lung = [number for number, labels_hw in enumerate(labels) if labels_hw.any()]

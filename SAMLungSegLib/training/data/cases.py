@@ -28,7 +28,7 @@ _ONE_LUNG_SHARE = 0.05  # of a mask beyond the slice's middle, below which all o
 
 
 @dataclass(frozen=True)
-class Greys:
+class Windowing:
     """How the slices of a CT become 8-bit grey; X-rays are seen as everywhere, see `intensity.to_grey`.
 
     Attributes:
@@ -41,7 +41,7 @@ class Greys:
     stretched: bool = False
 
     @classmethod
-    def parse(cls, text: str, capabilities: Capabilities = COMPACT) -> Greys:
+    def parse(cls, text: str, capabilities: Capabilities = COMPACT) -> Windowing:
         """From 'auto', 'paper' or what `intensity.parse_window` reads.
 
         'paper' is level -650, width 1500, stretched. 'auto' is that for models that were not trained on CT, and for
@@ -110,7 +110,7 @@ class StudyCase:
         """Names the case among all of a study."""
         return f"{self.subset}/{self.name}"
 
-    def read(self, greys: Greys | None = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def read(self, windowing: Windowing | None = None) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Slices of the axial plane in display orientation, inferior to superior; a picture is one slice.
 
         References that tell 1 from 2 are kept as they are, whichever lung is meant. In any other, all positive values
@@ -118,22 +118,22 @@ class StudyCase:
         label.
 
         Args:
-            greys: how slices become 8-bit; the lung window by default.
+            windowing: how slices become 8-bit; the lung window by default.
         Returns:
             Grey slices, uint8 (H, W) each, and label slices, uint8 (H, W) each: 1 right and 2 left lung.
         Raises:
             VolumeError, GeometryError: a file cannot be read, or the mask is on another grid.
-            IntensityError: as `Greys.apply`.
+            IntensityError: as `Windowing.apply`.
         """
-        return self.read_as_seen(greys)[:2]
+        return self.read_as_seen(windowing)[:2]
 
-    def read_as_seen(self, greys: Greys | None = None) -> tuple[list[np.ndarray], list[np.ndarray], Modality]:
-        """As `read`, and the modality that the greys are of."""
+    def read_as_seen(self, windowing: Windowing | None = None) -> tuple[list[np.ndarray], list[np.ndarray], Modality]:
+        """As `read`, and their modality."""
         image, mask = read_volume(self.image), read_volume(self.mask)
         codes_kji, _ = side_codes(mask, dict(self.labels) or None)
         labels_kji, _ = on_grid_of(image, mask, codes_kji)
         plane, modality = axial_plane(image), self.modality or recognise_modality(image).modality
-        greys_nhw = (greys or Greys()).apply(plane.to_display(image.array_kji), modality)
+        greys_nhw = (windowing or Windowing()).apply(plane.to_display(image.array_kji), modality)
         labels_nhw = plane.to_display(labels_kji)
         if not _tells_sides(labels_nhw):
             labels_nhw = [_with_sides(labels_hw > 0) for labels_hw in labels_nhw]

@@ -17,7 +17,7 @@ from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
-from SAMLungSegLib.training.data.cases import Greys, StudyCase, sides_are_plausible
+from SAMLungSegLib.training.data.cases import StudyCase, Windowing, sides_are_plausible
 
 GRID = 256  # where the loss is taken, see Carvalho and Almeida (2024)
 SLICES_EACH = 16
@@ -72,13 +72,13 @@ class EncodedExample:
 
 
 def read_examples(
-    cases: Sequence[StudyCase], greys: Greys, *, slices_each: int = SLICES_EACH, side: int | None = None
+    cases: Sequence[StudyCase], windowing: Windowing, *, slices_each: int = SLICES_EACH, side: int | None = None
 ) -> list[Example]:
     """The slices with lung of all cases.
 
     Args:
         cases: images and masks.
-        greys: how slices become 8-bit.
+        windowing: how slices become 8-bit.
         slices_each: of a volume with more slices that have lung, so many are taken, evenly spread.
         side: draw every slice as `side` x `side` pixels, as the fine-tuning study does; None keeps their size.
     Raises:
@@ -87,7 +87,7 @@ def read_examples(
     """
     examples = []
     for case in tqdm(cases, desc="reading", unit="image", disable=None):
-        grey_slices, label_slices, modality = case.read_as_seen(greys)
+        grey_slices, label_slices, modality = case.read_as_seen(windowing)
         with_lung = [number for number, labels in enumerate(label_slices) if labels.any()]
         if not with_lung:
             raise VolumeError(f"The mask {case.mask} is empty; leave out images without lung, or give their masks.")

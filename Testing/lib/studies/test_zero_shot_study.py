@@ -24,7 +24,7 @@ from SAMLungSegLib.studies.predictions import with_more_negatives
 from SAMLungSegLib.studies.report import Picture, Table, write_study_report
 from SAMLungSegLib.studies.zero_shot import study
 from SAMLungSegLib.studies.zero_shot.study import ZeroShotSettings, run_zero_shot
-from SAMLungSegLib.training.data.cases import Greys, study_cases
+from SAMLungSegLib.training.data.cases import Windowing, study_cases
 from SAMLungSegLib.training.data.splits import split_of
 
 SIZE_HW = (48, 64)
@@ -142,20 +142,20 @@ def test_slices_are_displayed_alike_however_the_volume_is_stored(tmp_path, direc
 
 def test_the_papers_window_stretches_each_slice_between_its_own_extremes():
     hu = np.array([[[-3000, -1400], [-1000, 3000]], [[-1000, -900], [-800, -600]]], np.int16)
-    grey = Greys.parse("paper").apply(hu, "CT")
+    grey = Windowing.parse("paper").apply(hu, "CT")
     assert grey[0].tolist() == [[0, 0], [round(400 / 1500 * 255), 255]]
     assert grey[1].tolist() == [[0, round(100 / 400 * 255)], [round(200 / 400 * 255), 255]]
-    np.testing.assert_array_equal(Greys.parse("paper").apply((hu + 1024).clip(0), "CT")[1], grey[1])
+    np.testing.assert_array_equal(Windowing.parse("paper").apply((hu + 1024).clip(0), "CT")[1], grey[1])
     windowed = np.array([[[16, 100], [30, 240]]], np.uint8)
-    assert Greys.parse("paper").apply(windowed, "CT").tolist() == [[[0, 96], [16, 255]]]
+    assert Windowing.parse("paper").apply(windowed, "CT").tolist() == [[[0, 96], [16, 255]]]
 
 
 def test_the_window_follows_the_family_unless_it_is_said():
-    assert Greys.parse("auto", SAM) == Greys.parse("paper", COMPACT)
-    assert Greys.parse("auto", COMPACT) == Greys.parse("auto", MEDSAM) == Greys()
-    assert Greys.parse("1400/-500", SAM).window.level == -500
+    assert Windowing.parse("auto", SAM) == Windowing.parse("paper", COMPACT)
+    assert Windowing.parse("auto", COMPACT) == Windowing.parse("auto", MEDSAM) == Windowing()
+    assert Windowing.parse("1400/-500", SAM).window.level == -500
     with pytest.raises(IntensityError, match="'auto' and 'paper'"):
-        Greys.parse("dark")
+        Windowing.parse("dark")
 
 
 def test_what_is_no_data_is_refused(tmp_path):
@@ -179,7 +179,7 @@ def test_every_slice_with_lung_is_measured_as_asking_the_model_measures_it(data,
     assert table["empty"].sum() == 2
     cases = {case.id: case for case in study_cases(data)}
     for row in table[~table["empty"]].itertuples():
-        greys, labels = cases[row.volume].read(Greys.parse("paper"))
+        greys, labels = cases[row.volume].read(Windowing.parse("paper"))
         embedding = sam.encode([greys[row.slice]])[0]
         prediction = sam.decode(embedding, gutierrez2024_prompts(labels[row.slice], "paper")).logits > 0
         reference = labels[row.slice] > 0

@@ -22,7 +22,7 @@ from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.models.tuned import PromptRecipe
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.training import decoder
-from SAMLungSegLib.training.data.cases import Greys, paired_cases
+from SAMLungSegLib.training.data.cases import Windowing, paired_cases
 from SAMLungSegLib.training.data.examples import Example, encode_examples, read_examples
 from SAMLungSegLib.training.data.splits import split_by_name
 from SAMLungSegLib.training.decoder import TunedDecoder, TuningConfig, dice_column, tune_decoder
@@ -274,7 +274,7 @@ def test_of_volumes_evenly_spread_slices_with_lung_are_taken(tmp_path):
         image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))  # stored from left to right and from back to front
         sitk.WriteImage(image, str(tmp_path / folder / "case.nii.gz"))
     cases = paired_cases(tmp_path / "images", tmp_path / "masks")
-    found = read_examples(cases, Greys(), slices_each=3)
+    found = read_examples(cases, Windowing(), slices_each=3)
     assert [one.number for one in found] == [3, 6, 9]
     middle = found[1]
     assert middle.grey_hw[middle.lung_hw].max() < middle.grey_hw[~middle.lung_hw].min()
@@ -337,7 +337,7 @@ def test_a_decoder_that_is_better_is_adopted_with_its_card_and_pictures(tmp_path
 def test_a_decoder_that_is_not_better_is_not_written_and_the_command_ends_well(tmp_path, monkeypatch, capsys):
     register_tiny_sam(monkeypatch, tmp_path / "cache")
     data, out = write_set(tmp_path / "data", 8), tmp_path / "out"
-    options = ("--model", "sam-vit-b", "--prompts", "box", "--epochs", "1", "--learning-rate", "1e-12")
+    options = ("--model", "sam-vit-b", "--prompts", "box", "--epochs", "1", "--learning-rate", "1e-9")
     assert tune_command(data, "-o", str(out), *options) == 0
     assert "Not adopted" in capsys.readouterr().out
     assert (out / "comparison.png").is_file() and not list(out.glob("*.safetensors"))
