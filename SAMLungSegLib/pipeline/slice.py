@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
-from scipy import ndimage
 
 from SAMLungSegLib.air import coarse_lungs_ct_slice, without_airway
 from SAMLungSegLib.errors import CancelledError, ModelError
@@ -23,7 +22,7 @@ from SAMLungSegLib.pipeline.extents import extents_to_predict, with_whole
 from SAMLungSegLib.pipeline.predict import predict_slice
 from SAMLungSegLib.pipeline.prompting import automatic_objects, prompted_objects
 from SAMLungSegLib.pipeline.view import ReformattedView, ReformattedViews
-from SAMLungSegLib.postprocess import SMALLEST_ISLAND, clean_lungs
+from SAMLungSegLib.postprocess import SMALLEST_ISLAND, as_clicked, clean_lungs
 from SAMLungSegLib.prompts import PointPrompt
 from SAMLungSegLib.prompts.types import ObjectPrompt
 from SAMLungSegLib.prompts.volume import PlacedPrompts
@@ -189,17 +188,9 @@ def _finished(
     if view.hu_hw is not None and (reformat.orientation == "axial" or is_whole_volume):
         labels = without_airway(labels[None], view.hu_hw[None], (1.0, *reformat.spacing_hw_mm))[0]
     labels = clean_lungs(labels[None], SMALLEST_ISLAND if is_whole_volume else SMALLEST_SPECK)[0]
-    labels = _as_clicked(raw, labels, points)
+    labels = as_clicked(raw, labels, points)
     labels[~reformat.inside_hw] = 0
     return _as_one_lung_if_sagittal(labels, reformat)
-
-
-def _as_clicked(raw: np.ndarray, cleaned: np.ndarray, points: Sequence[PointPrompt]) -> np.ndarray:
-    """Where a click lies in what cleaning took away or filled, the model's prediction stands."""
-    regions, _ = ndimage.label(raw != cleaned, np.ones((3, 3)))
-    last = np.array(raw.shape[::-1]) - 1
-    clicked = [regions[y, x] for x, y in (np.clip(np.rint(point.xy), 0, last).astype(int) for point in points)]
-    return np.where(np.isin(regions, [number for number in clicked if number]), raw, cleaned)
 
 
 def _as_one_lung_if_sagittal(labels_hw: np.ndarray, reformat: ReformattedSlice) -> np.ndarray:

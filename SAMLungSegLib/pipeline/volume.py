@@ -27,7 +27,7 @@ from SAMLungSegLib.pipeline.extents import extents_to_predict, with_whole
 from SAMLungSegLib.pipeline.predict import predict_slices
 from SAMLungSegLib.pipeline.prompting import PromptPlan
 from SAMLungSegLib.pipeline.view import VolumeView
-from SAMLungSegLib.postprocess import clean_lungs, clean_up, interpolate_slices
+from SAMLungSegLib.postprocess import as_clicked, clean_lungs, clean_up, interpolate_slices
 from SAMLungSegLib.provenance import METADATA_NAME, Provenance, is_free, provenance_of, provenance_path, save
 from SAMLungSegLib.structures import ExtentChoice
 from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
@@ -168,6 +168,7 @@ def segment_volume(
         model, view, prompts.of_slice, seen, options.threshold, extents, progress=progress, cancelled=cancelled
     )
     first, *others = (interpolate_slices(one, seen) for one in predicted)
+    points = {index: shown.points for index, shown in placed.items() if shown.points}
     labelmap, on_sides = clean_up(
         first,
         view.spacing_mm,
@@ -175,9 +176,12 @@ def segment_volume(
         tissue=view.tissue if view.modality == "CT" and view.plane.is_axial else None,
         frontal_grey=grey if view.is_frontal_xray else None,
         steady=not options.boxes,
-        fixed=[index for index, shown in placed.items() if shown.points],
+        points=points,
     )
-    for whole in map(clean_lungs, others):  # which may touch behind the heart, so that the fields tell the sides
+    for raw in others:  # which may touch behind the heart, so that the fields tell the sides
+        whole = clean_lungs(raw)
+        for index, shown in points.items():
+            whole[index] = as_clicked(raw[index], whole[index], shown)
         labelmap = with_whole(labelmap, whole, options.extent, is_side_told=bool(on_sides))
     on_view = LATERAL if view.is_lateral_xray else ""
     on_lungs = view.why_no_lung() if view.modality == "CT" and not labelmap.any() else ""
