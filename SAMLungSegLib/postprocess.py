@@ -15,7 +15,6 @@ from SAMLungSegLib.air import without_airway
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.laterality import Tissue, with_sides_told
 from SAMLungSegLib.masks import Box, box_around, keep_large_components
-from SAMLungSegLib.prompts.types import PointPrompt
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 STEADY_REACH_MM = 3.1  # 3 mm, and what files round
@@ -31,7 +30,7 @@ def clean_up(
     tissue: Callable[[], Tissue] | None = None,
     frontal_grey: np.ndarray | None = None,
     steady: bool = True,
-    points: Mapping[int, Sequence[PointPrompt]] | None = None,
+    clicked: Mapping[int, Sequence[tuple[float, float]]] | None = None,
 ) -> tuple[np.ndarray, str]:
     """Lungs as the image has them: each of one side, without islands and holes; in a CT, steady and without airway.
 
@@ -42,30 +41,30 @@ def clean_up(
         tissue: of an axial CT, which tells sides.
         frontal_grey: of one frontal X-ray, uint8 (1, H, W), which tells sides.
         steady: whether neighbouring slices decide where a CT's lungs end; not where boxes of the user's do.
-        points: of the user's by the number of the slice: neighbours do not change it, and `as_clicked` holds.
+        clicked: XY of the user's points by the number of the slice: neighbours do not change it, `as_clicked` holds.
     Returns:
         The lungs, uint8 (N, H, W), and a note on their sides, empty where nothing is to be said.
     """
-    points = points or {}
-    predicted = {number: labelmap[number].copy() for number in points}
+    clicked = clicked or {}
+    predicted = {number: labelmap[number].copy() for number in clicked}
     if lung_hu is not None:
         if steady:
-            labelmap = majority_filter_slices(labelmap, spacing_mm[0], points)
+            labelmap = majority_filter_slices(labelmap, spacing_mm[0], clicked)
         box = box_around(labelmap)
         labelmap[box] = without_airway(labelmap[box], lung_hu(box), spacing_mm)
     labelmap, note = with_sides_told(labelmap, spacing_mm, tissue, frontal_grey)
     labelmap = clean_lungs(labelmap)
     for number, raw in predicted.items():
-        labelmap[number] = as_clicked(raw, labelmap[number], points[number])
+        labelmap[number] = as_clicked(raw, labelmap[number], clicked[number])
     return labelmap, note
 
 
-def as_clicked(raw: np.ndarray, cleaned: np.ndarray, points: Sequence[PointPrompt]) -> np.ndarray:
+def as_clicked(raw: np.ndarray, cleaned: np.ndarray, points_xy: Sequence[tuple[float, float]]) -> np.ndarray:
     """The cleaned labels (H, W); where a point lies in what cleaning took away or filled, the raw ones."""
     regions, _ = ndimage.label((raw > 0) != (cleaned > 0), np.ones((3, 3)))
     last = np.array(raw.shape[::-1]) - 1
-    clicked = [regions[y, x] for x, y in (np.clip(np.rint(point.xy), 0, last).astype(int) for point in points)]
-    return np.where(np.isin(regions, [number for number in clicked if number]), raw, cleaned)
+    numbers = [regions[y, x] for x, y in (np.clip(np.rint(xy), 0, last).astype(int) for xy in points_xy)]
+    return np.where(np.isin(regions, [number for number in numbers if number]), raw, cleaned)
 
 
 def majority_filter_slices(labelmap: np.ndarray, slice_spacing_mm: float, fixed: Iterable[int] = ()) -> np.ndarray:

@@ -188,7 +188,7 @@ def _finished(
     if view.hu_hw is not None and (reformat.orientation == "axial" or is_whole_volume):
         labels = without_airway(labels[None], view.hu_hw[None], (1.0, *reformat.spacing_hw_mm))[0]
     labels = clean_lungs(labels[None], SMALLEST_ISLAND if is_whole_volume else SMALLEST_SPECK)[0]
-    labels = as_clicked(raw, labels, points)
+    labels = as_clicked(raw, labels, [point.xy for point in points])
     labels[~reformat.inside_hw] = 0
     return _as_one_lung_if_sagittal(labels, reformat)
 

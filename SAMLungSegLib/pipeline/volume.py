@@ -168,7 +168,7 @@ def segment_volume(
         model, view, prompts.of_slice, seen, options.threshold, extents, progress=progress, cancelled=cancelled
     )
     first, *others = (interpolate_slices(one, seen) for one in predicted)
-    points = {index: shown.points for index, shown in placed.items() if shown.points}
+    clicked = {index: [point.xy for point in shown.points] for index, shown in placed.items() if shown.points}
     labelmap, on_sides = clean_up(
         first,
         view.spacing_mm,
@@ -176,12 +176,12 @@ def segment_volume(
         tissue=view.tissue if view.modality == "CT" and view.plane.is_axial else None,
         frontal_grey=grey if view.is_frontal_xray else None,
         steady=not options.boxes,
-        points=points,
+        clicked=clicked,
     )
     for raw in others:  # which may touch behind the heart, so that the fields tell the sides
         whole = clean_lungs(raw)
-        for index, shown in points.items():
-            whole[index] = as_clicked(raw[index], whole[index], shown)
+        for index, points_xy in clicked.items():
+            whole[index] = as_clicked(raw[index], whole[index], points_xy)
         labelmap = with_whole(labelmap, whole, options.extent, is_side_told=bool(on_sides))
     on_view = LATERAL if view.is_lateral_xray else ""
     on_lungs = view.why_no_lung() if view.modality == "CT" and not labelmap.any() else ""

@@ -9,7 +9,6 @@ from SAMLungSegLib import segment
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.postprocess import as_clicked, clean_up
-from SAMLungSegLib.prompts import PointPrompt
 from SAMLungSegLib.prompts.volume import VolumePoint
 from SAMLungSegLib.volume import Volume
 
@@ -20,8 +19,7 @@ def test_cleaning_leaves_an_island_and_a_hole_that_were_clicked():
     labels[1, 10:13, 10:13] = 0  # a hole
     labels[1, 1:3, 29:31] = 1  # an island
     labels[1, 37:39, 29:31] = 1  # another
-    clicks = {1: [PointPrompt((11, 11), False), PointPrompt((29.4, 1.6))]}
-    cleaned, _ = clean_up(labels.copy(), (5.0, 1.0, 1.0), points=clicks)
+    cleaned, _ = clean_up(labels.copy(), (5.0, 1.0, 1.0), clicked={1: [(11, 11), (29.4, 1.6)]})
     assert not cleaned[1, 10:13, 10:13].any() and cleaned[1, 1:3, 29:31].all()
     assert not cleaned[1, 37:39, 29:31].any()
     plain, _ = clean_up(labels.copy(), (5.0, 1.0, 1.0))
@@ -30,7 +28,7 @@ def test_cleaning_leaves_an_island_and_a_hole_that_were_clicked():
 
 def test_a_click_in_a_lung_whose_side_was_told_otherwise_does_not_bring_the_other_side_back():
     raw, cleaned = np.full((4, 4), 2, np.uint8), np.full((4, 4), 1, np.uint8)
-    assert np.array_equal(as_clicked(raw, cleaned, [PointPrompt((1, 1))]), cleaned)
+    assert np.array_equal(as_clicked(raw, cleaned, [(1, 1)]), cleaned)
 
 
 @pytest.fixture(scope="module")
