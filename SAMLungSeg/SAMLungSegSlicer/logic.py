@@ -38,10 +38,10 @@ logger = logging.getLogger(__name__)
 class SAMLungSegLogic(ScriptedLoadableModuleLogic):
     """Right and left lung on CT and chest X-ray; every method returns when it is done.
 
-    Settings are keywords, the fields of `Settings`: modality, window, model, weights, device, lungs, threshold. The
-    defaults, and the voxels that come out, are those of the command line. What a caller did wrong is told by errors of
-    the kind `SAMLungSegLib.SAMLungSegError`; nothing has changed then. The first call asks to install Python packages
-    that Slicer does not have.
+    Settings are keywords, the fields of `Settings`: modality, window, model, weights, device, lungs, threshold, extent.
+    The defaults, and the voxels that come out, are those of the command line. What a caller did wrong is told by errors
+    of the kind `SAMLungSegLib.SAMLungSegError`; nothing has changed then. The first call asks to install Python
+    packages that Slicer does not have.
 
     Example:
         >>> logic = SAMLungSegLogic()

@@ -14,6 +14,7 @@ from SAMLungSegSlicer.jobs.settings import Settings
 MODALITIES = ("auto", "CT", "XRAY")
 WINDOWS = ("lung", "lung-zero-shot", "mediastinum", "bone", "custom")
 LUNGS = ("both", "right", "left")
+EXTENTS = ("visible", "whole", "both")
 VIEWS = ("Red", "Green", "Yellow")  # what Slicer always has; `viewNames` has the others, too
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MODELS = tuple(_REGISTRY)  # the bundled one is the first
@@ -30,6 +31,7 @@ class SAMLungSegParameterNode:
         outputSegmentation: where the lungs go; None makes a new one.
         model: a name of the registry.
         lungs: which lungs are written.
+        extent: of lungs on X-rays; see `offersExtents`.
         keepEdits: whether slices that were painted or accepted stay when the volume is segmented again.
         positivePoints, negativePoints: the user's points; None until the first one is placed.
         sliceView: layout name of the view whose slice is segmented and previewed.
@@ -47,6 +49,7 @@ class SAMLungSegParameterNode:
     outputSegmentation: slicer.vtkMRMLSegmentationNode
     model: Annotated[str, Choice(MODELS)] = MODELS[0]
     lungs: Annotated[str, Choice(LUNGS)] = LUNGS[0]
+    extent: Annotated[str, Choice(EXTENTS)] = EXTENTS[0]
     keepEdits: bool = True
     positivePoints: slicer.vtkMRMLMarkupsFiducialNode
     negativePoints: slicer.vtkMRMLMarkupsFiducialNode
@@ -66,6 +69,7 @@ class SAMLungSegParameterNode:
 _CHOICES = {
     "model": MODELS,
     "lungs": LUNGS,
+    "extent": EXTENTS,
     "modality": MODALITIES,
     "window": WINDOWS,
     "device": DEVICES,
@@ -92,7 +96,19 @@ def settingsOf(parameters: SAMLungSegParameterNode) -> Settings:
         device=None if parameters.device == "auto" else parameters.device,
         lungs=parameters.lungs,
         threshold=parameters.threshold,
+        extent=parameters.extent if offersExtents(parameters) else EXTENTS[0],
     )
+
+
+def offersExtents(parameters: SAMLungSegParameterNode) -> bool:
+    """Whether there is a choice of extent: the input is an X-ray, or may be one, and the model predicts whole lungs."""
+    volumeNode = parameters.inputVolume
+    if volumeNode is None or "whole" not in _REGISTRY[parameters.model].capabilities.extents:
+        return False
+    if parameters.modality != "auto":
+        return parameters.modality == "XRAY"
+    image = volumeNode.GetImageData()
+    return image is not None and 1 in image.GetDimensions()
 
 
 def viewNames() -> tuple[str, ...]:

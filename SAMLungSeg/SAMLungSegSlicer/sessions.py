@@ -22,6 +22,7 @@ from SAMLungSegSlicer.bridge.history import historyOf
 if TYPE_CHECKING:
     from SAMLungSegLib import Segmentation
     from SAMLungSegLib.provenance import Provenance
+    from SAMLungSegLib.structures import ExtentChoice
     from SAMLungSegLib.volume import SlicePlane
 
 _ATTRIBUTE = "SAMLungSeg.automaticSlices"
@@ -126,12 +127,14 @@ def writeSlice(
     volumeNode: slicer.vtkMRMLVolumeNode,
     segmentationNode: slicer.vtkMRMLSegmentationNode,
     provenance: Provenance | None,
+    extent: ExtentChoice | None,
 ) -> None:
-    """Write what was proposed, and how it was found."""
+    """Write what was proposed, how it was found, and of which extent the lungs on an X-ray are."""
     from SAMLungSegLib.actions import Action
 
     cut, lungs = proposal.prompts.reformat, bridge.lungsWord(proposal.labels)
     isWhole = bool(proposal.inside_hw[cut.inside_hw].all())
+    bridge.noteExtent(segmentationNode, lungs, extent)
     bridge.noteAction(segmentationNode, volumeNode, lungs, Action(provenance, cut, isWhole, proposal.kept_pixels))
     bridge.writeCut(segmentationNode, proposal.labels_hw, cut, volumeNode, lungs, proposal.inside_hw)
     session.accept(proposal)
@@ -198,11 +201,14 @@ def writeVolume(
     segmentationNode: slicer.vtkMRMLSegmentationNode,
     lungs: str,
     provenance: Provenance | None,
+    extent: ExtentChoice | None,
 ) -> None:
-    """Write what was merged, and how it was found."""
+    """Write what was merged, how it was found, and of which extent the lungs on an X-ray are."""
     from SAMLungSegLib.actions import Action
 
     action = Action(provenance, is_whole=merged.editable_kji is None, kept=merged.kept)
+    if len(merged.kept_slices) < merged.plane.size_nhw[0]:
+        bridge.noteExtent(segmentationNode, lungs, extent)
     bridge.noteAction(segmentationNode, volumeNode, lungs, action)
     bridge.writeLabelmap(segmentationNode, merged.labelmap_kji, volumeNode, lungs, merged.editable_kji)
     session.accept_volume(merged)

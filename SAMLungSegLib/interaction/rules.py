@@ -47,12 +47,12 @@ class Predicted:
         *,
         needs_prompt: bool,
     ) -> Predicted:
-        """With the structures that were wanted, or the prompted one only.
+        """With the structures that were wanted, or the prompted ones only.
 
         A model that `needs_prompt` says nothing about a structure that no prompt is in.
         """
         shown = tuple(label for label in labels if (labels_hw == label).any())
-        is_partial = needs_prompt and not prompts.is_empty and len(shown) == 1
+        is_partial = needs_prompt and not prompts.is_empty and 0 < len(shown) < len(labels)
         without_prompts_hw = labels_hw if prompts.is_empty else automatic_hw
         return cls(prompts, labels_hw, shown if is_partial else tuple(labels), without_prompts_hw)
 
@@ -127,7 +127,7 @@ def written_over(
     """
     source = predicted if inside is None else np.where(inside, predicted, before)
     after = np.zeros(before.shape, np.uint8)
-    for label in range(max(int(before.max(initial=0)), *labels), 0, -1):
+    for label in range(max(int(one.max(initial=0)) for one in (before, predicted)), 0, -1):
         for target, values in zip(_slices(after), _slices(source if label in labels else before), strict=True):
             target[values == label] = label
     return after

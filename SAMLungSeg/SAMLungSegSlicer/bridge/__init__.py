@@ -1,5 +1,6 @@
 """The only place where MRML nodes become the library's types and back. Main thread only."""
 
+from SAMLungSegSlicer.bridge.lungs import ensureLungSegments, findLungSegments, lungLabels, lungsWord, noteExtent
 from SAMLungSegSlicer.bridge.markups import (
     BoxCounts,
     PointCounts,
@@ -12,12 +13,8 @@ from SAMLungSegSlicer.bridge.planes import cutFromSliceNode
 from SAMLungSegSlicer.bridge.segmentations import (
     editableCut,
     editableVoxels,
-    ensureLungSegments,
     ensureSegmentation,
-    findLungSegments,
     labelmapFromNode,
-    lungLabels,
-    lungsWord,
     noteAction,
     writeCut,
     writeLabelmap,
@@ -47,6 +44,7 @@ __all__ = [
     "lungLabels",
     "lungsWord",
     "noteAction",
+    "noteExtent",
     "plotFromTable",
     "pointsFromMarkups",
     "readCut",

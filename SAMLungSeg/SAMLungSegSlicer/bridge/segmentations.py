@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 import slicer
 import vtk
 
-from SAMLungSegLib.errors import GeometryError, SettingsError, VolumeError
+from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegSlicer.bridge.editable import editableArea
 from SAMLungSegSlicer.bridge.grids import GEOMETRY, Grid, gridOf, referenceGrid
 from SAMLungSegSlicer.bridge.layers import (
@@ -21,6 +20,7 @@ from SAMLungSegSlicer.bridge.layers import (
     setVoxels,
     withLabelmaps,
 )
+from SAMLungSegSlicer.bridge.lungs import HIDDEN, ensureLungSegments, extentOf, findLungSegments, lungLabels
 from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, nodeToWorldMatrix
 from SAMLungSegSlicer.bridge.volumes import volumeFromNode
 
@@ -30,19 +30,6 @@ if TYPE_CHECKING:
     from SAMLungSegLib.volume.reformat import ReformattedSlice
 
 logger = logging.getLogger(__name__)
-
-_RIGHT, _LEFT = 1, 2
-_LABELS_OF = {"both": (_RIGHT, _LEFT), "right": (_RIGHT,), "left": (_LEFT,)}
-
-_LUNG_CODES = {("SCT", "39607008"), ("SRT", "T-28000")}
-_SIDE_CODES = {
-    _RIGHT: {("SCT", "24028007"), ("SRT", "G-A100")},
-    _LEFT: {("SCT", "7771000"), ("SRT", "G-A101")},
-}
-_ONE_LUNG_CODES = {_RIGHT: {("SCT", "3341006"), ("SRT", "T-28100")}, _LEFT: {("SCT", "44029006"), ("SRT", "T-28500")}}
-_LUNG_WORDS = {"lung", "lungs"}
-_SIDE_WORDS = {_RIGHT: {"right", "r", "rt"}, _LEFT: {"left", "l", "lt"}}
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 def ensureSegmentation(
@@ -74,43 +61,6 @@ def ensureSegmentation(
     return segmentationNode
 
 
-def ensureLungSegments(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[int, str]:
-    """Segment IDs by label (1 right, 2 left).
-
-    Lungs that are there already are found by terminology, else by name, and stay as they look. Missing ones are added,
-    empty, with the standard names, colours and terminology.
-
-    Raises:
-        VolumeError: the segmentation is kept as surfaces or contours.
-    """
-    from SAMLungSegLib.structures import LUNGS
-
-    segmentation = checkedSegmentation(segmentationNode)
-    ids = findLungSegments(segmentationNode)
-    for label, lung in LUNGS:
-        if label not in ids:
-            colour = [value / 255 for value in lung.colour]
-            ids[label] = segmentation.AddEmptySegment(lung.key, lung.name, colour)
-            segment = segmentation.GetSegment(ids[label])
-            segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), lung.terminology)
-    return {label: ids[label] for label in sorted(ids)}
-
-
-def findLungSegments(segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[int, str]:
-    """Segment IDs by label of the lungs that are there, found by terminology, else by name.
-
-    Names are 'lung' with a side, in any case, order and spelling: 'Right lung', 'lung_left', 'LungR', 'L lung'.
-    """
-    segmentation = segmentationNode.GetSegmentation()
-    found: dict[int, str] = {}
-    for sideOf in (_sideByTerminology, _sideByName):
-        for segmentId in segmentation.GetSegmentIDs():
-            label = sideOf(segmentation.GetSegment(segmentId))
-            if label is not None and segmentId not in found.values():
-                found.setdefault(label, segmentId)
-    return found
-
-
 def writeLabelmap(
     segmentationNode: slicer.vtkMRMLSegmentationNode,
     labelmap_kji: np.ndarray,
@@ -124,10 +74,10 @@ def writeLabelmap(
 
     Args:
         segmentationNode: under any linear transform.
-        labelmap_kji: integer, on the grid of the volume; 1 right, 2 left. A lung without a voxel stays as an empty
-            segment.
+        labelmap_kji: integer, on the grid of the volume; 1 right, 2 left, 3 and 4 what is hidden of them. A lung
+            without a voxel stays as an empty segment.
         volumeNode: what was segmented.
-        lungs: 'both', 'right' or 'left'; the other lung stays as it is.
+        lungs: 'both', 'right' or 'left', with their hidden parts; the other lung stays as it is.
         insideMask_kji: bool, the voxels that may change; None for all.
     Raises:
         GeometryError: the labelmap has another size than the volume, or a non-linear transform.
@@ -140,8 +90,8 @@ def writeLabelmap(
         raise GeometryError(
             f"The labelmap has shape {labelmap_kji.shape}; expected {grid.size_kji} as volume {volumeNode.GetName()}."
         )
-    segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
-    wanted = {ids[label]: labelmap_kji == label for label in labels}
+    segmentation, ids = checkedSegmentation(segmentationNode), _idsFor(labelmap_kji, segmentationNode)
+    wanted = {ids[label]: labelmap_kji == label for label in labels if label in ids}
     inside = True if insideMask_kji is None else insideMask_kji
     announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid, inside))
 
@@ -163,7 +113,7 @@ def noteAction(
     from SAMLungSegLib.provenance import METADATA_NAME
 
     segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
-    for segmentId in (ids[label] for label in lungLabels(lungs)):
+    for segmentId in (ids[label] for label in lungLabels(lungs) if label in ids):
         segment, earlier = segmentation.GetSegment(segmentId), vtk.reference("")
         if segment.GetTag(METADATA_NAME, earlier):
             before = Actions.from_json(str(earlier))
@@ -207,8 +157,8 @@ def writeCut(
     labels = lungLabels(lungs)
     grid = gridOf(volumeNode, segmentationNode)
     inside = _changeable(labels_hw, cut, insideMask_hw, grid)
-    segmentation, ids = checkedSegmentation(segmentationNode), ensureLungSegments(segmentationNode)
-    wanted = {ids[label]: labels_hw == label for label in labels}
+    segmentation, ids = checkedSegmentation(segmentationNode), _idsFor(labels_hw, segmentationNode)
+    wanted = {ids[label]: labels_hw == label for label in labels if label in ids}
     announce(segmentationNode, setVoxels(segmentation, wanted, cut, grid, inside))
 
 
@@ -254,7 +204,7 @@ def labelmapFromNode(
     node: slicer.vtkMRMLSegmentationNode | slicer.vtkMRMLVolumeNode,
     volumeNode: slicer.vtkMRMLVolumeNode | None = None,
 ) -> Volume:
-    """A segmentation or a labelmap volume as a labelmap; 1 right, 2 left lung.
+    """A segmentation or a labelmap volume as a labelmap; 1 right, 2 left lung, 3 and 4 what is hidden of them.
 
     Args:
         node: a segmentation, whose lungs are found by terminology or name, comes as uint8; a voxel in both lungs is
@@ -265,6 +215,7 @@ def labelmapFromNode(
         GeometryError: a non-linear transform.
     """
     from SAMLungSegLib.volume import Volume
+    from SAMLungSegLib.volume.extents import with_extent
 
     if node is None:
         raise VolumeError("No labelmap is given; choose a segmentation or a labelmap volume.")
@@ -278,24 +229,14 @@ def labelmapFromNode(
     labelmap = np.zeros(grid.size_kji, np.uint8)
     for label in sorted(ids, reverse=True):
         np.putmask(labelmap, readSegment(segmentation, ids[label], grid), label)
+    extent = "both" if labelmap.max() > HIDDEN else extentOf(segmentation, ids.values())
     toWorld = nodeToWorldMatrix(node) @ grid.ijkToSegmentation if volumeNode is None else ijkToWorldMatrix(volumeNode)
-    return Volume(labelmap, toWorld, node.GetName())
+    return with_extent(Volume(labelmap, toWorld, node.GetName()), extent)
 
 
-def lungLabels(lungs: str) -> tuple[int, ...]:
-    """Label values that 'both', 'right' or 'left' stands for.
-
-    Raises:
-        SettingsError: it is something else.
-    """
-    if lungs not in _LABELS_OF:
-        raise SettingsError(f"Lungs '{lungs}' is not one of {', '.join(_LABELS_OF)}.")
-    return _LABELS_OF[lungs]
-
-
-def lungsWord(labels: tuple[int, ...]) -> str:
-    """The inverse of `lungLabels`."""
-    return next(word for word, one in _LABELS_OF.items() if one == tuple(labels))
+def _idsFor(labels: np.ndarray, segmentationNode: slicer.vtkMRMLSegmentationNode) -> dict[int, str]:
+    """Segment IDs by label for all that is to be written."""
+    return ensureLungSegments(segmentationNode, withHidden=labels.max(initial=0) > HIDDEN)
 
 
 def _putIntoStudyOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
@@ -323,31 +264,6 @@ def _changeable(
     if cut.plane.size_kji != grid.size_kji:
         raise GeometryError(f"The slice is of a volume of {cut.plane.size_kji} voxels, this one has {grid.size_kji}.")
     return cut.inside_hw if insideMask_hw is None else cut.inside_hw & insideMask_hw
-
-
-def _sideByTerminology(segment: slicer.vtkSegment) -> int | None:
-    """By an entry 'context~category~type~modifier~...', whose parts are 'scheme^code^meaning'."""
-    name = slicer.vtkSegment.GetTerminologyEntryTagName()
-    entry = vtk.reference("") if segment.HasTag(name) else None
-    if entry is None:
-        return None
-    segment.GetTag(name, entry)
-    kind, modifier = (_code(part) for part in [*str(entry).split("~"), "", "", "", ""][2:4])
-    for label in (_RIGHT, _LEFT):
-        if kind in _ONE_LUNG_CODES[label] or (kind in _LUNG_CODES and modifier in _SIDE_CODES[label]):
-            return label
-    return None
-
-
-def _code(part: str) -> tuple[str, ...]:
-    return tuple(part.split("^")[:2])
-
-
-def _sideByName(segment: slicer.vtkSegment) -> int | None:
-    words = [word.lower() for word in _WORD.findall(segment.GetName() or "")]
-    if len(words) != 2 or not _LUNG_WORDS.intersection(words):
-        return None
-    return next((label for label, sides in _SIDE_WORDS.items() if sides.intersection(words)), None)
 
 
 def _withoutLungs(node: slicer.vtkMRMLSegmentationNode) -> str:

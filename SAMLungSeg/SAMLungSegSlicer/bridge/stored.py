@@ -11,7 +11,7 @@ import slicer
 
 from SAMLungSegSlicer.bridge.grids import Grid, gridOf, isEmpty, overlapOf, resampled, voxelsOf
 from SAMLungSegSlicer.bridge.layers import imageOf, readSegment, withLabelmaps
-from SAMLungSegSlicer.bridge.segmentations import findLungSegments
+from SAMLungSegSlicer.bridge.lungs import findLungSegments
 
 if TYPE_CHECKING:
     from SAMLungSegLib.volume.reformat import ReformattedSlice

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib import Segmentation, VolumeBox, VolumePoint
     from SAMLungSegLib.pipeline import SliceSegmentation
     from SAMLungSegLib.provenance import Provenance
+    from SAMLungSegLib.structures import ExtentChoice
 
 
 class _SegmentJob:
@@ -45,6 +46,7 @@ class _SegmentJob:
         self._settings, self._points, self._boxes = settings, tuple(points), tuple(boxes)
         self._keepEdits = keepEdits
         self._provenance: Provenance | None = None
+        self._extent: ExtentChoice | None = None
 
 
 class SegmentVolumeJob(_SegmentJob):
@@ -125,7 +127,7 @@ class SegmentVolumeJob(_SegmentJob):
             self._merge()
 
         def fill(node: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
-            writeVolume(session, self._merged, target.volumeNode, node, lungs, self._provenance)
+            writeVolume(session, self._merged, target.volumeNode, node, lungs, self._provenance, result.extent)
 
         return target.write(fill)
 
@@ -191,7 +193,9 @@ class SegmentSliceJob(_SegmentJob):
         cut, shown = self.prompts.reformat, self.prompts.of_volume
         options = self._settings.options(shown.points, shown.boxes)
         result = segmenters.segment(self._image, cut, self._settings, options, cancelled)
-        self._provenance = provenanceOf(self._image, self._settings, replace(options, modality=result.modality))
+        options = replace(options, modality=result.modality)
+        self._extent = options.shown_extent
+        self._provenance = provenanceOf(self._image, self._settings, options)
         if self.prompts.points and self.prompts.concern_whole_slice:  # which may be painted in parts
             self._automatic_hw = segmenters.automatic(self._image, cut, self._settings, cancelled)
         return result
@@ -200,6 +204,11 @@ class SegmentSliceJob(_SegmentJob):
     def provenance(self) -> Provenance | None:
         """How `run` has found the lungs."""
         return self._provenance
+
+    @property
+    def extent(self) -> ExtentChoice | None:
+        """Of the lungs on an X-ray that `run` has found."""
+        return self._extent
 
     def predicted(self, result: SliceSegmentation) -> Predicted:
         """What `run` has found, for the session that says what is written of it."""
@@ -218,7 +227,7 @@ class SegmentSliceJob(_SegmentJob):
 
         def fill(node: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
             proposal = proposed(session, predicted, volumeNode, node, keep=self._keepEdits)
-            writeSlice(session, proposal, volumeNode, node, self._provenance)
+            writeSlice(session, proposal, volumeNode, node, self._provenance, self._extent)
             self.kept = proposal.kept_pixels
 
         return self.target.write(fill)

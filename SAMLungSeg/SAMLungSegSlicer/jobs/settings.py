@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib import Options, VolumeBox, VolumePoint
     from SAMLungSegLib.models.base import PromptableModel
     from SAMLungSegLib.models.choice import ModelChoice
+    from SAMLungSegLib.structures import ExtentChoice
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Settings:
         device: 'auto', 'cpu', 'cuda', 'mps'; None is 'auto'.
         lungs: 'both', 'right' or 'left': which lungs are found and written.
         threshold: probability above which a pixel is lung, in (0, 1).
+        extent: of lungs on X-rays: 'visible' fields, 'whole' lungs with what heart and diaphragm hide, or 'both', with
+            segments of their own for what is hidden.
     """
 
     modality: str | None = None
@@ -36,6 +39,7 @@ class Settings:
     device: str | None = None
     lungs: str = "both"
     threshold: float = 0.5
+    extent: ExtentChoice = "visible"
 
     @property
     def choice(self) -> ModelChoice:
@@ -72,4 +76,5 @@ class Settings:
             boxes=tuple(boxes),
             threshold=self.threshold,
             lungs=self.lungs,
+            extent=self.extent,
         )

@@ -116,7 +116,9 @@ class AheadController(Watcher):
     def _choice(self) -> tuple[str, Settings]:
         """The volume, and the settings without those that play no part in embeddings."""
         parameters = self._context.parameters
-        return parameters.inputVolume.GetID(), replace(settingsOf(parameters), lungs="both", threshold=0.5)
+        return parameters.inputVolume.GetID(), replace(
+            settingsOf(parameters), lungs="both", threshold=0.5, extent="visible"
+        )
 
     def _onVolume(self, _node: Any, _event: object) -> None:
         self._timer.start()

@@ -157,7 +157,7 @@ class PreviewController(Watcher):
         volumeNode = request.volumeNode
         with oneStep(volumeNode, parameters.outputSegmentation) as (segmentationNode, session):
             proposal = self._proposed(session, predicted, volumeNode, segmentationNode)
-            writeSlice(session, proposal, volumeNode, segmentationNode, request.job.provenance)
+            writeSlice(session, proposal, volumeNode, segmentationNode, request.job.provenance, request.job.extent)
         parameters.outputSegmentation = segmentationNode
         self._clear()
         return proposal.kept_pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer.context import Context, setItemTitles
-from SAMLungSegSlicer.parameters import DEVICES, LUNGS, MODALITIES, WINDOWS
+from SAMLungSegSlicer.parameters import DEVICES, EXTENTS, LUNGS, MODALITIES, WINDOWS, offersExtents
 
 
 class AdvancedPanel:
@@ -19,6 +19,7 @@ class AdvancedPanel:
         """Show what the parameters say."""
         parameters, ui = self._context.parameters, self._context.ui
         setItemTitles(ui.lungsSelector, LUNGS, {"both": _("both"), "right": _("right"), "left": _("left")})
+        setItemTitles(ui.extentSelector, EXTENTS, _extentTitles())
         setItemTitles(ui.modalitySelector, MODALITIES, {"auto": _("automatic"), "XRAY": _("X-ray")})
         setItemTitles(
             ui.deviceSelector, DEVICES, {"auto": _("automatic"), "cpu": "CPU", "cuda": "CUDA", "mps": "Apple MPS"}
@@ -26,6 +27,7 @@ class AdvancedPanel:
         setItemTitles(ui.windowSelector, WINDOWS, _windowTitles())
         if parameters is None:
             return
+        ui.extentSelector.visible = ui.extentLabel.visible = offersExtents(parameters)
         isCustom = parameters.window == "custom"
         ui.customWindow.visible = ui.customWindowLabel.visible = isCustom
         ui.windowSelector.enabled = parameters.modality != "XRAY"
@@ -35,6 +37,10 @@ class AdvancedPanel:
     def _onWeights(self, path: str) -> None:
         if self._context.parameters is not None:
             self._context.parameters.customWeights = path.strip()
+
+
+def _extentTitles() -> dict[str, str]:
+    return {"visible": _("visible fields"), "whole": _("whole lungs"), "both": _("fields, and what is hidden")}
 
 
 def _windowTitles() -> dict[str, str]:
