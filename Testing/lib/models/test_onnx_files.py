@@ -13,12 +13,16 @@ from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.checkpoints import file_sha256
+from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.compact.frames import to_frame
 from SAMLungSegLib.models.compact.onnx_model import FEATURES
 from SAMLungSegLib.models.exported import save_onnx
 from SAMLungSegLib.models.onnx_graphs import Graphs
 from SAMLungSegLib.models.registry import bundled_file
+from SAMLungSegLib.models.tuned import PromptRecipe
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet
+from SAMLungSegLib.training.decoder import decoder_state
+from SAMLungSegLib.training.export import export_decoder
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -61,6 +65,39 @@ def test_their_metadata_says_what_they_are_and_how_images_are_prepared(tmp_path)
     assert facts["weights_sha256"] == file_sha256(bundled_file("lung-compact.safetensors"))
     assert "CC BY-NC-SA" in facts["licence"]
     assert "antialiased bilinear" in json.loads(facts["preprocessing"])["image"]
+
+
+@pytest.fixture
+def tuned(tmp_path):
+    """A decoder that differs from its base in one weight, with a box and a threshold of 0.7."""
+    base = BaseCheckpoint()
+    model = base.load("cpu")
+    state = dict(decoder_state(model))
+    state["iou_token.weight"] = state["iou_token.weight"] + 1
+    return export_decoder(tmp_path / "mine.safetensors", base, model, state, PromptRecipe("box"), 0.7, {"data": []})
+
+
+def test_a_tuned_decoder_gives_what_it_gives_by_pytorch(tuned):
+    grey = np.add.outer(np.arange(90), np.arange(70)).astype(np.uint8)
+    prompts = PromptSet(box=BoxPrompt((10, 12, 50, 60)))
+    mine, theirs, plain = (
+        model.decode(model.encode([grey])[0], prompts).logits
+        for model in (
+            load_model(weights=tuned, device="cpu", engine="onnx"),
+            load_model(weights=tuned, device="cpu", engine="torch"),
+            load_model(device="cpu", engine="onnx"),
+        )
+    )
+    assert np.abs(mine - theirs).max() < 1e-4 < np.abs(mine - plain).max()
+
+
+def test_a_tuned_decoder_is_exported_with_its_weights_threshold_and_prompts(tuned, tmp_path):
+    files = {path.stem.rpartition("_")[2]: path for path in save_onnx(tmp_path / "made", weights=tuned)}
+    session = onnxruntime.InferenceSession(files["decoder"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["threshold"]) == 0.7 and json.loads(facts["prompts"])["kind"] == "box"
+    assert facts["weights_sha256"] == file_sha256(tuned)
+    assert files["decoder"].read_bytes() != save_onnx(tmp_path / "plain")[1].read_bytes()
 
 
 def test_a_model_without_graphs_is_not_exported(tmp_path):
