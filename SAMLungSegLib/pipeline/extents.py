@@ -6,12 +6,15 @@ On CT lungs have one extent.
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.structures import EXTENTS, LUNGS, Extent, ExtentChoice
 
 VISIBLE, WHOLE = EXTENTS
+
+_RIM = 1 / 256  # of the image's width, on either side of a rim's middle
 
 
 def extents_to_predict(model: PromptableModel, modality: Modality, choice: ExtentChoice) -> tuple[Extent, ...]:
@@ -35,7 +38,8 @@ def with_whole(
 ) -> np.ndarray:
     """One labelmap of visible fields and whole lungs, which hold the fields whatever a model says.
 
-    A pixel has one side: that of the visible field, else what the whole lungs have there.
+    A pixel has one side: that of the visible field, else what the whole lungs have there. Rims along borders of the
+    fields are of neither.
 
     Args:
         visible, whole: uint8, of one shape, 1 right lung, 2 left lung.
@@ -47,7 +51,14 @@ def with_whole(
     sides = np.setdiff1d(visible, [0])
     if is_side_told and len(sides) == 1:
         whole = np.where(whole > 0, sides[0], 0).astype(np.uint8)
-    if choice == WHOLE:
-        return np.where(visible > 0, visible, whole)
-    hidden = np.where(whole > 0, whole + np.uint8(len(LUNGS)), 0).astype(np.uint8)
-    return np.where(visible > 0, visible, hidden)
+    hidden = np.where(_without_rims((whole > 0) & (visible == 0)), whole, 0)
+    beside = 0 if choice == WHOLE else len(LUNGS)
+    return np.where(hidden > 0, hidden + beside, visible).astype(np.uint8)
+
+
+def _without_rims(mask: np.ndarray) -> np.ndarray:
+    """What lies behind heart and diaphragm, not the rims by which two outlines of one chest wall differ."""
+    reach = max(1, round(mask.shape[-1] * _RIM))
+    across = (1,) * (mask.ndim - 2)
+    thick = ndimage.binary_opening(mask, np.ones((*across, 2 * reach + 1, 2 * reach + 1)))
+    return ndimage.binary_dilation(thick, np.ones((*across, 3, 3)), reach, mask)  # with its corners

@@ -27,7 +27,7 @@ from SAMLungSegLib.pipeline.extents import extents_to_predict, with_whole
 from SAMLungSegLib.pipeline.predict import predict_slices
 from SAMLungSegLib.pipeline.prompting import PromptPlan
 from SAMLungSegLib.pipeline.view import VolumeView
-from SAMLungSegLib.postprocess import as_clicked, clean_lungs, clean_up, interpolate_slices
+from SAMLungSegLib.postprocess import clean_up, interpolate_slices
 from SAMLungSegLib.provenance import METADATA_NAME, Provenance, is_free, provenance_of, provenance_path, save
 from SAMLungSegLib.structures import ExtentChoice
 from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_labelmap
@@ -179,9 +179,7 @@ def segment_volume(
         clicked=clicked,
     )
     for raw in others:  # which may touch behind the heart, so that the fields tell the sides
-        whole = clean_lungs(raw)
-        for index, points_xy in clicked.items():
-            whole[index] = as_clicked(raw[index], whole[index], points_xy)
+        whole, _ = clean_up(raw, view.spacing_mm, clicked=clicked)
         labelmap = with_whole(labelmap, whole, options.extent, is_side_told=bool(on_sides))
     on_view = LATERAL if view.is_lateral_xray else ""
     on_lungs = view.why_no_lung() if view.modality == "CT" and not labelmap.any() else ""

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import pytest
 from cohorts import chest_hu
+from scipy import ndimage
 from two_extents import (
     FIELD_GREY,
     HEART_GREY,
@@ -66,6 +67,20 @@ def test_visible_fields_lie_within_whole_lungs_whatever_a_model_says():
 
     assert np.array_equal(found("whole", model=Contradicting()).labelmap_kji[0], as_whole(fields_and_hidden()))
     assert np.array_equal(found("both", model=Contradicting()).labelmap_kji[0], fields_and_hidden())
+
+
+def test_rims_along_the_chest_wall_are_not_hidden_lung():
+    class Wider(TwoExtents):
+        def mask(self, grey_hw, extent):
+            found = super().mask(grey_hw, extent)
+            return found | ndimage.binary_dilation(super().mask(grey_hw, "visible")) if extent == "whole" else found
+
+    both = found("both", model=Wider()).labelmap_kji[0]
+    assert np.array_equal(np.where(both > 2, 0, both), fields())
+    behind_heart = fields_and_hidden() > 2
+    assert (both > 2)[behind_heart].all()
+    assert not (both > 2)[~ndimage.binary_dilation(behind_heart, np.ones((3, 3)))].any()
+    assert np.array_equal(found("whole", model=Wider()).labelmap_kji[0], as_whole(both))
 
 
 def test_a_model_of_whole_lungs_only_predicts_these():
