@@ -41,7 +41,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     export.add_argument("name", nargs="?", default="lung-compact", metavar="MODEL", help="see 'samlungseg models list'")
     export.add_argument(
-        "--weights", type=given_path, metavar="FILE", help="of yours for that model, tuned ones as well"
+        "--weights",
+        type=given_path,
+        metavar="FILE",
+        help="of yours for that model, tuned ones as well; default: its own",
     )
     export.add_argument("-o", "--output", type=given_path, required=True, metavar="DIR", help="folder to write into")
     export.set_defaults(run=export_model)
