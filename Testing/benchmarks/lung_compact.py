@@ -74,8 +74,8 @@ def engines(grey: np.ndarray) -> list[tuple[str, str]]:
 
 def command(grey: np.ndarray) -> list[tuple[str, str]]:
     """Rows of one X-ray by the command: its wall time, of which others on the machine take their part, and memory."""
-    code = "import resource, sys; from SAMLungSegLib.cli import main; main(sys.argv[1:]); "
-    code += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    code = "import sys; from SAMLungSegLib.cli import main; main(sys.argv[1:]); "
+    code += "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"  # others count the parent's as well
     with tempfile.TemporaryDirectory() as folder:
         sitk.WriteImage(sitk.GetImageFromArray(grey), f"{folder}/frontal.png")
         arguments = [sys.executable, "-c", code, "segment", f"{folder}/frontal.png", "-o", folder]
