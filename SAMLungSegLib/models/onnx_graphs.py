@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ PROVIDERS = {  # by kind of device
     "mps": "CoreMLExecutionProvider",
 }
 _PREFERRED = ("cuda", "dml")  # CoreML is in every build for macOS and computes in half precision: on request only
-_ERRORS_ONLY = 3
+_ERRORS_ONLY, _FATAL_ONLY = 3, 4
 
 State = Mapping[str, np.ndarray]
 
@@ -56,7 +56,7 @@ def chosen_device(device: str) -> Device:
     """The device called `device`, such as 'cuda:1'; 'auto' takes CUDA, then DirectML, then the CPU.
 
     Raises:
-        ModelError: ONNX Runtime has no provider for it here.
+        ModelError: ONNX Runtime has no working provider for it here.
     """
     here = _kinds_here()
     if device == "auto":
@@ -72,7 +72,32 @@ def _kinds_here() -> list[str]:
     from onnxruntime import get_available_providers
 
     providers = get_available_providers()
-    return [kind for kind, provider in PROVIDERS.items() if provider in providers]
+    return [
+        kind for kind, provider in PROVIDERS.items() if provider in providers and (kind == "cpu" or works(provider))
+    ]
+
+
+@cache
+def works(provider: str) -> bool:
+    """Whether a provider that ONNX Runtime was built with finds its libraries and its device: it runs y = x on it."""
+    from onnxruntime import InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    try:
+        session = InferenceSession(_identity_model(), options, providers=[provider])
+    except Exception:  # as below
+        return False
+    return provider in session.get_providers()
+
+
+def _identity_model() -> bytes:
+    """A ModelProto of one node; numbers of fields as in onnx.proto."""
+    floats = _field(2, _field(1, b"\x08\x01"))  # as a TypeProto: a tensor of float32
+    node = _field(1, b"x") + _field(2, b"y") + _field(4, b"Identity")
+    x, y = (_field(1, name) + floats for name in (b"x", b"y"))
+    graph = _field(1, node) + _field(2, b"g") + _field(11, x) + _field(12, y)
+    return b"\x08\x08" + _field(7, graph) + _field(8, b"\x10\x0d")  # IR version 8, operators of version 13
 
 
 class Graphs:

@@ -12,9 +12,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.models import engines
+from SAMLungSegLib.models import engines, onnx_graphs
 from SAMLungSegLib.models.checkpoints import load_arrays
 from SAMLungSegLib.models.engines import chosen_engine
+from SAMLungSegLib.models.onnx_graphs import chosen_device
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 
@@ -106,6 +107,7 @@ def test_onnx_runtime_is_taken_where_it_can_and_pytorch_otherwise(monkeypatch, p
     if providers:
         onnxruntime = pytest.importorskip("onnxruntime")
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+        monkeypatch.setattr(onnx_graphs, "works", lambda _provider: True)
     assert chosen_engine(COMPACT, device) == expected
 
 
@@ -127,17 +129,28 @@ def test_where_nothing_is_installed_the_smaller_is_named(monkeypatch):
     ],
 )
 def test_the_device_follows_the_providers(monkeypatch, providers, device, expected):
-    from SAMLungSegLib.models.onnx_graphs import chosen_device
-
     onnxruntime = pytest.importorskip("onnxruntime")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr(onnx_graphs, "works", lambda _provider: True)
     assert str(chosen_device(device)) == expected
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_without_its_device_is_as_good_as_absent(monkeypatch):
+    """As where ONNX Runtime for CUDA is installed on a machine without a card: the real one says so here."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine may have a card")
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    assert onnx_graphs.works("CPUExecutionProvider") and str(chosen_device("auto")) == "cpu"
+    with pytest.raises(ModelError, match="'cuda' is not available"):
+        chosen_device("cuda")
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu:", "cpu:one", "gpu"])
 def test_a_device_without_a_provider_is_refused(monkeypatch, device):
-    from SAMLungSegLib.models.onnx_graphs import chosen_device
-
     onnxruntime = pytest.importorskip("onnxruntime")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(ModelError, match="not available here to ONNX Runtime; choose auto or one of cpu"):
