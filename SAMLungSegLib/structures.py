@@ -18,6 +18,10 @@ from SAMLungSegLib.errors import SettingsError
 Side = Literal["right", "left"]
 Extent = Literal["visible", "whole"]  # of a lung on an X-ray, without or with what heart and diaphragm hide
 EXTENTS: tuple[Extent, ...] = get_args(Extent)
+EXTENT_MASKS: dict[Extent, str] = {  # what a mask of it holds, for scores
+    "visible": "the visible lung fields, without what heart and diaphragm hide",
+    "whole": "whole lungs, with what heart and diaphragm hide",
+}
 ExtentChoice = Literal["visible", "whole", "both"]  # the last: visible fields, and what is hidden as structures beside
 EXTENT_CHOICES: tuple[ExtentChoice, ...] = get_args(ExtentChoice)
 Code = tuple[str, str]  # of a coding scheme, and its meaning

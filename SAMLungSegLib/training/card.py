@@ -11,8 +11,9 @@ from textwrap import fill
 from typing import Any
 
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
+from SAMLungSegLib.structures import EXTENT_MASKS, EXTENTS
 from SAMLungSegLib.training.config import recipe_names
-from SAMLungSegLib.training.data.splits import SPLIT_SETS
+from SAMLungSegLib.training.data.splits import SPLIT_SETS, WHOLE_SETS
 
 WIDTH = 120
 SCORES = ("dice_mean", "dice_sd", "dice_min", "jaccard_mean", "box_dice_mean", "clicks_dice_mean")
@@ -87,9 +88,9 @@ def card_markdown(card: Mapping[str, Any]) -> str:
 
 {_paragraph(f"{_SCORED} {card['scores_basis']}")}
 
-| set | split | images | Dice mean | SD | min | Jaccard mean | one box | three clicks |
-|---|---|---|---|---|---|---|---|---|
-{_rows([row["set"], row["split"], row["images"], *(f"{row[name]:.4f}" for name in SCORES)] for row in card["scores"])}
+| set | split | mask | images | Dice mean | SD | min | Jaccard mean | one box | three clicks |
+|---|---|---|---|---|---|---|---|---|---|
+{_rows(_score_cells(row) for row in card["scores"])}
 
 {_paragraph(card["scores_remark"])}
 
@@ -111,8 +112,19 @@ samlungseg study quality DATA -o quality            # the scores, and the six lo
 _SCORED = (
     "Both lungs together, no prompt, at the images' full size, through the same pipeline that users run. The last two "
     "columns are mean Dice with prompts: of single lungs with a box of up to 10 pixels of jitter, and of both lungs "
-    "after three clicks, each in the middle of the largest error left."
+    "after three clicks, each in the middle of the largest error left. Masks of X-rays: "
+    + "; ".join(f"{extent}, {mask}" for extent, mask in EXTENT_MASKS.items())
+    + ". On CT both are one."
 )
+
+
+def _score_cells(row: Mapping[str, Any]) -> list[str]:
+    """Of a row that says no extent, masks are of visible lungs: an earlier version measured it."""
+    numbers = (row[name] for name in SCORES)
+    return [
+        *(str(cell) for cell in (row["set"], row["split"], row.get("extent", EXTENTS[0]), row["images"])),
+        *("-" if number is None else f"{number:.4f}" for number in numbers),
+    ]
 
 
 def _summary(card: Mapping[str, Any]) -> str:
@@ -131,8 +143,11 @@ def _split(card: Mapping[str, Any]) -> str:
             f"Nothing was learned from {_enumerated(held_out)}, to be tested on. Of the other sets the images of "
             "training and test were learned from; a tenth, by a hash of their names, was for validation."
         )
-    text = "Images were split by a hash of their names into 75 % training, 10 % validation, 15 % test."
-    only = [row["set"] for row in card["data"] if row["set"] not in SPLIT_SETS]
+    names = [row["set"] for row in card["data"]]
+    whole = [name for name in names if name in WHOLE_SETS]
+    only = [name for name in names if name not in (*SPLIT_SETS, *WHOLE_SETS)]
+    patients = f" (of {_enumerated(whole)}: of their patients' names)" if whole else ""
+    text = f"Images were split by a hash of their names{patients} into 75 % training, 10 % validation, 15 % test."
     if not only:
         return text
     return f"{text} {_enumerated(only)} are training data only: what the model does on them is not a held-out result."

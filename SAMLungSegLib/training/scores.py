@@ -23,10 +23,10 @@ from SAMLungSegLib.pipeline.predict import predict_slice
 from SAMLungSegLib.pipeline.prompting import automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box
-from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.structures import LUNGS, Extent
 from SAMLungSegLib.training.data.examples import EncodedExample, Example
-from SAMLungSegLib.training.data.packs import LabelledSlice, paired_examples
-from SAMLungSegLib.training.data.splits import SPLIT_SETS, split_of
+from SAMLungSegLib.training.data.packs import UNKNOWN, LabelledSlice, paired_examples
+from SAMLungSegLib.training.data.splits import SPLIT_SETS, WHOLE_SETS, split_in_set
 from SAMLungSegLib.training.prompt_policies import PromptPolicy
 from SAMLungSegLib.volume import Volume
 
@@ -37,48 +37,53 @@ CONFIDENCE = 0.95
 
 
 def score(model: PromptableModel, data: Path, split: str) -> list[dict[str, Any]]:
-    """One row per image set, at the images' own size.
+    """One row per image set, at the images' own size; `extent` says which lungs its masks hold.
 
     Without a prompt: Dice and Jaccard of both lungs through the pipeline that users run. With prompts: mean Dice of
     single lungs selected by a box with up to 10 pixels of jitter, and of both lungs after three clicks, each in the
-    middle of the largest error left.
+    middle of the largest error left, given together with the prediction without a prompt. What the masks leave open
+    counts nowhere. A figure is None where no image has it, such as the SD of one image.
 
     Args:
-        model: any model that needs no prompt.
+        model: any model that needs no prompt; sets of an extent that it does not predict have no row.
         data: folder of the image sets.
         split: 'validation' or 'test'.
     """
     rows = []
-    for set_name in SPLIT_SETS:
-        examples = [example for example in paired_examples(data / set_name) if split_of(example.name) == split]
-        if examples:
-            measured = [_measured(model, example) for example in tqdm(examples, desc=f"{set_name} {split}")]
-            rows.append({"set": set_name, "split": split, "images": len(examples), **_summary(measured)})
+    for set_name in (*SPLIT_SETS, *WHOLE_SETS):
+        extent = "whole" if set_name in WHOLE_SETS else "visible"
+        if extent in model.capabilities.extents:
+            every = paired_examples(data / set_name)
+            examples = [one for one in every if split_in_set(set_name, one.name, one.patient) == split]
+            measured = [_measured(model, one) for one in tqdm(examples, desc=f"{set_name} {split}", disable=None)]
+            if measured:
+                facts = {"set": set_name, "split": split, "extent": extent, "images": len(measured)}
+                rows.append(facts | _summary(pd.DataFrame(measured)))
     return rows
 
 
-def _summary(measured: list[dict[str, float]]) -> dict[str, float]:
-    columns = {name: np.array([one[name] for one in measured]) for name in measured[0]}
-    return {
-        "dice_mean": float(columns["dice"].mean()),
-        "dice_sd": float(columns["dice"].std(ddof=1)),
-        "dice_min": float(columns["dice"].min()),
-        "jaccard_mean": float(columns["jaccard"].mean()),
-        "box_dice_mean": float(np.nanmean(columns["box"])),
-        "clicks_dice_mean": float(columns["clicks"].mean()),
+def _summary(measured: pd.DataFrame) -> dict[str, float | None]:
+    figures = {
+        "dice_mean": measured["dice"].mean(),
+        "dice_sd": measured["dice"].std(ddof=1),
+        "dice_min": measured["dice"].min(),
+        "jaccard_mean": measured["jaccard"].mean(),
+        "box_dice_mean": measured["box"].mean(),
+        "clicks_dice_mean": measured["clicks"].mean(),
     }
+    return {name: None if np.isnan(value) else float(value) for name, value in figures.items()}
 
 
 def _measured(model: PromptableModel, example: LabelledSlice) -> dict[str, float]:
     volume = Volume(example.image[None], np.diag([-1.0, -1.0, 1.0, 1.0]), example.name, example.modality)
-    prediction = segment_volume(volume, model, Options()).labelmap_kji[0] > 0
-    truth = example.labelmap > 0
+    prediction = segment_volume(volume, model, Options(extent=example.extent)).labelmap_kji[0] > 0
+    truth, known = np.isin(example.labelmap, LUNGS.labels), example.labelmap != UNKNOWN
     embedding = model.encode([to_grey(example.image, example.modality)])[0]
     return {
-        "dice": dice(truth, prediction),
-        "jaccard": jaccard(truth, prediction),
+        "dice": dice(truth, prediction & known),
+        "jaccard": jaccard(truth, prediction & known),
         "box": _box_dice(model, embedding, example),
-        "clicks": _clicks_dice(model, embedding, truth),
+        "clicks": _clicks_dice(model, embedding, truth, known, example.extent),
     }
 
 
@@ -87,23 +92,28 @@ def _box_dice(model: PromptableModel, embedding: Embedding, example: LabelledSli
     if not example.sides_known:
         return np.nan
     scores = []
-    for side in (RIGHT_LUNG, LEFT_LUNG):
+    for side in LUNGS.labels:
         lung = example.labelmap == side
         box = BoxPrompt(jittered_box(lung, np.random.default_rng(side), BOX_JITTER_PX))
-        scores.append(dice(lung, model.decode(embedding, PromptSet(box=box)).logits > 0))
+        found = model.decode(embedding, PromptSet(box=box, extent=example.extent)).logits > 0
+        scores.append(dice(lung, found & (example.labelmap != UNKNOWN)))
     return float(np.mean(scores))
 
 
-def _clicks_dice(model: PromptableModel, embedding: Embedding, truth: np.ndarray) -> float:
+def _clicks_dice(
+    model: PromptableModel, embedding: Embedding, truth: np.ndarray, known: np.ndarray, extent: Extent
+) -> float:
+    own = model.decode(embedding, PromptSet(extent=extent)).logits
     points: tuple[PointPrompt, ...] = ()
-    logits = model.decode(embedding, PromptSet()).logits
+    found = (own > 0) & known
     for _ in range(CLICKS):
-        click = corrective_click(logits > 0, truth)
+        click = corrective_click(found, truth)
         if click is None:
             break
         points = (*points, PointPrompt(*click))
-        logits = model.decode(embedding, PromptSet(points, mask=MaskPrompt(logits))).logits
-    return dice(truth, logits > 0)
+        prompts = PromptSet(points, mask=MaskPrompt(own), extent=extent)
+        found = (model.decode(embedding, prompts).logits > 0) & known
+    return dice(truth, found)
 
 
 # ---- of the tuning of decoders

@@ -37,7 +37,7 @@ def grey_of(example: LabelledSlice) -> np.ndarray:
 
 @pytest.mark.slow
 def test_held_out_images_reach_the_promised_dice(shared_data, model):
-    rows = {row["set"]: row for row in score(model, shared_data, "test")}
+    rows = {row["set"]: row for row in score(model, shared_data, "test") if row["extent"] == "visible"}
     assert set(rows) == set(LEAST_DICE)
     for name, least in LEAST_DICE.items():
         assert rows[name]["dice_mean"] >= least

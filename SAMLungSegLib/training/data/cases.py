@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.volume import axial_plane, given_name, image_name, is_image_path, read_volume
 
 IMAGES, MASKS = "images", "masks"
+MANIFEST = "manifest_more.csv"
+MASK_IGNORED = 2  # in masks of whole lungs: a device, of which nobody knows what it hides
 PAPER_WINDOW = "paper"
 _PREFIXES: dict[str, Modality] = {"ct": "CT", "cxr": "XRAY", "xray": "XRAY"}
 _ONE_LUNG_SHARE = 0.05  # of a mask beyond the slice's middle, below which all of it is one lung
@@ -213,7 +216,20 @@ def _paired(folder: Path, images: Sequence[Path], masks: Sequence[Path], modalit
     subset = given_name(folder)
     modality = modality or next((kind for prefix, kind in _PREFIXES.items() if subset.lower().startswith(prefix)), None)
     pairs = pair_files(images, masks, roles=("image", "mask"))
-    return [StudyCase(subset, image_name(image), image, mask, modality) for image, mask in pairs]
+    patients = patients_of(folder)
+    return [
+        StudyCase(subset, image_name(image), image, mask, modality, patient=patients.get(image.name, ""))
+        for image, mask in pairs
+    ]
+
+
+def patients_of(folder: Path) -> dict[str, str]:
+    """Whose the images of a set are, by file name, where the manifest beside the set says it."""
+    manifest = folder.parent / MANIFEST
+    if not manifest.is_file():
+        return {}
+    with manifest.open(encoding="utf-8", newline="") as file:
+        return {row["name"]: row["patient"] for row in csv.DictReader(file) if row["set"] == folder.name}
 
 
 def paired_cases(images: Path, masks: Path) -> list[StudyCase]:

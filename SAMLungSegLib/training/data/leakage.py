@@ -2,7 +2,8 @@
 
 A card is the JSON file beside weights, of the same stem. What counts in it:
 
-- `data`, rows with a `set` each. Of a set that was split by the names of its images the test part was not seen.
+- `data`, rows with a `set` each. Of a set that was split by the names of its images, or by patient, the test part was
+  not seen.
 - `held_out_sets`, sets that the weights never saw. Where there are any, the test parts of the other sets were seen.
 - `images`, lists of names, of which 'training' and 'validation' were seen.
 - `base`, the model that a tuned decoder belongs to, with `base_file` and `base_sha256`: its card counts as well.
@@ -20,7 +21,7 @@ from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.registry import bundled_file, model_spec
 from SAMLungSegLib.training.data.cases import StudyCase
-from SAMLungSegLib.training.data.splits import SPLIT_SETS, split_of
+from SAMLungSegLib.training.data.splits import SPLIT_SETS, WHOLE_SETS, split_in_set
 
 _SEEN_LISTS = ("training", "validation")
 # What the files of the public sets are called, so that they are known in folders of any name.
@@ -54,7 +55,18 @@ class SeenImages:
         set_name = set_of(case)
         if case.name in self.names or set_name in self.whole_sets:
             return True
-        return set_name in self.split_sets and split_of(case.name) != "test"
+        return set_name in self.split_sets and _part_of(case) != "test"
+
+    def were_chosen_by(self, case: StudyCase) -> bool:
+        """Whether a case was not learned from, but used for choosing among trainings."""
+        return set_of(case) in self.split_sets and _part_of(case) == "validation"
+
+
+def _part_of(case: StudyCase) -> str:
+    """The part of its set that a case belongs to; where that goes by patient and nobody says whose it is, 'train'."""
+    set_name = set_of(case)
+    is_told = bool(case.patient) or set_name not in WHOLE_SETS
+    return split_in_set(set_name, case.name, case.patient) if is_told else "train"
 
 
 def set_of(case: StudyCase) -> str:
@@ -76,7 +88,7 @@ def seen_images(name: str, weights: Path | None = None) -> SeenImages:
     for card in cards:
         held_out = set(card.get("held_out_sets", ()))
         for set_name in {row["set"] for row in card.get("data", ()) if "set" in row} - held_out:
-            (split if set_name in SPLIT_SETS and not held_out else whole).add(set_name)
+            (split if set_name in (*SPLIT_SETS, *WHOLE_SETS) and not held_out else whole).add(set_name)
     lists = [card["images"] for card in cards if isinstance(card.get("images"), dict)]
     return SeenImages(
         name if weights is None else f"{name} with {weights.name}",
@@ -104,6 +116,21 @@ def without_seen(cases: Sequence[StudyCase], seen: SeenImages) -> list[StudyCase
     kept = [case for case in cases if not seen.include(case)]
     if cases and not kept:
         raise ModelError(_refusal(cases, seen))
+    return kept
+
+
+def chosen_by(cases: Sequence[StudyCase], seen: SeenImages) -> list[StudyCase]:
+    """The cases that a training was chosen by, of the public sets that the model learned from.
+
+    Raises:
+        ModelError: there is none.
+    """
+    kept = [case for case in cases if seen.were_chosen_by(case)]
+    if not kept:
+        raise ModelError(
+            f"The card of {seen.model} names none of these {len(cases)} images as chosen by; give a public set that it "
+            "learned from, or measure on the test part."
+        )
     return kept
 
 

@@ -7,7 +7,6 @@ A pack is one .npz file without pickles: `images` int16 (N, S, S), HU for CT and
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,8 +29,8 @@ from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.config import TrainingConfig
-from SAMLungSegLib.training.data.cases import sides_are_plausible
-from SAMLungSegLib.training.data.splits import SPLIT_SETS, split_of
+from SAMLungSegLib.training.data.cases import MASK_IGNORED, patients_of, sides_are_plausible
+from SAMLungSegLib.training.data.splits import SPLIT_SETS, WHOLE_SETS, split_in_set
 from SAMLungSegLib.volume import Volume, axial_plane, read_volume, reformat_volume
 
 logger = logging.getLogger(__name__)
@@ -54,11 +53,8 @@ OTHER_PLANES = {"coronal": (0.0, 1.0, 0.0), "sagittal": (1.0, 0.0, 0.0)}  # norm
 REFORMATS_OF_SERIES = 16
 LOBES = {RIGHT_LUNG: (12, 13, 14), LEFT_LUNG: (10, 11)}
 LOBES_OF_LIDC = {RIGHT_LUNG: (3, 4, 5), LEFT_LUNG: (1, 2)}
-WHOLE_SETS = ("cxr_v7_covid", "cxr_kermany_paediatric")  # X-rays whose masks hold the lung behind heart and dome
-MANIFEST = "manifest_more.csv"
 UNKNOWN = 3
 MEDIAL_FROM, DOME_SHARE = 0.25, 0.12  # of a lung's rows: from where on the heart, and below where the dome, may hide it
-MASK_IGNORED = 2  # in masks of these sets: a device, of which nobody knows what it hides
 
 
 @dataclass(frozen=True)
@@ -162,9 +158,7 @@ def _row(example: LabelledSlice) -> dict:
 
 
 def _split(example: LabelledSlice) -> str:
-    if example.set_name in WHOLE_SETS:
-        return split_of(f"{example.set_name}:{example.patient or example.name}")
-    return split_of(example.name) if example.set_name in SPLIT_SETS else "train"
+    return split_in_set(example.set_name, example.name, example.patient)
 
 
 def data_facts(packed: Path, config: TrainingConfig) -> list[dict[str, str]]:
@@ -214,7 +208,7 @@ def real_examples(data: Path) -> Iterator[LabelledSlice]:
 def paired_examples(folder: Path) -> Iterator[LabelledSlice]:
     """The labelled slices of one set: PNG files of the same names in `images` and `masks`."""
     is_ct, is_whole = folder.name.startswith("ct"), folder.name in WHOLE_SETS
-    patients = _patients(folder)
+    patients = patients_of(folder)
     for path in sorted((folder / "images").glob("*.png")):
         image = read_volume(path).array_kji[0].astype(np.int16)
         mask = read_volume(folder / "masks" / path.name).array_kji[0]
@@ -232,15 +226,6 @@ def paired_examples(folder: Path) -> Iterator[LabelledSlice]:
             "whole" if is_whole else "visible",
             patients.get(path.name, ""),
         )
-
-
-def _patients(folder: Path) -> dict[str, str]:
-    """Whose the images of a set are, by file name, where the manifest beside the set says it."""
-    manifest = folder.parent / MANIFEST
-    if not manifest.is_file():
-        return {}
-    with manifest.open(encoding="utf-8", newline="") as file:
-        return {row["name"]: row["patient"] for row in csv.DictReader(file) if row["set"] == folder.name}
 
 
 def _conservative_examples(folder: Path) -> Iterator[LabelledSlice]:

@@ -13,6 +13,7 @@ from SAMLungSegLib.training.data.cases import StudyCase
 TEST_PERCENT, VALIDATION_PERCENT = 15, 10
 SPLIT_SALT = "5"  # gives every set about these shares; chosen by counting, before any training
 SPLIT_SETS = ("cxr_montgomery", "cxr_shenzhen", "ct_kmader")
+WHOLE_SETS = ("cxr_v7_covid", "cxr_kermany_paediatric")  # X-rays whose masks hold the lung behind heart and dome
 PARTS = ("training", "validation", "held_out")
 FEWEST_IMAGES = 8
 HELD_OUT_SHARE, VALIDATION_SHARE = 0.2, 0.2
@@ -34,6 +35,16 @@ def split_of(name: str) -> str:
     if percent < TEST_PERCENT:
         return "test"
     return "validation" if percent < TEST_PERCENT + VALIDATION_PERCENT else "train"
+
+
+def split_in_set(set_name: str, name: str, patient: str = "") -> str:
+    """The part that an image of a public set belongs to: 'train' for all of a set that is not split.
+
+    X-rays with masks of whole lungs are split by patient, others by the image's name.
+    """
+    if set_name in WHOLE_SETS:
+        return split_of(f"{set_name}:{patient or name}")
+    return split_of(name) if set_name in SPLIT_SETS else "train"
 
 
 def split_cases(cases: Sequence[StudyCase]) -> Split:

@@ -84,5 +84,5 @@ def test_the_card_shows_every_score(held_out_set):
         "scores": scores,
     }
     text = card_markdown(card)
-    assert "| cxr_shenzhen | validation | 4 | 0.6667 | 0.0000 | 0.6667 | 0.5000 | 1.0000 | 1.0000 |" in text
+    assert "| cxr_shenzhen | validation | visible | 4 | 0.6667 | 0.0000 | 0.6667 | 0.5000 | 1.0000 | 1.0000 |" in text
     assert "- none seen" in text
