@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from SAMLungSegLib.cli.choices import add_cache_choice, add_model_choices, given_path, model_choice_of
 from SAMLungSegLib.cli.tune import CONFIG_CHOICES, add_tuning_choices, given_choices
 from SAMLungSegLib.files import check_written
+from SAMLungSegLib.structures import EXTENT_MASKS, EXTENTS
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings
@@ -221,41 +222,69 @@ def _add_quality(studies: argparse._SubParsersAction) -> None:
         "quality",
         help="how good a model is without a prompt, after clicks, on corrupted images, and how well it estimates that",
         description="Measures a model that needs no prompt on the slices of DATA that it has not learned "
-        "from: accuracy, Dice over ten corrective clicks, predicted against true overlap, loss on corrupted images.",
+        "from: accuracy, Dice over ten corrective clicks, whether clicks and masks are obeyed and what they gain, "
+        "predicted against true overlap, loss on corrupted images.",
     )
     add_data_choices(parser)
     add_model_choices(parser)
     add_cache_choice(parser)
+    parser.add_argument(
+        "--extent",
+        choices=EXTENTS,
+        default="visible",
+        help="of lungs on X-rays, which the model is to predict and the masks hold: the visible fields, or whole lungs "
+        "with what heart and diaphragm hide; public sets with other masks are left out",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("test", "validation"),
+        default="test",
+        help="test: images that the model has not learned from; validation: those that its training was chosen by",
+    )
     parser.set_defaults(run=run_quality, is_about_many=True)
 
 
 def run_quality(arguments: argparse.Namespace) -> int:
-    """Measure, write the report, print the first table."""
+    """Measure, write the report, print its tables of accuracy and of corrections."""
     from tqdm import tqdm
 
     from SAMLungSegLib.errors import ModelError
     from SAMLungSegLib.evaluation import table_markdown
     from SAMLungSegLib.files import writable_folder
+    from SAMLungSegLib.studies.quality.corrections import corrections_table
+    from SAMLungSegLib.studies.quality.references import drawing_extent
     from SAMLungSegLib.studies.quality.report import write_quality_report
     from SAMLungSegLib.studies.quality.study import accuracy_table, measure_quality
     from SAMLungSegLib.training.data.cases import study_cases
-    from SAMLungSegLib.training.data.leakage import seen_images, without_seen
+    from SAMLungSegLib.training.data.leakage import chosen_by, seen_images, without_seen
 
     choice = model_choice_of(arguments)
-    cases = study_cases(arguments.data)
-    kept = without_seen(cases, seen_images(choice.name, choice.weights))
+    found = study_cases(arguments.data)
+    cases = drawing_extent(found, arguments.extent)
+    seen, is_test = seen_images(choice.name, choice.weights), arguments.split == "test"
+    kept = without_seen(cases, seen) if is_test else chosen_by(cases, seen)
     model = choice.load(arguments.device)
     if model.capabilities.needs_prompt:
         raise ModelError(f"Model {choice.name} needs prompts; take lung-compact, or 'study zero-shot'.")
     folder = writable_folder(arguments.output)
+    if len(cases) < len(found):
+        print(f"{len(found) - len(cases)} images are left out: not {EXTENT_MASKS[arguments.extent]}.")
     if len(kept) < len(cases):
-        print(f"{len(cases) - len(kept)} images are left out, for {choice.name} has learned from them by its card.")
-    quality = measure_quality(kept, model, progress=lambda cases: tqdm(cases, desc="images", disable=None))
+        reason = f"for {choice.name} has learned from them by its card" if is_test else "for they are not of that part"
+        print(f"{len(cases) - len(kept)} images are left out, {reason}.")
+    quality = measure_quality(
+        kept, model, extent=arguments.extent, progress=lambda cases: tqdm(cases, desc="images", disable=None)
+    )
     weights = choice.weights_sha256()
     digest = weights.get("own", weights[choice.name])[:12]
-    basis = f"Model {choice.name} (SHA-256 {digest}); {len(kept)} images that it has not learned from."
+    images = "that it has not learned from" if is_test else "that its training was chosen by, not learned from"
+    basis = (
+        f"Model {choice.name} (SHA-256 {digest}); {len(kept)} images {images}. The masks of X-rays hold "
+        f"{EXTENT_MASKS[arguments.extent]}."
+    )
     files = write_quality_report(quality, folder, basis=basis, cases=kept, model=model)
-    print(f"\n{basis}\n\n{table_markdown(accuracy_table(quality.images), 4)}")
+    tables = (accuracy_table(quality.images), corrections_table(quality.corrections))
+    print("\n" + "\n\n".join([basis, *(table_markdown(table, 4).rstrip() for table in tables)]))
     for path in files:
         print(path)
     return 0

@@ -1,4 +1,4 @@
-"""The report on a model's quality: tables, curves, scatter plot of its own estimate, lowest scores."""
+"""The report on a model's quality: tables, curves, scatter plots, lowest scores."""
 
 from __future__ import annotations
 
@@ -14,19 +14,32 @@ from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.studies.figures import PromptedSlice, prompt_sheet
 from SAMLungSegLib.studies.predictions import predicted_mask
+from SAMLungSegLib.studies.quality.corrections import (
+    BAD_DICE,
+    SOME_CLICKS,
+    WORSE,
+    clicks_table,
+    corrections_table,
+)
+from SAMLungSegLib.studies.quality.references import reference_slices
 from SAMLungSegLib.studies.quality.study import (
     Quality,
     accuracy_table,
     calibration_table,
-    clicks_table,
     corrupted_table,
     rank_correlation,
 )
 from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_report
-from SAMLungSegLib.training.data.cases import StudyCase, Windowing
+from SAMLungSegLib.training.data.cases import StudyCase
 
 PICTURES = "figures"
 WORST_SHOWN = 6
+CORRECTIONS_NOTE = (
+    f"Obeyed: the clicked pixel has the label that the click says; all of {SOME_CLICKS}: after the third. Worse: share "
+    f"of images that lose more than {WORSE} of Dice by the first click. Neutral: change of Dice by two positive clicks "
+    "and a negative one on pixels that are right, drawn at random. Mask followed: share of the wrong pixels that "
+    "become right where the reference is given as a mask."
+)
 
 
 def write_quality_report(
@@ -37,7 +50,7 @@ def write_quality_report(
     Args:
         quality: what was measured.
         folder: to write into.
-        basis: which model and which images, below each table.
+        basis: which model, which images and what their masks hold, below each table.
         cases: that were measured.
         model: that was measured.
     Returns:
@@ -51,10 +64,21 @@ def write_quality_report(
             "clicks",
             "After corrective clicks",
             clicks_table(quality.clicks),
-            "Each click in the middle of the largest error left. Worst tenth: the images that were worst without a "
-            f"click. {basis}",
+            "Each click in the middle of the largest error left, all of them given with the prediction without a click "
+            f"as a mask. Worst tenth: the images that were worst without a click. {basis}",
         ),
         Picture(_clicks_figure(quality.clicks, pictures / "clicks.png"), "Dice over clicks"),
+        Table(
+            "corrections",
+            "What clicks and masks do",
+            corrections_table(quality.corrections),
+            f"By the Dice of the prediction without a click. {CORRECTIONS_NOTE} {basis}",
+        ),
+        Picture(
+            _corrections_figure(quality, pictures / "corrections.png"),
+            "Dice before and after clicks",
+            f"One point an image, above the line where clicks help; dotted: {BAD_DICE}. {basis}",
+        ),
         Table(
             "calibration",
             "Predicted overlap as a flag",
@@ -73,6 +97,7 @@ def write_quality_report(
         ),
         Picture(_worst_figure(quality, cases, model, pictures / "worst.png"), "Lowest scores"),
         Table("images", "Images", quality.images, basis, rows_shown=30),
+        Table("corrections_images", "Clicks and masks on each image", quality.corrections, basis, rows_shown=30),
     ]
     return write_study_report(folder, "Quality of a model", parts)
 
@@ -87,6 +112,23 @@ def _clicks_figure(clicks: pd.DataFrame, path: Path) -> Path:
         )
     axes.set(xlabel="corrective clicks", ylabel="Dice")
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    save_figure(figure, path)
+    return path
+
+
+def _corrections_figure(quality: Quality, path: Path) -> Path:
+    figure = Figure(figsize=(8.4, 4.2), layout="constrained")
+    all_axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    wide = quality.clicks.pivot(index=["subset", "image"], columns="clicks", values="dice")
+    lowest = min(float(wide[[0, 1, SOME_CLICKS]].min().min()), BAD_DICE) - 0.01
+    for axes, clicks in zip(all_axes, (1, SOME_CLICKS), strict=True):
+        for subset, rows in wide.groupby(level="subset"):
+            axes.scatter(rows[0], rows[clicks], s=14, alpha=0.7, label=str(subset))
+        axes.plot([lowest, 1], [lowest, 1], color="grey", linewidth=0.8)
+        axes.axvline(BAD_DICE, color="grey", linewidth=0.8, linestyle=":")
+        after = "after 1 click" if clicks == 1 else f"after {clicks} clicks"
+        axes.set(xlabel="Dice without a click", ylabel=f"Dice {after}", xlim=(lowest, 1), ylim=(lowest, 1))
+    all_axes[0].legend(fontsize="small")
     save_figure(figure, path)
     return path
 
@@ -108,11 +150,10 @@ def _worst_figure(quality: Quality, cases: Sequence[StudyCase], model: Promptabl
     by_name = {case.name: case for case in cases}
     panels = []
     for row in quality.images.nsmallest(WORST_SHOWN, "dice").itertuples():
-        name, _, number = row.image.partition("/")
-        greys, labels = by_name[name].read(Windowing())
-        grey, reference = greys[int(number or 0)], labels[int(number or 0)] > 0
-        found = predicted_mask(model, model.encode([grey])[0], PromptSet())
+        case = by_name[row.image.partition("/")[0]]
+        one = next(one for one in reference_slices(case) if one.name == row.image)
+        found = predicted_mask(model, model.encode([one.grey_hw])[0], PromptSet(extent=quality.extent))
         title = f"{row.image}: Dice {row.dice:.3f}, predicted IoU {row.predicted_iou:.2f}"
-        panels.append(PromptedSlice(title, grey, reference, found, PromptSet()))
+        panels.append(PromptedSlice(title, one.grey_hw, one.lung_hw, found & ~one.ignored_hw, PromptSet()))
     prompt_sheet(path, panels, columns=3)
     return path

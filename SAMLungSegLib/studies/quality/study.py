@@ -1,4 +1,4 @@
-"""How good a model is that predicts without a prompt: accuracy, clicks, its own estimate, corrupted images.
+"""How good a model is that predicts without a prompt: accuracy, corrections, its own estimate, corrupted images.
 
 Measured on images that it has not learned from, through the pipeline that users run.
 """
@@ -6,25 +6,23 @@ Measured on images that it has not learned from, through the pipeline that users
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from SAMLungSegLib.metrics import dice, jaccard
-from SAMLungSegLib.modality import Modality
-from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline import Options, segment_volume
-from SAMLungSegLib.prompts import MaskPrompt, PointPrompt, PromptSet
-from SAMLungSegLib.prompts.simulated import corrective_click
-from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS
-from SAMLungSegLib.training.data.cases import StudyCase, Windowing
+from SAMLungSegLib.structures import Extent
+from SAMLungSegLib.studies.quality.corrections import WORST_SHARE, corrected
+from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS, Corruption, Pair
+from SAMLungSegLib.studies.quality.references import ReferenceSlice, reference_slices
+from SAMLungSegLib.training.data.cases import StudyCase
 from SAMLungSegLib.volume import Volume
 
-CLICKS = 10
-WORST_SHARE = 0.1
 FLAGS = (0.80, 0.85, 0.90, 0.93)  # predicted IoU below which a slice is flagged
 POOR_DICE = 0.93
 DISPLAYED = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -35,13 +33,17 @@ class Quality:
     """What was measured; each table has the columns `subset` and `image`, an image being a slice.
 
     Attributes:
-        images: dice, jaccard and predicted_iou without a prompt.
+        extent: of the lungs on X-rays that were predicted, and that the references hold.
+        images: extent, dice, jaccard and predicted_iou without a prompt.
         clicks: clicks (0 to 10), dice.
+        corrections: dice without a click, and what `corrections.corrected` says of clicks and masks.
         corrupted: corruption, dice, loss against the same image as it was.
     """
 
+    extent: Extent
     images: pd.DataFrame
     clicks: pd.DataFrame
+    corrections: pd.DataFrame
     corrupted: pd.DataFrame
 
 
@@ -49,67 +51,71 @@ def measure_quality(
     cases: Sequence[StudyCase],
     model: PromptableModel,
     *,
+    extent: Extent = "visible",
     progress: Callable[[Sequence[StudyCase]], Sequence[StudyCase]] = lambda cases: cases,
 ) -> Quality:
     """Measure a model on cases; slices without lung are left out.
 
     Args:
-        cases: see `study_cases`; none that the model has learned from.
+        cases: see `study_cases`; none that the model has learned from, and whose masks are of `extent`, see
+            `references.drawing_extent`.
         model: that predicts without a prompt.
+        extent: of the lungs on X-rays; a CT is not measured for whole lungs.
         progress: wraps the cases as they are gone through, such as tqdm.
+    Raises:
+        PromptError: the model does not predict this extent.
+        VolumeError: there is no slice to measure on, or an image cannot be read.
     """
-    images, clicks, corrupted = [], [], []
+    model.check_extent(extent)
+    images, clicks, corrections, corrupted = [], [], [], []
     for case in progress(cases):
-        modality, slices = _slices(case)
-        for name, grey, lung in slices:
-            place = {"subset": case.subset, "image": name}
-            first = _segmented(model, grey, lung, modality)
-            images.append(place | first)
-            clicks += [place | row for row in _clicked(model, grey, lung)]
+        for one in reference_slices(case):
+            if extent == "whole" and one.modality == "CT":
+                continue
+            place = {"subset": one.subset, "image": one.name}
+            first = _segmented(model, one, extent)
+            images.append(place | {"extent": extent} | first)
+            after = corrected(model, model.encode([one.grey_hw])[0], one, extent)
+            clicks += [place | {"clicks": count, "dice": value} for count, value in enumerate(after.dice)]
+            corrections.append(place | {"dice": after.dice[0]} | after.figures)
             for corruption in CORRUPTIONS:
-                if modality in corruption.modalities:
-                    rng = np.random.default_rng(zlib.crc32(f"{name}/{corruption.name}".encode()))
-                    found = _segmented(model, *corruption.change(grey, lung, rng), modality)["dice"]
+                if one.modality in corruption.modalities:
+                    found = _segmented(model, _corrupted(corruption, one), extent)["dice"]
                     loss = first["dice"] - found
                     corrupted.append(place | {"corruption": corruption.name, "dice": found, "loss": loss})
-    return Quality(pd.DataFrame(images), pd.DataFrame(clicks), pd.DataFrame(corrupted))
+    if not images:
+        raise VolumeError(f"None of the {len(cases)} images has a slice with lung in its reference; give others.")
+    return Quality(extent, *map(pd.DataFrame, (images, clicks, corrections, corrupted)))
 
 
-def _slices(case: StudyCase) -> tuple[Modality, Iterator[tuple[str, np.ndarray, np.ndarray]]]:
-    greys, labels = case.read(Windowing())
-    modality = case.modality or "CT"
-    names = [case.name] if len(greys) == 1 else [f"{case.name}/{number}" for number in range(len(greys))]
-    return modality, ((name, g, one > 0) for name, g, one in zip(names, greys, labels, strict=True) if one.any())
-
-
-def _segmented(model: PromptableModel, grey: np.ndarray, lung: np.ndarray, modality: Modality) -> dict[str, float]:
-    volume = Volume(grey[None], DISPLAYED, "slice", modality)
-    result = segment_volume(volume, model, Options(modality=modality))
+def _segmented(model: PromptableModel, reference: ReferenceSlice, extent: Extent) -> dict[str, float]:
+    volume = Volume(reference.grey_hw[None], DISPLAYED, "slice", reference.modality)
+    result = segment_volume(volume, model, Options(modality=reference.modality, extent=extent))
     found = result.labelmap_kji[0] > 0
-    return {"dice": dice(lung, found), "jaccard": jaccard(lung, found), "predicted_iou": float(result.scores[0])}
+    scores = {"dice": reference.dice(found), "jaccard": reference.jaccard(found)}
+    return scores | {"predicted_iou": float(result.scores[0])}
 
 
-def _clicked(model: PromptableModel, grey: np.ndarray, lung: np.ndarray) -> Iterator[dict[str, float]]:
-    """Dice after 0 to 10 clicks in the middle of the largest error left, the prediction before given as a mask."""
-    embedding: Embedding = model.encode([grey])[0]
-    points: tuple[PointPrompt, ...] = ()
-    logits = model.decode(embedding, PromptSet()).logits
-    for clicks in range(CLICKS + 1):
-        yield {"clicks": clicks, "dice": dice(lung, logits > 0)}
-        click = corrective_click(logits > 0, lung)
-        if click is not None and clicks < CLICKS:
-            points = (*points, PointPrompt(*click))
-            logits = model.decode(embedding, PromptSet(points, mask=MaskPrompt(logits))).logits
+def _corrupted(corruption: Corruption, reference: ReferenceSlice) -> ReferenceSlice:
+    """What is ignored moves with the image as lung does."""
+
+    def changed(mask: np.ndarray) -> Pair:
+        rng = np.random.default_rng(zlib.crc32(f"{reference.name}/{corruption.name}".encode()))
+        return corruption.change(reference.grey_hw, mask, rng)
+
+    grey, lung = changed(reference.lung_hw)
+    return replace(reference, grey_hw=grey, lung_hw=lung, ignored_hw=changed(reference.ignored_hw)[1])
 
 
 def accuracy_table(images: pd.DataFrame) -> pd.DataFrame:
-    """Per subset: images, mean, SD, bottom decile and lowest Dice, mean Jaccard."""
+    """Per subset and extent: images, mean, SD, bottom decile and lowest Dice, mean Jaccard."""
     rows = []
-    for subset, group in images.groupby("subset"):
+    for (subset, extent), group in images.groupby(["subset", "extent"]):
         values = group["dice"]
         rows.append(
             {
                 "subset": subset,
+                "extent": extent,
                 "images": len(group),
                 "dice_mean": values.mean(),
                 "dice_sd": values.std(ddof=1),
@@ -125,24 +131,6 @@ def bottom_decile(values: np.ndarray) -> float:
     """Mean of the lowest tenth, of one value at least."""
     count = max(1, round(WORST_SHARE * len(values)))
     return float(np.sort(values)[:count].mean())
-
-
-def clicks_table(clicks: pd.DataFrame) -> pd.DataFrame:
-    """Per subset and number of clicks: mean Dice of all images, and of the tenth that was worst without a click."""
-    rows = []
-    for subset, group in clicks.groupby("subset"):
-        wide = group.pivot(index="image", columns="clicks", values="dice")
-        worst = wide.loc[wide[0].nsmallest(max(1, round(WORST_SHARE * len(wide)))).index]
-        for count in wide.columns:
-            rows.append(
-                {
-                    "subset": subset,
-                    "clicks": count,
-                    "dice_mean": wide[count].mean(),
-                    "dice_worst_tenth": worst[count].mean(),
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def calibration_table(images: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from SAMLungSegLib.studies.quality.study import (
     accuracy_table,
     bottom_decile,
     calibration_table,
-    clicks_table,
     corrupted_table,
     measure_quality,
 )
@@ -35,6 +34,7 @@ def images(dice, predicted_iou=None):
     return pd.DataFrame(
         {
             "subset": "set",
+            "extent": "visible",
             "image": [f"image_{number}" for number in range(len(dice))],
             "dice": dice,
             "jaccard": [value / (2 - value) for value in dice],
@@ -56,14 +56,6 @@ def test_the_accuracy_table_has_mean_spread_and_extremes():
     assert (row["images"], row["dice_mean"], row["dice_min"], row["dice_worst_tenth"]) == (2, 0.9, 0.8, 0.8)
     assert row["dice_sd"] == pytest.approx(0.1 * 2**0.5)
     assert row["jaccard_mean"] == pytest.approx((0.8 / 1.2 + 1) / 2)
-
-
-def test_clicks_are_followed_on_the_images_that_were_worst_before_any():
-    rows = [("a", 0, 0.5), ("a", 1, 0.8), ("b", 0, 0.9), ("b", 1, 0.7)]
-    clicks = pd.DataFrame(rows, columns=["image", "clicks", "dice"]).assign(subset="set")
-    table = clicks_table(clicks).set_index("clicks")
-    assert table["dice_mean"].tolist() == pytest.approx([0.7, 0.75])
-    assert table["dice_worst_tenth"].tolist() == [0.5, 0.8], "image a, although b is worse after the click"
 
 
 def test_a_flag_counts_what_it_finds():
@@ -118,4 +110,8 @@ def test_a_model_is_measured_and_reported_on_a_generated_xray(tmp_path):
     files = write_quality_report(quality, tmp_path / "report", basis="Model x.", cases=cases, model=model)
     assert all(path.stat().st_size > 0 for path in files)
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert "Model x." in page and page.count("data:image/png") == 3
+    assert "Model x." in page and page.count("data:image/png") == 4
+    assert "What clicks and masks do" in page and "all_of_3_obeyed" in page
+    table = pd.read_csv(tmp_path / "report" / "corrections.csv")
+    assert table.columns[:3].tolist() == ["subset", "predictions", "images"]
+    assert table["first_obeyed"].tolist() == [1.0] * len(table)
