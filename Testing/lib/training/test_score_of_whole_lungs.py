@@ -84,6 +84,7 @@ def test_every_prompt_is_about_whole_lungs_and_clicks_come_with_the_models_own_p
     own = LUNG.copy()
     own[40:] = False
     assert clicked and all(np.array_equal(one.mask.logits() > 0, own) for one in clicked)
+    assert not any(DEVICE[int(y), int(x)] for one in clicked for x, y in one.points_xy())
 
 
 def test_a_model_without_whole_lungs_has_no_row_of_them(data):
