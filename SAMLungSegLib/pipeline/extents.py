@@ -38,8 +38,8 @@ def with_whole(
 ) -> np.ndarray:
     """One labelmap of visible fields and whole lungs, which hold the fields whatever a model says.
 
-    A pixel has one side: that of the visible field, else what the whole lungs have there. Rims along borders of the
-    fields are of neither.
+    A pixel has one side: that of the visible field, else what the whole lungs have there. Rims by which two outlines of
+    one chest wall differ are whole lung, but nothing hides them.
 
     Args:
         visible, whole: uint8, of one shape, 1 right lung, 2 left lung.
@@ -51,9 +51,10 @@ def with_whole(
     sides = np.setdiff1d(visible, [0])
     if is_side_told and len(sides) == 1:
         whole = np.where(whole > 0, sides[0], 0).astype(np.uint8)
-    hidden = np.where(_without_rims((whole > 0) & (visible == 0)), whole, 0)
-    beside = 0 if choice == WHOLE else len(LUNGS)
-    return np.where(hidden > 0, hidden + beside, visible).astype(np.uint8)
+    if choice == WHOLE:
+        return np.where(visible > 0, visible, whole).astype(np.uint8)
+    hidden = _without_rims((whole > 0) & (visible == 0))
+    return np.where(hidden, whole + len(LUNGS), visible).astype(np.uint8)
 
 
 def _without_rims(mask: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ segment("chest.nii.gz", modality="CT", every=2).save("lungs.seg.nrrd")
 segment("chest.nii.gz", treshold=0.5)
 segment_volume("chest.nii.gz", load_model())
 Options(threshold="high")
-result.labelmap
+result.labelmap_ijk
 number: int = result.scores
 """
 FIRST_WRONG_LINE = SCRIPT.splitlines().index('segment("chest.nii.gz", treshold=0.5)') + 1

@@ -18,6 +18,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from SAMLungSegLib.adapters.lora import Lora
 from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.sam.encoder import AdaptableEncoder, FastEncoder
 from SAMLungSegLib.models.sam.model import SamModel
 
@@ -193,7 +194,8 @@ def test_an_adapted_encoder_that_is_hooked_later_is_refused_altogether():
         model.encode([grey((256, 256))])
 
 
-def test_lora_is_not_for_a_convolutional_encoder(model):
+def test_lora_is_not_for_a_convolutional_encoder():
+    model = load_model(device="cpu", engine="torch")
     with pytest.raises(ModelError, match=r"CompactNet has no points for adapters .* tune the mask decoder"):
         Lora().inject(model.network)
 

@@ -11,6 +11,7 @@ from tuning_sets import chest
 from SAMLungSegLib.adapters.base import adapter_parameters, adapter_state
 from SAMLungSegLib.adapters.lora import Lora
 from SAMLungSegLib.errors import ModelError, SettingsError
+from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.models.trainable import TrainableModel
@@ -136,7 +137,8 @@ def test_a_training_of_nothing_is_refused(given, steps):
         fit_adapters(adapted_model(), slices(given), AdapterConfig(steps=steps))
 
 
-def test_a_model_without_adapters_is_refused(model):
+def test_a_model_without_adapters_is_refused():
+    model = load_model(device="cpu", engine="torch")
     with pytest.raises(ModelError, match="has no adapters"):
         fit_adapters(SamModel(tiny_sam(), name="tiny"), slices(1), AdapterConfig(steps=1))
     with pytest.raises(ModelError, match="CompactNet has no points for adapters"):

@@ -61,7 +61,7 @@ def test_size_and_clear_say_how_much_and_where(scan, cache, capsys):
     assert main(["cache", "fill", scan]) == 0
     capsys.readouterr()
     assert main(["cache", "clear"]) == 0
-    assert f"4 slices, 7 MB deleted from {cache.folder}" in capsys.readouterr().out
+    assert f"4 slices, 8 MB deleted from {cache.folder}" in capsys.readouterr().out
     assert main(["cache", "size"]) == 0
     assert "0 slices, 0 MB" in capsys.readouterr().out
 

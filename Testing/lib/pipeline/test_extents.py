@@ -80,7 +80,8 @@ def test_rims_along_the_chest_wall_are_not_hidden_lung():
     behind_heart = fields_and_hidden() > 2
     assert (both > 2)[behind_heart].all()
     assert not (both > 2)[~ndimage.binary_dilation(behind_heart, np.ones((3, 3)))].any()
-    assert np.array_equal(found("whole", model=Wider()).labelmap_kji[0], as_whole(both))
+    whole, rim = found("whole", model=Wider()).labelmap_kji[0], ndimage.binary_dilation(fields() > 0)
+    assert np.array_equal(whole > 0, (both > 0) | rim)
 
 
 def test_a_model_of_whole_lungs_only_predicts_these():
