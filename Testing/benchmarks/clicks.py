@@ -28,14 +28,15 @@ COLUMNS = {
 
 
 def figures(reports: Sequence[Path]) -> str:
-    """The table in Markdown, of the study's folders."""
+    """The table in Markdown, of the study's folders; poor and good predictions, the reports have others."""
     lines = [
         f"| set | masks | predictions | images | {' | '.join(title for title, _ in COLUMNS.values())} |",
         f"|---|---|---|{'---:|' * (1 + len(COLUMNS))}",
     ]
     for report in reports:
         extent_of = pd.read_csv(report / "accuracy.csv").set_index("subset")["extent"]
-        for row in pd.read_csv(report / "corrections.csv").to_dict("records"):
+        rows = pd.read_csv(report / "corrections.csv")
+        for row in rows[rows["predictions"].str.startswith("Dice ")].to_dict("records"):
             masks = "-" if row["subset"].startswith("ct") else extent_of[row["subset"]]
             cells = [row["subset"], masks, row["predictions"], row["images"]]
             cells += [form.format(row[name]).replace("%", " %") for name, (_, form) in COLUMNS.items()]
