@@ -58,9 +58,11 @@ def predict_slice(
     labels_hw = np.zeros(embedding.size_hw, np.uint8)
     scores = []
     for one in objects:
-        prompts = replace(one.prompts, extent=extent)
+        one = replace(one, prompts=replace(one.prompts, extent=extent))
+        prompts = one.prompts
         if one.corrects:
-            prompts = _with_own_mask(model, embedding, prompts)
+            first = MaskPrompt(model.decode(embedding, one.first).logits)
+            prompts = PromptSet(prompts.points, mask=first, extent=extent)
         prediction = model.decode(embedding, prompts)
         if np.isnan(prediction.logits).any():
             raise ModelError(f"{model.name} predicts what are no numbers; its weights are damaged, give others.")
@@ -138,12 +140,6 @@ def _in_order(
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _with_own_mask(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> PromptSet:
-    """Points as corrections: the unprompted prediction says which object, the points correct it."""
-    own = model.decode(embedding, PromptSet(extent=prompts.extent))
-    return replace(prompts, mask=MaskPrompt(own.logits))
 
 
 def _labels(model: PromptableModel, prediction: Prediction, cut: float, label: int | None) -> np.ndarray:

@@ -64,17 +64,20 @@ def prompted_objects(
 ) -> list[ObjectPrompt]:
     """A user's prompts on one slice, object by object.
 
-    Each box shows the object that it surrounds, with the points in it. Points alone correct the prediction of a model
-    that needs no prompt, and show one object to any other.
+    Each box shows the object that it surrounds, with the points in it. A model that needs no prompt predicts both lungs
+    first, or what a box or a point shows; then the points correct that. Any other is given all prompts at once.
 
     Returns:
         The objects; none without prompts, unless the model needs none.
     """
+    is_corrected = not model.capabilities.needs_prompt and model.capabilities.accepts("mask")
     if boxes:
-        return [ObjectPrompt(prompts) for prompts in _per_object(points, boxes)]
+        sets = _per_object(points, boxes)
+        return [ObjectPrompt(one, corrects="shown" if one.points and is_corrected else None) for one in sets]
+    together = PromptSet(tuple(points))
     if not model.capabilities.needs_prompt:
-        return [ObjectPrompt(PromptSet(tuple(points)), corrects=bool(points))]
-    return [ObjectPrompt(PromptSet(tuple(points)))] if points else []
+        return [ObjectPrompt(together, corrects="unprompted" if points and is_corrected else None)]
+    return [ObjectPrompt(together)] if points else []
 
 
 def automatic_objects(model: PromptableModel, coarse_hw: np.ndarray) -> list[ObjectPrompt]:

@@ -5,7 +5,8 @@ Integer coordinates are pixel centres, as in SAM; the prompt encoder adds the ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -113,9 +114,17 @@ class ObjectPrompt:
     Attributes:
         prompts: of one object, or of both lungs where empty.
         label: that the object gets; None to take it from the prediction.
-        corrects: whether the prompts correct the model's own prediction without a prompt.
+        corrects: what the points correct: what the model predicts 'unprompted', or the object 'shown' by the box (by
+            the points themselves without one); None where all prompts are given at once.
     """
 
     prompts: PromptSet
     label: int | None = None
-    corrects: bool = False
+    corrects: Literal["unprompted", "shown"] | None = None
+
+    @property
+    def first(self) -> PromptSet:
+        """The prompts of the prediction that the points correct."""
+        if self.corrects == "unprompted":
+            return PromptSet(extent=self.prompts.extent)
+        return replace(self.prompts, points=()) if self.prompts.box else self.prompts

@@ -14,7 +14,7 @@ from scipy import ndimage
 Click = tuple[tuple[float, float], bool]
 
 HALO_PX = 2  # around what changes, within which its logits are the new ones: for a smooth border
-OBEYED_LOGIT = 1.0
+OBEYED_LOGIT = 4.0  # beyond the threshold, if that is not above 0.98
 REACH = 1.5  # of the distance to the nearest pixel that is as wanted
 SMALLEST_PX, LARGEST_SHARE = 1.5, 0.06  # radius of what a click changes by itself; share of the longer side
 

@@ -1,7 +1,7 @@
 """From an encoded slice and prompts to lungs by lung-compact, whichever engine computes its parts.
 
-Without a prompt it predicts both lungs. Points, or a box, show it an object. Given a mask as well, or a box, points
-correct it: the corrector changes what they are about, and nothing else.
+Without a prompt it predicts both lungs. Points and a box show it an object. Points with a mask correct that: the
+corrector changes what they are about, and nothing else.
 """
 
 from __future__ import annotations
@@ -72,20 +72,19 @@ class CompactDecoding(PromptableModel):
     def decode(self, embedding: Embedding, prompts: PromptSet) -> Prediction:
         """Predict what is prompted, both lungs without a prompt, and each lung.
 
-        A point has the label that it says, whatever the network makes of it.
+        Given with a mask, points have the label that they say, whatever the network makes of them.
 
         Raises:
             PromptError: a prompt outside the slice, or whole lungs of weights without a branch for them.
         """
         self.check_prompts(prompts, embedding.size_hw)
         given = prompts_in_frame(prompts, embedding.size_hw, self.frame_size)
-        shows_object = given.mask is not None or (bool(prompts.points) and given.box_xyxy is not None)
-        if self.has_corrector and shows_object:
-            return self._correction(embedding, prompts, given)
+        if self.has_corrector and prompts.mask is not None and given.mask is not None:
+            return self._correction(embedding, prompts, prompts.mask.logits(), given.mask, given)
         low_res, iou = self._of_extent(embedding, given, prompts.extent)
         logits = from_frame(low_res[[PROMPTED, RIGHT, LEFT]], embedding.size_hw)
         return Prediction(
-            logits=obeying(logits[0], _clicks(prompts)),
+            logits=logits[0] if prompts.mask is None else obeying(logits[0], _clicks(prompts)),
             score=float(iou[PROMPTED]),
             low_res_logits=low_res[PROMPTED],
             structure_logits=dict(zip(LUNGS.keys, logits[1:], strict=True)),
@@ -106,14 +105,11 @@ class CompactDecoding(PromptableModel):
             self._latest = latest
         return latest[2]
 
-    def _correction(self, embedding: Embedding, prompts: PromptSet, given: FramePrompts) -> Prediction:
+    def _correction(
+        self, embedding: Embedding, prompts: PromptSet, before: np.ndarray, mask: np.ndarray, given: FramePrompts
+    ) -> Prediction:
+        """Of a mask, logits on the slice and in the frame; a box beside it says nothing more."""
         size_hw = embedding.size_hw
-        if given.mask is None:
-            box_alone = FramePrompts(given.points_xy[:0], given.labels[:0], given.box_xyxy)
-            mask = self._of_extent(embedding, box_alone, prompts.extent)[0][PROMPTED]
-            before = from_frame(mask[None], size_hw)[0]
-        else:
-            mask, before = given.mask, prompts.mask.logits()
         points_xy = (given.points_xy + 0.5) / 2 - 0.5
         low_res, score = self._corrected(embedding, mask, points_xy, given.labels)
         if prompts.points:

@@ -152,6 +152,17 @@ def test_every_prompt_is_answered_in_the_slices_own_pixels(model, size_hw, promp
     assert np.isfinite(prediction.logits).all()
 
 
+@pytest.mark.parametrize("box", [None, BoxPrompt((2, 3, 60, 50))])
+def test_points_without_a_mask_show_an_object_to_the_decoder_alone(model, box):
+    """Prompts that a decoder was tuned with are of this kind: nobody clicked there."""
+    embedding = model.encode([grey((60, 90))])[0]
+    prompts = PromptSet((PointPrompt((5, 5)), PointPrompt((70, 30), False)), box)
+    with torch.inference_mode():
+        low_res, _ = model.decode_batch([embedding], [prompts])
+    expected = model.to_slice(low_res[:, :1].numpy(), (60, 90))[0, 0]
+    assert np.abs(model.decode(embedding, prompts).logits - expected).max() < 1e-5
+
+
 def test_a_prediction_given_back_as_mask_is_changed_by_a_click_that_disagrees_and_by_no_other(model):
     embedding = model.encode([grey((60, 90))])[0]
     first = model.decode(embedding, PromptSet())

@@ -9,7 +9,7 @@ from SAMLungSegLib import segment
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.postprocess import as_clicked, clean_up
-from SAMLungSegLib.prompts.volume import VolumePoint
+from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint
 from SAMLungSegLib.volume import Volume
 
 
@@ -51,6 +51,21 @@ def test_a_click_anywhere_in_a_ct_has_the_label_that_it_says_and_changes_no_dist
     assert (after[number, row, column] > 0) == positive
     changed = np.flatnonzero((after != before).any((1, 2)))
     assert set(changed) <= {number - 1, number, number + 1}
+
+
+def test_a_click_in_a_box_is_obeyed_in_slices_of_other_than_square_pixels():
+    grey, _ = chest_xray(chest_ct(5, size_kji=(64, 96, 96), spacing_mm=(5.0, 4.0, 4.0)), (300, 260))
+    image = Volume(grey[None, ::2].astype(np.int16), np.diag([-1.0, -2.0, 1.0, 1.0]), "chest", "XRAY")
+    model = load_model(device="cpu")
+    rows, columns = np.nonzero(segment(image, model=model).labelmap_kji[0] == 1)
+    box = VolumeBox((columns.min() - 3.0, rows.min() - 3.0, 0.0), (columns.max() + 3.0, rows.max() + 3.0, 0.0))
+    row = int(np.median(rows))
+    column = int(columns[rows == row].max()) + 6  # beside its medial border
+    for positive in (True, False):
+        click = VolumePoint((float(column), float(row), 0.0), positive)
+        labels = segment(image, model=model, boxes=(box,), points=(click,)).labelmap_kji[0]
+        assert (labels[row, column] > 0) == positive
+        assert np.isin(labels[rows, columns], (1,)).mean() > 0.9
 
 
 @pytest.mark.parametrize("extent", ["visible", "whole"])

@@ -62,6 +62,14 @@ def test_each_box_is_one_object_with_the_points_in_it():
     assert not any(question.corrects for question in questions)
 
 
+def test_points_correct_what_a_box_or_they_themselves_show_to_a_model_that_needs_no_prompt():
+    inside, outside = PointPrompt((2, 2)), PointPrompt((5, 5))
+    one, other, third = prompted_objects(Scripted(unprompted=True), [inside, outside], [LEFT_BOX, RIGHT_BOX])
+    assert (one.corrects, one.first) == ("shown", PromptSet(box=LEFT_BOX))
+    assert other.corrects is None
+    assert (third.corrects, third.first) == ("shown", PromptSet((outside,)))
+
+
 def test_negative_points_outside_every_box_are_no_object():
     questions = prompted_objects(Scripted(), [PointPrompt((5, 5), positive=False)], [LEFT_BOX])
     assert [question.prompts for question in questions] == [PromptSet((), LEFT_BOX)]
@@ -70,7 +78,7 @@ def test_negative_points_outside_every_box_are_no_object():
 def test_points_alone_correct_a_model_that_answers_without_and_show_an_object_to_others():
     points = [PointPrompt((2, 2)), PointPrompt((3, 3), positive=False)]
     assert prompted_objects(Scripted(unprompted=True), points) == [
-        ObjectPrompt(PromptSet(tuple(points)), corrects=True)
+        ObjectPrompt(PromptSet(tuple(points)), corrects="unprompted")
     ]
     assert prompted_objects(Scripted(), points) == [ObjectPrompt(PromptSet(tuple(points)))]
 
@@ -137,7 +145,7 @@ def test_a_correction_starts_from_the_models_own_answer():
     own, mended = prediction(np.s_[0:6]), prediction(np.s_[0:4])
     model = Scripted(own, mended, unprompted=True)
     point = PointPrompt((5, 5), positive=False)
-    answer = predict_slice(model, EMBEDDING, [ObjectPrompt(PromptSet((point,)), 1, corrects=True)], 0.5)
+    answer = predict_slice(model, EMBEDDING, [ObjectPrompt(PromptSet((point,)), 1, corrects="unprompted")], 0.5)
     unprompted, correction = model.asked
     assert unprompted.is_empty
     assert correction.points == (point,)
