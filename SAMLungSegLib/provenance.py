@@ -22,6 +22,7 @@ from SAMLungSegLib.files import writing
 from SAMLungSegLib.intensity import Window
 from SAMLungSegLib.modality import MODALITIES
 from SAMLungSegLib.models.choice import CHANGED, ModelChoice
+from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.prompts.volume import MOST_PROMPTS, VolumeBox, VolumePoint
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
@@ -95,13 +96,20 @@ class Provenance:
                 f"The weights of {self.model.name} were changed after they were loaded, as by training (SHA-256 "
                 f"{then[CHANGED][:12]}...), and no file is known to hold them: segment again with the changed ones."
             )
-        changed = [name for name in {**then, **here} if here.get(name) != then.get(name)]
+        changed = [
+            name for name in {**then, **here} if not self._predicts_the_same(name, then.get(name), here.get(name))
+        ]
         if changed:
             digest = then.get(changed[0])
             raise ModelError(
                 f"The weights of {' and '.join(changed)} are not those that made the segmentation (SHA-256 "
                 f"{f'{digest[:12]}...' if digest else 'none'}); give them with --weights, or the version of that time."
             )
+
+    def _predicts_the_same(self, name: str, then: str | None, here: str | None) -> bool:
+        """Whether weights are those of then, or hold them and parts for points, of which there are none."""
+        extended = MODELS[name].extends_sha256 if name in MODELS and not self.options.points else ()
+        return here == then or then in extended
 
 
 def provenance_of(

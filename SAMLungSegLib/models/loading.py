@@ -172,7 +172,7 @@ def _tuned_base(loader: Loader, spec: ModelSpec, card: TunedCard, weights: Path)
     """Reads the weights that others were tuned on top of: the registry's, or those beside them."""
     own_registry = checkpoint_path(spec)
     registry_sha256 = spec.sha256 or (file_sha256(own_registry) if own_registry.is_file() else None)
-    if registry_sha256 == card.base_sha256:
+    if card.base_sha256 in (registry_sha256, *spec.extends_sha256):
         return lambda: registry_state(loader, spec)
     beside = weights.with_name(card.base_file)
     if beside.is_file() and file_sha256(beside) == card.base_sha256:

@@ -50,6 +50,8 @@ class ModelSpec:
         sha256: its SHA-256, lower-case hexadecimal; None if nobody publishes it.
         licence: licence of the weights.
         capabilities: what the model accepts and predicts.
+        extends_sha256: SHA-256 of earlier weights all of which this file holds, with parts beside them: without points
+            it predicts what they did, and what was tuned on top of them belongs on top of it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ModelSpec:
     sha256: str | None
     licence: str
     capabilities: Capabilities = SAM
+    extends_sha256: tuple[str, ...] = ()
 
     @property
     def is_bundled(self) -> bool:
@@ -150,6 +153,7 @@ def _compact_spec() -> ModelSpec:
         sha256=card.get("sha256"),
         licence=str(card.get("licence", "see the model card")),
         capabilities=_capabilities_of(card, COMPACT),
+        extends_sha256=tuple(card.get("extends_sha256", ())),
     )
 
 

@@ -102,7 +102,7 @@ def seen_images(name: str, weights: Path | None = None) -> SeenImages:
 def _card_of_base(card: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The card of the registry's weights, or of the user's beside the tuned decoder; empty if there is none."""
     spec = model_spec(card["base"])
-    if card.get("base_sha256", spec.sha256) == spec.sha256:
+    if card.get("base_sha256", spec.sha256) in (spec.sha256, *spec.extends_sha256):
         return _bundled_card(spec.name)
     return _read_card((folder / str(card.get("base_file", ""))).with_suffix(".json"))
 
