@@ -5,6 +5,8 @@ Slices are in radiological display orientation: the patient's right is at the le
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 from skimage.measure import regionprops
@@ -32,6 +34,14 @@ def keep_large_components(mask: np.ndarray, smallest_share: float) -> np.ndarray
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     return (sizes >= smallest_share * sizes.max())[components] & mask
+
+
+def components_at(mask: np.ndarray, points_xy: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The components (8-connected) of a bool mask (H, W) that hold a point; each lies in the pixel nearest to it."""
+    components, _ = ndimage.label(mask, np.ones((3, 3)))
+    last = np.array(mask.shape[::-1]) - 1
+    numbers = [components[y, x] for x, y in (np.clip(np.rint(xy), 0, last).astype(int) for xy in points_xy)]
+    return np.isin(components, [number for number in numbers if number])
 
 
 def split_sides(mask: np.ndarray) -> np.ndarray:

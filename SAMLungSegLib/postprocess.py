@@ -14,7 +14,7 @@ from scipy import ndimage
 from SAMLungSegLib.air import without_airway
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.laterality import Tissue, with_sides_told
-from SAMLungSegLib.masks import Box, box_around, keep_large_components
+from SAMLungSegLib.masks import Box, box_around, components_at, keep_large_components
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 STEADY_REACH_MM = 3.1  # 3 mm, and what files round
@@ -61,10 +61,7 @@ def clean_up(
 
 def as_clicked(raw: np.ndarray, cleaned: np.ndarray, points_xy: Sequence[tuple[float, float]]) -> np.ndarray:
     """The cleaned labels (H, W); where a point lies in what cleaning took away or filled, the raw ones."""
-    regions, _ = ndimage.label((raw > 0) != (cleaned > 0), np.ones((3, 3)))
-    last = np.array(raw.shape[::-1]) - 1
-    numbers = [regions[y, x] for x, y in (np.clip(np.rint(xy), 0, last).astype(int) for xy in points_xy)]
-    return np.where(np.isin(regions, [number for number in numbers if number]), raw, cleaned)
+    return np.where(components_at((raw > 0) != (cleaned > 0), points_xy), raw, cleaned)
 
 
 def majority_filter_slices(labelmap: np.ndarray, slice_spacing_mm: float, fixed: Iterable[int] = ()) -> np.ndarray:

@@ -152,12 +152,9 @@ def _without_patches_at(points: Sequence[PointPrompt], mask_hw: np.ndarray) -> n
     """A mask without its patches that have a point in them."""
     if not points or not mask_hw.any():
         return mask_hw
-    from scipy import ndimage
+    from SAMLungSegLib.masks import components_at  # scipy takes a tenth of a second to import
 
-    patches, _ = ndimage.label(mask_hw, np.ones((3, 3)))
-    last = np.array(mask_hw.shape[::-1]) - 1
-    at = [patches[y, x] for x, y in (np.clip(np.rint(point.xy), 0, last).astype(int) for point in points)]
-    return mask_hw & ~np.isin(patches, [number for number in at if number])
+    return mask_hw & ~components_at(mask_hw, [point.xy for point in points])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,20 +167,8 @@ def segment_volume(
     predicted, scores = predict_slices(
         model, view, prompts.of_slice, seen, options.threshold, extents, progress=progress, cancelled=cancelled
     )
-    first, *others = (interpolate_slices(one, seen) for one in predicted)
     clicked = {index: [point.xy for point in shown.points] for index, shown in placed.items() if shown.points}
-    labelmap, on_sides = clean_up(
-        first,
-        view.spacing_mm,
-        lung_hu=view.lung_hu if view.modality == "CT" else None,
-        tissue=view.tissue if view.modality == "CT" and view.plane.is_axial else None,
-        frontal_grey=grey if view.is_frontal_xray else None,
-        steady=not options.boxes,
-        clicked=clicked,
-    )
-    for raw in others:  # which may touch behind the heart, so that the fields tell the sides
-        whole, _ = clean_up(raw, view.spacing_mm, clicked=clicked)
-        labelmap = with_whole(labelmap, whole, options.extent, is_side_told=bool(on_sides))
+    labelmap, on_sides = _cleaned([interpolate_slices(one, seen) for one in predicted], view, options, clicked)
     on_view = LATERAL if view.is_lateral_xray else ""
     on_lungs = view.why_no_lung() if view.modality == "CT" and not labelmap.any() else ""
     notes = tuple(filter(None, (on_view, *view.notes, on_sides, on_lungs)))
@@ -200,6 +188,29 @@ def segment_volume(
     )
     _say_how(result, len(seen), time.perf_counter() - start)
     return result
+
+
+def _cleaned(
+    predicted: Sequence[np.ndarray],
+    view: VolumeView,
+    options: Options,
+    clicked: Mapping[int, Sequence[tuple[float, float]]],
+) -> tuple[np.ndarray, str]:
+    """One labelmap (N, H, W) of all predicted extents, and a note on the sides; see `clean_up`."""
+    first, *others = predicted
+    labelmap, on_sides = clean_up(
+        first,
+        view.spacing_mm,
+        lung_hu=view.lung_hu if view.modality == "CT" else None,
+        tissue=view.tissue if view.modality == "CT" and view.plane.is_axial else None,
+        frontal_grey=view.grey_nhw if view.is_frontal_xray else None,
+        steady=not options.boxes,
+        clicked=clicked,
+    )
+    for raw in others:  # which may touch behind the heart, so that the fields tell the sides
+        whole, _ = clean_up(raw, view.spacing_mm, clicked=clicked)
+        labelmap = with_whole(labelmap, whole, options.extent, is_side_told=bool(on_sides))
+    return labelmap, on_sides
 
 
 def _say_how(result: Segmentation, shown: int, seconds: float) -> None:

@@ -18,15 +18,15 @@ from SAMLungSegLib.models.compact.clicks import with_clicked_changes
 from SAMLungSegLib.models.compact.frames import BOTH
 from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.prompts.simulated import corrective_click
-from SAMLungSegLib.training.augment import RandomWindow
 from SAMLungSegLib.training.config import TrainingConfig
-from SAMLungSegLib.training.corrections import Click, Correction
-from SAMLungSegLib.training.data.drawing import Drawing
+from SAMLungSegLib.training.corrections import Correction
+from SAMLungSegLib.training.data.drawing import Drawing, unchanged
 from SAMLungSegLib.training.data.packs import is_trained_on
 from SAMLungSegLib.training.losses import IOU_WEIGHT, TrainingBatch, iou_loss, segmentation_loss
+from SAMLungSegLib.training.prompt_policies import point_tensors
+from SAMLungSegLib.training.trainer import Row, set_training
 
 Features = tuple[Tensor, ...]
-Row = dict[str, float]
 
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.02
 STRENGTH = "mixed"
@@ -38,23 +38,78 @@ WHOLE_WEIGHTS = {"cxr_v7_covid": 0.45, "cxr_kermany_paediatric": 0.32, "cxr_shen
 PART_OF_WHOLE_SETS = 0.3  # of what the corrector learns from
 
 
+@dataclass(frozen=True, eq=False)
+class FinishedNetwork:
+    """What branches learn on, and what it makes of the pack.
+
+    Attributes:
+        net: the network.
+        data: the columns of the pack.
+        config: the recipe.
+        device: of the network.
+    """
+
+    net: CompactNet
+    data: Mapping[str, np.ndarray]
+    config: TrainingConfig
+    device: torch.device
+
+    def trained_on(self) -> np.ndarray:
+        """Int (N,), the examples that the recipe learns from; of every set, for weights of its sets are others here."""
+        sets, splits = self.data["sets"], self.data["splits"]
+        return np.flatnonzero(is_trained_on(sets, splits, self.config, of_all_sets=True))
+
+    @cached_property
+    def whole_kind(self) -> np.ndarray:
+        """Bool (N,): the examples whose mask holds whole lungs, as their set says, or as the mask shows.
+
+        The latter is more than 5 % of the mask between the centroids of the lungs, below its median row and outside
+        what the network takes for visible lung.
+        """
+        whole = self.data["extents"] == "whole"
+        for index in self.trained_on():
+            if self.data["sets"][index] in BOTH_EXTENTS:
+                whole[index] = self._holds_hidden_lung(index)
+        return whole
+
+    def _holds_hidden_lung(self, index: int) -> bool:
+        right, left = self.data["labels"][index][:2] > 127
+        if not (right.any() and left.any()):
+            return False
+        mask, (_, visible) = right | left, self.seen(index)
+        rows, columns = np.indices(mask.shape)
+        edges = sorted(np.argwhere(side)[:, 1].mean() for side in (right, left))
+        low = rows > np.median(np.argwhere(mask)[:, 0])
+        hidden = mask & ~full_size(visible[:, BOTH])[0] & low & (columns > edges[0]) & (columns < edges[1])
+        return bool(hidden.sum() > HIDDEN_SHARE * mask.sum())
+
+    @torch.no_grad()
+    def seen(self, index: int) -> tuple[Features, Tensor]:
+        """Features of an example as it is, and the logits (1, 4, S/2, S/2) without a prompt."""
+        self.net.eval()
+        features = self.net.image_encoder((unchanged(self.data, index) * 2 - 1).to(self.device))
+        return features, self.net.decode(features)[0]
+
+    def validated(self, extent: str) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
+        """Set, index, reference and known pixels, bool (S, S), of the validation examples of an extent."""
+        for index in np.flatnonzero((self.data["splits"] == "validation") & (self.data["extents"] == extent)):
+            shares = self.data["labels"][index]
+            yield str(self.data["sets"][index]), int(index), shares[:2].sum(0) > 127, shares[2] <= 127
+
+
 class Branch(ABC):
     """A part of the network that learns while all else is frozen.
 
     Attributes:
-        net: the finished network.
-        data: the columns of the pack.
-        config: the recipe.
-        device: of the network.
+        finished: all else.
         has_frozen_norm: whether batch normalisation keeps its statistics for now.
     """
 
     has_frozen_norm = False
 
-    def __init__(
-        self, net: CompactNet, data: Mapping[str, np.ndarray], config: TrainingConfig, device: torch.device
-    ) -> None:
-        self.net, self.data, self.config, self.device = net, data, config, device
+    def __init__(self, finished: FinishedNetwork) -> None:
+        self.finished = finished
+        self.net, self.config, self.device = finished.net, finished.config, finished.device
 
     @property
     @abstractmethod
@@ -103,56 +158,7 @@ class Branch(ABC):
 
     def train_part(self) -> None:
         """Set the part to training."""
-        self.part.train()
-        if self.has_frozen_norm:
-            for module in self.part.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-
-    def trained_on(self) -> np.ndarray:
-        """Int (N,), the examples that the recipe learns from; of every set, for weights of its sets are others here."""
-        sets, splits = self.data["sets"], self.data["splits"]
-        return np.flatnonzero(is_trained_on(sets, splits, self.config, of_all_sets=True))
-
-    @cached_property
-    def whole_kind(self) -> np.ndarray:
-        """Bool (N,): the examples whose mask holds whole lungs, as their set says, or as the mask shows.
-
-        The latter is more than 5 % of the mask between the centroids of the lungs, below its median row and outside
-        what the network takes for visible lung.
-        """
-        whole = self.data["extents"] == "whole"
-        for index in self.trained_on():
-            if self.data["sets"][index] in BOTH_EXTENTS:
-                whole[index] = self._holds_hidden_lung(index)
-        return whole
-
-    def _holds_hidden_lung(self, index: int) -> bool:
-        right, left = self.data["labels"][index][:2] > 127
-        if not (right.any() and left.any()):
-            return False
-        mask, (_, visible) = right | left, self.seen(index)
-        rows, columns = np.indices(mask.shape)
-        edges = sorted(np.argwhere(side)[:, 1].mean() for side in (right, left))
-        low = rows > np.median(np.argwhere(mask)[:, 0])
-        hidden = mask & ~full_size(visible[:, BOTH])[0] & low & (columns > edges[0]) & (columns < edges[1])
-        return bool(hidden.sum() > HIDDEN_SHARE * mask.sum())
-
-    @torch.no_grad()
-    def seen(self, index: int) -> tuple[Features, Tensor]:
-        """Features of an example as it is, and the logits (1, 4, S/2, S/2) without a prompt."""
-        image = torch.from_numpy(self.data["images"][index][None].astype(np.float32))
-        window = RandomWindow(jitter=0.0)
-        grey = window({"image": image, "modality": str(self.data["modalities"][index])})["image"]
-        self.net.eval()
-        features = self.net.image_encoder((grey[None] * 2 - 1).to(self.device))
-        return features, self.net.decode(features)[0]
-
-    def validated(self, extent: str) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
-        """Set, index, reference and known pixels, bool (S, S), of the validation examples of an extent."""
-        for index in np.flatnonzero((self.data["splits"] == "validation") & (self.data["extents"] == extent)):
-            shares = self.data["labels"][index]
-            yield str(self.data["sets"][index]), int(index), shares[:2].sum(0) > 127, shares[2] <= 127
+        set_training(self.part, frozen_norm=self.has_frozen_norm)
 
 
 class WholeTraining(Branch):
@@ -168,9 +174,9 @@ class WholeTraining(Branch):
 
     @cached_property
     def drawing(self) -> Drawing:
-        chosen = self.trained_on()
-        chosen = chosen[self.whole_kind[chosen]]
-        return Drawing.by_group(self.data, chosen, self.data["sets"][chosen], WHOLE_WEIGHTS, as_visible=False)
+        data, chosen = self.finished.data, self.finished.trained_on()
+        chosen = chosen[self.finished.whole_kind[chosen]]
+        return Drawing.by_group(data, chosen, data["sets"][chosen], WHOLE_WEIGHTS, as_visible=False)
 
     def predict(self, features: Features, batch: TrainingBatch, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -189,8 +195,8 @@ class WholeTraining(Branch):
     def scores(self) -> Row:
         """Mean Dice of both whole lungs, for each set."""
         scores: dict[str, list[float]] = {}
-        for name, index, reference, known in self.validated("whole"):
-            features, visible = self.seen(index)
+        for name, index, reference, known in self.finished.validated("whole"):
+            features, visible = self.finished.seen(index)
             whole = full_size(self.net.whole(features, visible)[0][:, BOTH])[0]
             scores.setdefault(name, []).append(dice(reference & known, whole & known))
         return {name: float(np.mean(values)) for name, values in scores.items()}
@@ -219,14 +225,14 @@ class CorrectorTraining(Branch):
     @cached_property
     def drawing(self) -> Drawing:
         """The recipe's sets, but more of those with whole lungs, which are errors of the visible field."""
-        chosen = self.trained_on()
-        whole = self.whole_kind[chosen]
-        sets = np.where(whole, "whole", self.data["sets"][chosen])
+        chosen = self.finished.trained_on()
+        whole = self.finished.whole_kind[chosen]
+        sets = np.where(whole, "whole", self.finished.data["sets"][chosen])
         others = self.config.sampling_weights or dict.fromkeys(map(str, np.unique(sets[~whole])), 1.0)
         total = sum(others.values())
         weight_of = {name: (1 - PART_OF_WHOLE_SETS) * weight / total for name, weight in others.items()}
         weight_of["whole"] = PART_OF_WHOLE_SETS
-        return Drawing.by_group(self.data, chosen, sets, weight_of, as_visible=False)
+        return Drawing.by_group(self.finished.data, chosen, sets, weight_of, as_visible=False)
 
     def predict(self, features: Features, batch: TrainingBatch, rng: np.random.Generator) -> Corrected:
         """After one to four clicks, of which the last prediction has gradients."""
@@ -295,8 +301,8 @@ class CorrectorTraining(Branch):
         """How many first clicks are obeyed, and what they gain in Dice, over all validation examples."""
         obeyed, gained = [], []
         for extent in ("visible", "whole", "any"):
-            for _, index, reference, known in self.validated(extent):
-                features, visible = self.seen(index)
+            for _, index, reference, known in self.finished.validated(extent):
+                features, visible = self.finished.seen(index)
                 reference, known = (_half_size(one) for one in (reference, known))
                 mask = visible[:, [BOTH]]
                 before = mask[0, 0].cpu().numpy()
@@ -320,17 +326,6 @@ def _disobeyed(logits: Tensor, corrections: list[Correction]) -> Tensor:
     index, rows, columns, positive = zip(*at, strict=True)
     sign = 2 * torch.tensor(positive, device=logits.device, dtype=logits.dtype) - 1
     return F.relu(HINGE_LOGIT - sign * logits[list(index), list(rows), list(columns)]).mean()
-
-
-def point_tensors(clicks: list[list[Click]]) -> tuple[Tensor, Tensor]:
-    """XY (B, N, 2) and labels (B, N) of the clicks of each image; short rows are filled up with -1, none."""
-    longest = max(map(len, clicks))
-    xy, labels = torch.zeros(len(clicks), longest, 2), torch.full((len(clicks), longest), -1)
-    for index, row in enumerate(clicks):
-        for place, (point, positive) in enumerate(row):
-            xy[index, place] = torch.tensor(point)
-            labels[index, place] = int(positive)
-    return xy, labels
 
 
 def full_size(low_res: Tensor) -> np.ndarray:

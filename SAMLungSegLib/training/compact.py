@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from monai.utils import set_determinism
-from torch import Tensor, nn
+from torch import Tensor
 
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models.checkpoints import (
@@ -28,16 +28,15 @@ from SAMLungSegLib.models.checkpoints import (
 )
 from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.models.registry import model_spec
-from SAMLungSegLib.training.augment import RandomWindow
-from SAMLungSegLib.training.branches import Branch, CorrectorTraining, WholeTraining
+from SAMLungSegLib.training.branches import Branch, CorrectorTraining, FinishedNetwork, WholeTraining
 from SAMLungSegLib.training.config import Phase, TrainingConfig
-from SAMLungSegLib.training.data.drawing import Drawing
+from SAMLungSegLib.training.data.drawing import Drawing, unchanged
 from SAMLungSegLib.training.data.packs import is_trained_on, read_pack
 from SAMLungSegLib.training.figures import add_to_history
 from SAMLungSegLib.training.losses import Prediction, TrainingBatch, prediction_iou_loss, prediction_loss
 from SAMLungSegLib.training.prompt_policies import PromptSampler, interaction_steps
 from SAMLungSegLib.training.renamed import in_earlier_names
-from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
+from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask, set_training
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +127,8 @@ class CompactTask(TrainingTask[CompactBatch | BranchBatch]):
         self.epoch = 0
         self.network = net.to(device, memory_format=torch.channels_last)
         self.total_steps = config.epochs * self._epoch_steps
-        self.branches = [kind(self.network, self.data, config, device) for kind in (WholeTraining, CorrectorTraining)]
+        finished = FinishedNetwork(self.network, self.data, config, device)
+        self.branches: list[Branch] = [WholeTraining(finished), CorrectorTraining(finished)]
 
     @property
     def _epoch_steps(self) -> int:
@@ -166,7 +166,7 @@ class CompactTask(TrainingTask[CompactBatch | BranchBatch]):
 
     @cached_property
     def _starts(self) -> list[int]:
-        """The first epoch of each stage; of one without epochs, that of the next."""
+        """The first epoch of each stage; of one without epochs, the end of all."""
         config = self.config
         lengths = (config.epochs, config.iou_epochs, *(branch.epochs for branch in self.branches))
         ends = np.cumsum(lengths).tolist()
@@ -281,15 +281,6 @@ def without_unlearned(net: CompactNet, config: TrainingConfig) -> CompactNet:
     return net
 
 
-def set_training(net: CompactNet, *, frozen_norm: bool) -> None:
-    """Set a network to training, its batch normalisation only where that is not frozen."""
-    net.train()
-    if frozen_norm:
-        for module in net.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-
-
 @torch.inference_mode()
 def validation_dice(net: CompactNet, data: dict[str, np.ndarray], side: int = INPUT_SIZE) -> dict[str, float]:
     """Mean Dice of both lungs without a prompt, per set, on the validation part of a pack.
@@ -299,13 +290,10 @@ def validation_dice(net: CompactNet, data: dict[str, np.ndarray], side: int = IN
         data: the pack's columns.
         side: of the images that the network is shown; masks are compared at the pack's own size.
     """
-    window = RandomWindow(jitter=0.0)
     device = next(net.parameters()).device
     scores: dict[str, list[float]] = {}
     for index in np.flatnonzero((data["splits"] == "validation") & (data["extents"] != "whole")):
-        image = torch.from_numpy(data["images"][index][None].astype(np.float32))
-        grey: Tensor = window({"image": image, "modality": str(data["modalities"][index])})["image"]
-        frame = F.avg_pool2d(grey[None].to(device), INPUT_SIZE // side) * 2 - 1
+        frame = F.avg_pool2d(unchanged(data, index).to(device), INPUT_SIZE // side) * 2 - 1
         low_res, _ = net.decode(net.image_encoder(frame))
         logits = F.interpolate(low_res[:, :1], (INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
         prediction = (logits[0, 0] > 0).cpu().numpy()

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from SAMLungSegLib.models.compact.clicks import Click
 from SAMLungSegLib.prompts.simulated import corrective_click, random_point
-
-Click = tuple[tuple[float, float], bool]
 
 OWN_AGAINST_REFERENCE, OWN_AGAINST_OTHER, CHANGED_BACK = 0.45, 0.65, 0.85  # cumulated; the rest are masks alone
 PIECE_RADII, BLOB_SD = (3.0, 22.0), (4.0, 9.0)
@@ -165,16 +164,23 @@ def _with_blob(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _with_pieces(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    changed, edge = mask.copy(), np.argwhere(mask & ~ndimage.binary_erosion(mask, border_value=1))
+    changed, edge = mask.copy(), border_pixels(mask)
     if not len(edge):
         return changed
     for _ in range(rng.integers(1, 3)):
-        changed[_bent_ellipse(mask.shape, edge[rng.integers(len(edge))], rng)] = rng.uniform() < 0.5
+        is_added, at = rng.uniform() < 0.5, edge[rng.integers(len(edge))]
+        changed[bent_ellipse(mask.shape, at, rng.uniform(*PIECE_RADII, 2), rng)] = is_added
     return changed
 
 
-def _bent_ellipse(shape: tuple[int, ...], at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    radii, angle = rng.uniform(*PIECE_RADII, 2), rng.uniform(0, np.pi)
+def border_pixels(mask: np.ndarray) -> np.ndarray:
+    """Rows and columns, int (N, 2), of a mask's pixels at its border."""
+    return np.argwhere(mask & ~ndimage.binary_erosion(mask, border_value=1))
+
+
+def bent_ellipse(shape: tuple[int, ...], at: np.ndarray, radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An ellipse, bool (H, W), around a pixel (row, column), turned and bent at random."""
+    angle = rng.uniform(0, np.pi)
     y, x = (axis - place for axis, place in zip(np.indices(shape), at, strict=True))
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     bend = rng.uniform(-0.5, 0.5) / radii[0]

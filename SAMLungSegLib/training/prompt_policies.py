@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.models.compact.clicks import Click
 from SAMLungSegLib.models.tuned import PROMPT_KINDS, PromptKind, PromptRecipe
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.prompts.reference import mean_image_points, outward_box
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
+from SAMLungSegLib.training.corrections import bent_ellipse, border_pixels, neutral_click
 from SAMLungSegLib.training.data.examples import GRID, Example
 from SAMLungSegLib.training.losses import Prediction, TrainingBatch
 
@@ -31,8 +32,6 @@ JITTER_PX = 20.0
 NOT_A_POINT = -1
 PIECE_RADII = 0.03, 0.13  # of the image's side
 BOX_JITTER = 12 / 256  # of the image's side
-
-Click = tuple[tuple[float, float], bool]
 
 
 @dataclass
@@ -49,17 +48,19 @@ class BatchPrompts:
         return self.boxes is None and self.masks is None and not any(self.points)
 
     def point_tensors(self) -> tuple[Tensor, Tensor] | None:
-        """XY (B, N, 2) and labels (B, N); short rows are padded with 'not a point'."""
-        longest = max(len(row) for row in self.points)
-        if longest == 0:
-            return None
-        points_xy = torch.zeros(len(self.points), longest, 2)
-        labels = torch.full((len(self.points), longest), NOT_A_POINT)
-        for index, row in enumerate(self.points):
-            for place, (xy, positive) in enumerate(row):
-                points_xy[index, place] = torch.tensor(xy)
-                labels[index, place] = int(positive)
-        return points_xy, labels
+        """As `point_tensors`; None where no image has a point."""
+        return point_tensors(self.points) if any(self.points) else None
+
+
+def point_tensors(rows: Sequence[Sequence[Click]]) -> tuple[Tensor, Tensor]:
+    """XY (B, N, 2) and labels (B, N) of the points of each image; short rows are padded with 'not a point'."""
+    longest = max(map(len, rows))
+    points_xy, labels = torch.zeros(len(rows), longest, 2), torch.full((len(rows), longest), NOT_A_POINT)
+    for index, row in enumerate(rows):
+        for place, (xy, positive) in enumerate(row):
+            points_xy[index, place] = torch.tensor(xy)
+            labels[index, place] = int(positive)
+    return points_xy, labels
 
 
 class PromptSampler:
@@ -133,7 +134,7 @@ class PromptSampler:
         for row, mask, reference, sure in zip(prompts.points, predictions, references, certain, strict=True):
             clicks = [corrective_click(mask & sure, reference & sure)]
             if use_masks:
-                clicks += [self._consistent_click(reference, sure) for _ in range(self.rng.integers(0, 4))]
+                clicks += [neutral_click(reference, reference, sure, self.rng) for _ in range(self.rng.integers(0, 4))]
             rows.append(row + [_in_frame(click, step) for click in clicks if click is not None])
         return BatchPrompts(rows, prompts.boxes, low_res_logits if use_masks else None)
 
@@ -155,20 +156,11 @@ class PromptSampler:
 
     def _piece_at_border(self, mask: np.ndarray) -> np.ndarray | None:
         """A bent ellipse, bool (H, W), around a pixel of the mask's border; None where there is no border."""
-        rows, columns = np.nonzero(mask & ~ndimage.binary_erosion(mask, border_value=1))
-        if rows.size == 0:
+        edge, side = border_pixels(mask), mask.shape[0]
+        if not len(edge):
             return None
-        at, side = self.rng.integers(rows.size), mask.shape[0]
-        radii, angle = self.rng.uniform(*PIECE_RADII, 2) * side, self.rng.uniform(0, np.pi)
-        y, x = (axis - place for axis, place in zip(np.indices(mask.shape), (rows[at], columns[at]), strict=True))
-        along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        bend = self.rng.uniform(-0.5, 0.5) / radii[0]
-        return (along / radii[0]) ** 2 + ((across + bend * along**2) / radii[1]) ** 2 < 1
-
-    def _consistent_click(self, reference: np.ndarray, sure: np.ndarray) -> Click | None:
-        positive = bool(self.rng.uniform() < 0.6)
-        pixels = (reference == positive) & sure
-        return (random_point(pixels, self.rng), positive) if pixels.any() else None
+        at = edge[self.rng.integers(len(edge))]
+        return bent_ellipse(mask.shape, at, self.rng.uniform(*PIECE_RADII, 2) * side, self.rng)
 
 
 def _in_frame(click: Click, step: int) -> Click:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,16 +104,40 @@ def _clicks_dice(
     model: PromptableModel, embedding: Embedding, truth: np.ndarray, known: np.ndarray, extent: Extent
 ) -> float:
     own = model.decode(embedding, PromptSet(extent=extent)).logits
+    *_, (_, mask) = clicked_masks(model, embedding, own, truth, known, extent, CLICKS)
+    return dice(truth, mask & known)
+
+
+def clicked_masks(
+    model: PromptableModel,
+    embedding: Embedding,
+    own: np.ndarray,
+    truth: np.ndarray,
+    known: np.ndarray,
+    extent: Extent,
+    clicks: int,
+) -> Iterator[tuple[tuple[PointPrompt, ...], np.ndarray]]:
+    """The points so far and the mask, bool (H, W), after each number of clicks from 0 to `clicks`.
+
+    Each click is in the middle of the largest error left.
+    It is given as users' are: with all before it and the model's own prediction as the mask that they correct. Where
+    nothing is wrong any more, there are no more.
+
+    Args:
+        embedding: of the slice.
+        own: float (H, W), logits that the model predicts without a prompt.
+        truth, known: bool (H, W), the reference and where it says something.
+        extent: of the lungs on X-rays.
+    """
     points: tuple[PointPrompt, ...] = ()
-    found = (own > 0) & known
-    for _ in range(CLICKS):
-        click = corrective_click(found, truth)
-        if click is None:
-            break
-        points = (*points, PointPrompt(*click))
-        prompts = PromptSet(points, mask=MaskPrompt(own), extent=extent)
-        found = (model.decode(embedding, prompts).logits > 0) & known
-    return dice(truth, found)
+    mask = own > 0
+    yield points, mask
+    for _ in range(clicks):
+        click = corrective_click(mask & known, truth)
+        if click is not None:
+            points = (*points, PointPrompt(*click))
+            mask = model.decode(embedding, PromptSet(points, mask=MaskPrompt(own), extent=extent)).logits > 0
+        yield points, mask
 
 
 # ---- of the tuning of decoders

@@ -315,3 +315,12 @@ def with_state(network: nn.Module, state: State) -> Iterator[None]:
         yield
     finally:
         network.load_state_dict(before)
+
+
+def set_training(module: nn.Module, *, frozen_norm: bool) -> None:
+    """Set a network or a part of one to training, its batch normalisation only where that is not frozen."""
+    module.train()
+    if frozen_norm:
+        for one in module.modules():
+            if isinstance(one, nn.BatchNorm2d):
+                one.eval()

@@ -6,11 +6,7 @@ import numpy as np
 import pydicom
 import slicer
 import vtk
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from vtk.util.numpy_support import vtk_to_numpy
-
-PIXELS = np.array([[0, 10, 20], [30, 40, 100]], np.uint16)
 
 
 def add_volume(array, matrix=None, *, parent=None, name="CT", class_name="vtkMRMLScalarVolumeNode"):
@@ -181,23 +177,3 @@ def load_dicom_series(folder):
     for path in files:
         paths.InsertNextValue(str(path))
     return slicer.app.moduleLogic("Volumes").AddArchetypeVolume(str(files[0]), "series", 0, paths)
-
-
-def write_dicom(path, pixels=PIXELS, **tags):
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    file.SOPClassUID, file.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    file.StudyInstanceUID, file.SeriesInstanceUID, file.Modality = "1.2", "1.2.3", "DX"
-    file.PhotometricInterpretation, file.SamplesPerPixel = "MONOCHROME2", 1
-    file.Rows, file.Columns = pixels.shape
-    file.BitsAllocated = file.BitsStored = 8 * pixels.dtype.itemsize
-    file.PixelRepresentation = int(pixels.dtype.kind == "i")
-    for name, value in tags.items():
-        setattr(file, name, value)
-    file.HighBit = file.BitsStored - 1
-    file.PixelData = pixels.tobytes()
-    pydicom.dcmwrite(path, file, enforce_file_format=True)
-    return path

@@ -6,7 +6,6 @@ corrector changes what they are about, and nothing else.
 
 from __future__ import annotations
 
-import weakref
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -53,8 +52,6 @@ class CompactDecoding(PromptableModel):
         self.capabilities = replace(capabilities, extents=extents)
         self.max_threads = min(usable_cores(), MAX_THREADS) if on_cpu else 1
 
-    _latest: tuple[weakref.ref[Embedding], Extent, Decoded] | None = None
-
     @abstractmethod
     def _decoded(self, embedding: Embedding, prompts: FramePrompts) -> Decoded:
         """Logits (4, S/2, S/2) of what was prompted, right, left and both lungs, and their predicted IoU (4,)."""
@@ -81,12 +78,15 @@ class CompactDecoding(PromptableModel):
         given = prompts_in_frame(prompts, embedding.size_hw, self.frame_size)
         if self.has_corrector and prompts.mask is not None and given.mask is not None:
             return self._correction(embedding, prompts, prompts.mask.logits(), given.mask, given)
-        low_res, iou = self._of_extent(embedding, given, prompts.extent)
+        if prompts.is_empty:
+            low_res, iou = self._unprompted(embedding, prompts.extent)
+        else:
+            low_res, iou = self._of_extent(embedding, given, prompts.extent)
         logits = from_frame(low_res[[PROMPTED, RIGHT, LEFT]], embedding.size_hw)
         return Prediction(
             logits=logits[0] if prompts.mask is None else obeying(logits[0], _clicks(prompts)),
             score=float(iou[PROMPTED]),
-            low_res_logits=low_res[PROMPTED],
+            low_res_logits=low_res[PROMPTED].copy(),
             structure_logits=dict(zip(LUNGS.keys, logits[1:], strict=True)),
         )
 
@@ -97,13 +97,8 @@ class CompactDecoding(PromptableModel):
         return low_res, iou.clip(0, 1)
 
     def _unprompted(self, embedding: Embedding, extent: Extent) -> Decoded:
-        """Remembered for the latest embedding: a person who clicks stays on a slice."""
-        latest = self._latest
-        if latest is None or latest[0]() is not embedding or latest[1] != extent:
-            nothing = FramePrompts(np.zeros((0, 2), np.float32), np.zeros(0, np.int32))
-            latest = (weakref.ref(embedding), extent, self._of_extent(embedding, nothing, extent))
-            self._latest = latest
-        return latest[2]
+        nothing = FramePrompts(np.zeros((0, 2), np.float32), np.zeros(0, np.int32))
+        return self._of_extent(embedding, nothing, extent)
 
     def _correction(
         self, embedding: Embedding, prompts: PromptSet, before: np.ndarray, mask: np.ndarray, given: FramePrompts

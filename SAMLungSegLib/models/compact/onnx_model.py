@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from SAMLungSegLib.models.compact.decoding import CompactDecoding, Decoded
 from SAMLungSegLib.models.compact.frames import BOTH, PROMPTED, FramePrompts, from_frame, prompts_in_frame, to_frame
 from SAMLungSegLib.models.onnx_graphs import Device, Sessions, State, bundled_graphs
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
+from SAMLungSegLib.structures import Extent
 
 NOT_A_POINT, NEGATIVE, POSITIVE, BOX_FIRST, BOX_LAST = -1, 0, 1, 2, 3  # labels of points as SAM has them
 FEATURES = ("embedding", "quarter", "half", "eighth", "sixteenth", "last")  # what the encoder finds
@@ -29,6 +31,7 @@ class CompactOnnxModel(CompactDecoding):
     """
 
     engine = "onnx"
+    _latest: tuple[weakref.ref[Embedding], Extent, Decoded] | None = None
 
     def __init__(
         self,
@@ -92,6 +95,13 @@ class CompactOnnxModel(CompactDecoding):
             has_mask_input=np.array([prompts.mask is not None], np.float32),
         )
         return low_res[0], iou[0].clip(0, 1)
+
+    def _unprompted(self, embedding: Embedding, extent: Extent) -> Decoded:
+        """Remembered for the latest embedding: who clicks stays on a slice, and these weights never change."""
+        latest = self._latest
+        if latest is None or latest[0]() is not embedding or latest[1] != extent:
+            self._latest = latest = (weakref.ref(embedding), extent, super()._unprompted(embedding, extent))
+        return latest[2]
 
     def _whole(self, embedding: Embedding, visible: np.ndarray) -> Decoded:
         low_res, iou = self._sessions.run("whole", **_inputs(embedding, FEATURES[1:]), visible_masks=visible[None])

@@ -13,9 +13,10 @@ import pandas as pd
 
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.prompts import MaskPrompt, PointPrompt, PromptSet
-from SAMLungSegLib.prompts.simulated import corrective_click, random_point
+from SAMLungSegLib.prompts.simulated import random_point
 from SAMLungSegLib.structures import Extent
 from SAMLungSegLib.studies.quality.references import ReferenceSlice
+from SAMLungSegLib.training.scores import clicked_masks
 
 CLICKS, SOME_CLICKS = 10, 3
 BAD_DICE = 0.955
@@ -48,19 +49,11 @@ def corrected(model: PromptableModel, embedding: Embedding, reference: Reference
         PromptError: the model does not accept points with a mask, or predicts no such extent.
     """
     own = model.decode(embedding, PromptSet(extent=extent)).logits
-
-    def mask_of(points: tuple[PointPrompt, ...]) -> np.ndarray:
-        return model.decode(embedding, PromptSet(points, mask=MaskPrompt(own), extent=extent)).logits > 0
-
-    points: tuple[PointPrompt, ...] = ()
-    mask, scores, obeyed = own > 0, [reference.dice(own > 0)], [True]
-    for _ in range(CLICKS):
-        click = corrective_click(mask & ~reference.ignored_hw, reference.lung_hw)
-        if click is not None:
-            points = (*points, PointPrompt(*click))
-            mask = mask_of(points)
-        scores.append(reference.dice(mask))
-        obeyed.append(all(mask[_pixel(point)] == point.positive for point in points))
+    known = ~reference.ignored_hw
+    steps = [*clicked_masks(model, embedding, own, reference.lung_hw, known, extent, CLICKS)]
+    scores = [reference.dice(mask) for _, mask in steps]
+    obeyed = [all(mask[_pixel(point)] == point.positive for point in points) for points, mask in steps]
+    neutral = PromptSet(_neutral_points(own > 0, reference), mask=MaskPrompt(own), extent=extent)
     first, third = scores[1] - scores[0], scores[SOME_CLICKS] - scores[0]
     figures = {
         "first_obeyed": float(obeyed[1]),
@@ -68,7 +61,7 @@ def corrected(model: PromptableModel, embedding: Embedding, reference: Reference
         "gain_1_click": first,
         "gain_3_clicks": third,
         "worse_after_1": float(first < -WORSE),
-        "change_3_neutral": reference.dice(mask_of(_neutral_points(own > 0, reference))) - scores[0],
+        "change_3_neutral": reference.dice(model.decode(embedding, neutral).logits > 0) - scores[0],
         "mask_followed": _followed(model, embedding, own > 0, reference, extent),
     }
     return Corrected(tuple(scores), figures)
@@ -100,7 +93,7 @@ def _followed(
 
 
 def clicks_table(clicks: pd.DataFrame) -> pd.DataFrame:
-    """Per subset and number of clicks: mean Dice of all images, and of the tenth that was worst without a click."""
+    """Per subset and number of clicks: mean Dice of all images, and of the bottom decile without a click."""
     rows = []
     for subset, group in clicks.groupby("subset"):
         wide = group.pivot(index="image", columns="clicks", values="dice")
@@ -118,7 +111,7 @@ def clicks_table(clicks: pd.DataFrame) -> pd.DataFrame:
 
 
 def corrections_table(corrections: pd.DataFrame) -> pd.DataFrame:
-    """Means by subset: of all slices, of those whose own prediction has a low Dice, of the others, of the worst tenth.
+    """Means by subset: of all slices, of those of low Dice without a click, of the others, of the bottom decile.
 
     Args:
         corrections: columns subset, image, dice (without a click) and those of `Corrected.figures`.

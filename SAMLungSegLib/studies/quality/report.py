@@ -65,7 +65,7 @@ def write_quality_report(
             "After corrective clicks",
             clicks_table(quality.clicks),
             "Each click in the middle of the largest error left, all of them given with the prediction without a click "
-            f"as a mask. Worst tenth: the images that were worst without a click. {basis}",
+            f"as a mask. Bottom decile: the images with the lowest Dice without a click. {basis}",
         ),
         Picture(_clicks_figure(quality.clicks, pictures / "clicks.png"), "Dice over clicks"),
         Table(

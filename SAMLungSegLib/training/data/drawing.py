@@ -11,7 +11,7 @@ from monai.data import DataLoader, Dataset
 from monai.transforms import Compose
 from torch.utils.data import WeightedRandomSampler
 
-from SAMLungSegLib.training.augment import training_transforms
+from SAMLungSegLib.training.augment import RandomWindow, training_transforms
 from SAMLungSegLib.training.data.packs import visible_of_whole
 
 
@@ -79,3 +79,10 @@ class Drawing:
             "sides_known": bool(self.data["sides_known"][index]),
             "is_whole": bool(is_whole),
         }
+
+
+def unchanged(data: Mapping[str, np.ndarray], index: int) -> torch.Tensor:
+    """The image of an example as it is, (1, 1, S, S) in 0..1."""
+    image = torch.from_numpy(data["images"][index][None].astype(np.float32))
+    grey = RandomWindow(jitter=0.0)({"image": image, "modality": str(data["modalities"][index])})["image"]
+    return grey[None]

@@ -5,39 +5,13 @@ import logging
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from dicomfiles import PIXELS, write_dicom
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.volume import axial_plane, read_volume
 from SAMLungSegLib.volume.dicom import read_dicom_series, series_of
 
-PIXELS = np.array([[0, 10, 20], [30, 40, 100]], np.uint16)
-CT_IMAGE, DIGITAL_XRAY = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.1.1"
 AXIAL = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.75, 0.5]}
-
-
-def write_dicom(path, pixels, **tags):
-    """A minimal image file; pixels (rows, columns), or (frames, rows, columns)."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = CT_IMAGE if tags.get("Modality") == "CT" else DIGITAL_XRAY
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    file.SOPClassUID, file.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
-    file.StudyInstanceUID, file.SeriesInstanceUID, file.Modality = "1.2", "1.2.3", "DX"
-    file.PhotometricInterpretation, file.SamplesPerPixel = "MONOCHROME2", 1
-    file.Rows, file.Columns = pixels.shape[-2:]
-    if pixels.ndim == 3:
-        file.NumberOfFrames = len(pixels)
-    file.BitsAllocated = file.BitsStored = 8 * pixels.dtype.itemsize
-    file.PixelRepresentation = int(pixels.dtype.kind == "i")
-    for name, value in tags.items():
-        setattr(file, name, value)
-    file.HighBit = file.BitsStored - 1
-    file.PixelData = pixels.tobytes()
-    pydicom.dcmwrite(path, file, enforce_file_format=True)
-    return path
 
 
 def write_ct(folder, places_mm, *, name="slice", step=(0.0, 0.0, 1.0), **tags):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from dicomfiles import write_dicom
 
 from SAMLungSegLib.errors import GeometryError, SettingsError
 from SAMLungSegLib.volume import read_volume
@@ -312,7 +313,7 @@ def test_a_slice_of_a_large_ct_is_written_within_a_frame():
 
 
 def test_an_xray_gets_the_patients_lungs_in_the_pixels_that_were_segmented(tmp_path):
-    node = nodes.load(nodes.write_dicom(tmp_path / "x.dcm", PatientOrientation=["R", "F"]))
+    node = nodes.load(write_dicom(tmp_path / "x.dcm", PatientOrientation=["R", "F"]))
     volume = bridge.volumeFromNode(node)
     view = nodes.add_slice_node(np.diag([-1.0, 1.0, 1.0, 1.0]))
     reformat = bridge.cutFromSliceNode(view, node)

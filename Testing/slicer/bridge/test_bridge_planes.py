@@ -4,7 +4,8 @@ import bridge_nodes as nodes
 import numpy as np
 import pytest
 import slicer
-from bridge_nodes import load, write_dicom
+from bridge_nodes import load
+from dicomfiles import write_dicom
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegSlicer import bridge

@@ -7,7 +7,8 @@ import bridge_nodes as nodes
 import numpy as np
 import pytest
 import slicer
-from bridge_nodes import PIXELS, load, load_dicom_series, write_dicom
+from bridge_nodes import load, load_dicom_series
+from dicomfiles import PIXELS, write_dicom
 
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.volume import axial_plane, read_volume
