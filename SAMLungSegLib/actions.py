@@ -29,12 +29,14 @@ class Action:
         reformat: the slice that was written; None for the whole volume.
         is_whole: whether all of it was written; False where boxes or the editable area left parts out.
         kept: how many slices of a volume, or pixels of a slice, stayed as another hand had painted them.
+        is_drawn: whether a person has drawn some of it by hand, which no record can tell.
     """
 
     provenance: Provenance | None
     reformat: ReformattedSlice | None = None
     is_whole: bool = True
     kept: int = 0
+    is_drawn: bool = False
 
     @property
     def replaces_all(self) -> bool:
@@ -80,7 +82,7 @@ class Actions:
             record["slice"] = _place(action.reformat)
             if action.is_whole and not action.kept:
                 records = tuple(one for one in records if one.get("slice") != record["slice"])
-        return Actions((*records, record), before.is_complete)
+        return Actions((*records, record), before.is_complete and not action.is_drawn)
 
     def to_json(self) -> str | None:
         """One line: the provenance record where one action made it all; None where nothing is known."""

@@ -9,18 +9,23 @@ from SAMLungSegLib.interaction.locks import Locks
 from SAMLungSegLib.interaction.prompts import SlicePrompts
 from SAMLungSegLib.interaction.rules import MergedVolume, Predicted, Proposal, merge_volume, propose
 from SAMLungSegLib.interaction.session import Session, SliceChange, VolumeChange
+from SAMLungSegLib.interaction.strokes import Patch, Stroke, nothing_found, with_patches
 
 __all__ = [
     "Locks",
     "MergedVolume",
+    "Patch",
     "Predicted",
     "Proposal",
     "Session",
     "SliceChange",
     "SlicePrompts",
     "SortedBoxes",
+    "Stroke",
     "VolumeChange",
     "merge_volume",
+    "nothing_found",
     "propose",
     "with_flat_boxes",
+    "with_patches",
 ]

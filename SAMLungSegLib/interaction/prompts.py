@@ -98,6 +98,10 @@ class SlicePrompts:
         """Bool (H, W): the pixels that any box surrounds."""
         return self._in_boxes(self.boxes)
 
+    def drawn_hw(self) -> np.ndarray:
+        """Bool (H, W): the pixels that a person has drawn by hand: none."""
+        return np.zeros(self.reformat.size_hw, bool)
+
     def _in_boxes(self, boxes: Iterable[BoxPrompt]) -> np.ndarray:
         mask_hw = np.zeros(self.reformat.size_hw, bool)
         for box in boxes:

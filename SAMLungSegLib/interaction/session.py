@@ -189,10 +189,14 @@ class Session:
         return propose(predicted, present_hw, written_hw, editable_hw=editable_hw, keep=keep, done=done)
 
     def accept(self, proposal: Proposal) -> SliceChange:
-        """What was proposed is written: the change, to be applied to wherever labels are kept."""
+        """What was proposed is written: the change, to be applied to wherever labels are kept.
+
+        What a person has drawn counts as painted by another hand from then on: no prediction replaces it.
+        """
         reformat = proposal.prompts.reformat
         before_hw = reformat.take(self._written)
-        after_hw = np.where(proposal.inside_hw, proposal.labels_hw, before_hw)
+        is_found_hw = proposal.inside_hw & ~proposal.prompts.drawn_hw()
+        after_hw = np.where(is_found_hw, proposal.labels_hw, before_hw)
         labels = proposal.before_hw, proposal.labels_hw
         change = SliceChange(proposal.prompts, *labels, before_hw, after_hw, next(_numbers))
         self._apply(change)

@@ -70,10 +70,15 @@ class ReformattedSlice:
         return self.plane.axes, self.plane.flips, self.first_xy, self.size_hw, tuple(round(v, 6) for v in self.depth)
 
     @property
+    def steps_xy_mm(self) -> np.ndarray:
+        """Float64 (2, 3): from a pixel to the next along x and along y, measured on the plane, in RAS."""
+        steps_nxy = np.array([(self.depth.per_x, 1, 0), (self.depth.per_y, 0, 1)])
+        return steps_nxy @ self.plane.nxy_to_ras_matrix[:3, :3].T
+
+    @property
     def spacing_hw_mm(self) -> tuple[float, float]:
         """Distance of neighbouring rows and of neighbouring columns, measured on the plane."""
-        steps_nxy = np.array([(self.depth.per_y, 0, 1), (self.depth.per_x, 1, 0)])
-        height, width = np.linalg.norm(steps_nxy @ self.plane.nxy_to_ras_matrix[:3, :3].T, axis=1)
+        width, height = np.linalg.norm(self.steps_xy_mm, axis=1)
         return float(height), float(width)
 
     @cached_property
