@@ -7,16 +7,21 @@ same voxels everywhere. Nothing here knows how segments are stored or shown.
 from SAMLungSegLib.interaction.boxes import SortedBoxes, with_flat_boxes
 from SAMLungSegLib.interaction.locks import Locks
 from SAMLungSegLib.interaction.prompts import SlicePrompts
+from SAMLungSegLib.interaction.propagation import End, Propagation, Propagator, Reach, propagate
 from SAMLungSegLib.interaction.rules import MergedVolume, Predicted, Proposal, merge_volume, propose
 from SAMLungSegLib.interaction.session import Session, SliceChange, VolumeChange
 from SAMLungSegLib.interaction.strokes import Patch, Stroke, nothing_found, with_patches
 
 __all__ = [
+    "End",
     "Locks",
     "MergedVolume",
     "Patch",
     "Predicted",
+    "Propagation",
+    "Propagator",
     "Proposal",
+    "Reach",
     "Session",
     "SliceChange",
     "SlicePrompts",
@@ -25,6 +30,7 @@ __all__ = [
     "VolumeChange",
     "merge_volume",
     "nothing_found",
+    "propagate",
     "propose",
     "with_flat_boxes",
     "with_patches",
