@@ -1,6 +1,7 @@
 """The work on segmentations of the scene: what the library's session decides is read from and written into their nodes.
 
-What was found automatically is remembered in an attribute of the segmentation node, which is saved with the scene.
+What was found automatically, and which slices are locked, is remembered in attributes of the segmentation node, which
+are saved with the scene.
 """
 
 from __future__ import annotations
@@ -15,7 +16,16 @@ import numpy as np
 import slicer
 import vtk
 
-from SAMLungSegLib.interaction import Locks, MergedVolume, Predicted, Proposal, Session, merge_volume
+from SAMLungSegLib.interaction import (
+    AutomaticLungs,
+    Locks,
+    MergedVolume,
+    Predicted,
+    Proposal,
+    Session,
+    merge_volume,
+    written_over,
+)
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.bridge.history import historyOf
 
@@ -25,7 +35,8 @@ if TYPE_CHECKING:
     from SAMLungSegLib.structures import ExtentChoice
     from SAMLungSegLib.volume import SlicePlane
 
-_ATTRIBUTE = "SAMLungSeg.automaticSlices"
+_LOCKS = "SAMLungSeg.automaticSlices"
+_AUTOMATIC = "SAMLungSeg.automaticLungs"
 _MOST_SESSIONS = 3  # each keeps the voxels of a volume; that of a segmentation that was left is made again
 
 
@@ -56,9 +67,18 @@ def sessionOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtk
     gone = [one for one in _sessions if slicer.mrmlScene.GetNodeByID(one[0]) is None]
     for one in gone + list(_sessions)[:-_MOST_SESSIONS]:
         _sessions.pop(one, None)
-    if segmentationNode is not None:
-        kept.session.go_to(historyOf(segmentationNode).mark)
+    mark = kept.session.mark if segmentationNode is None else historyOf(segmentationNode).mark
+    if mark != kept.session.mark:
+        kept.session.go_to(mark)
+        remember(segmentationNode, kept.session)
     return kept.session
+
+
+def remember(segmentationNode: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
+    """Keep with the segmentation what its next session has to know."""
+    segmentationNode.SetAttribute(_LOCKS, session.locks.to_json())
+    if session.automatic is not None:
+        segmentationNode.SetAttribute(_AUTOMATIC, session.automatic.to_json())
 
 
 @contextmanager
@@ -80,7 +100,7 @@ def oneStep(
     history.save()
     yield node, session
     history.mark = session.mark
-    node.SetAttribute(_ATTRIBUTE, session.locks.to_json())
+    remember(node, session)
 
 
 def forgetSessions() -> None:
@@ -137,7 +157,10 @@ def writeSlice(
     bridge.noteExtent(segmentationNode, lungs, extent)
     bridge.noteAction(segmentationNode, volumeNode, lungs, Action(provenance, cut, isWhole, proposal.kept_pixels))
     bridge.writeCut(segmentationNode, proposal.labels_hw, cut, volumeNode, lungs, proposal.inside_hw)
-    session.accept(proposal)
+    present_kji = None
+    if session.is_crossing(cut):
+        present_kji = bridge.storedLungs(segmentationNode, volumeNode, copied=False).labelmap_kji()
+    session.accept(proposal, present_kji)
 
 
 # ---- the volume
@@ -150,6 +173,7 @@ class LungsBefore:
     grid: str
     stored: bridge.StoredLungs | None = None
     locks: Locks = field(default_factory=Locks)
+    automatic: AutomaticLungs | None = None
     editable_kji: np.ndarray | None = None
 
     @classmethod
@@ -165,7 +189,8 @@ class LungsBefore:
             return cls(_gridOf(volumeNode))
         stored = bridge.storedLungs(segmentationNode, volumeNode)
         editable_kji = bridge.editableVoxels(segmentationNode, volumeNode, lungs)
-        return cls(_gridOf(volumeNode), stored, sessionOf(volumeNode, segmentationNode).locks, editable_kji)
+        session = sessionOf(volumeNode, segmentationNode)
+        return cls(_gridOf(volumeNode), stored, session.locks, session.automatic, editable_kji)
 
     def isOutdated(
         self,
@@ -173,25 +198,32 @@ class LungsBefore:
         segmentationNode: slicer.vtkMRMLSegmentationNode | None,
         lungs: str,
     ) -> bool:
-        """Whether lungs or editable area may have changed since."""
+        """Whether lungs, locks or editable area may have changed since."""
         if segmentationNode is None or self.stored is None:
             return False
         areas = self.editable_kji, bridge.editableVoxels(segmentationNode, volumeNode, lungs)
-        return bridge.stampOf(segmentationNode) != self.stored.stamp or any(area is not None for area in areas)
+        hasChanged = bridge.stampOf(segmentationNode) != self.stored.stamp or any(area is not None for area in areas)
+        return hasChanged or sessionOf(volumeNode, segmentationNode).locks != self.locks
 
     def merge(self, result: Segmentation, lungs: str, keep: bool) -> MergedVolume:
         """An automatic result on the grid of the volume, with the slices that are kept."""
         locks = self.locks.of_grid(_slicesOf(self.grid, result.plane), result.plane.size_nhw[0])
-        before = None if self.stored is None else self.stored.labelmap_kji()
+        before, labels = None if self.stored is None else self.stored.labelmap_kji(), bridge.lungLabels(lungs)
         return merge_volume(
             before,
             result.labelmap_kji,
-            bridge.lungLabels(lungs),
+            labels,
             result.plane,
             locks,
             keep=keep,
             editable_kji=self.editable_kji,
+            automatic=AutomaticLungs.of(self._found(result, labels, before), result.scores),
         )
+
+    def _found(self, result: Segmentation, labels: tuple[int, ...], before: np.ndarray | None) -> np.ndarray:
+        """With the lung that was not looked for as it was found before, or is."""
+        earlier = before if self.automatic is None else self.automatic.labelmap_kji()
+        return result.labelmap_kji if earlier is None else written_over(earlier, result.labelmap_kji, labels)
 
 
 def writeVolume(
@@ -226,18 +258,19 @@ def _keyOf(
 def _newSession(
     volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None
 ) -> Session:
-    size_kji = volumeNode.GetImageData().GetDimensions()[::-1]
-    if segmentationNode is None or not bridge.stampOf(segmentationNode):
-        return Session(np.zeros(size_kji, np.uint8))
-    labelmap_kji = bridge.storedLungs(segmentationNode, volumeNode, copied=False).labelmap_kji()
-    text = segmentationNode.GetAttribute(_ATTRIBUTE)
-    if text is None:
-        return Session(labelmap_kji)
-    from SAMLungSegLib.volume import axial_plane
-    from SAMLungSegSlicer.jobs.caches import imageOf  # jobs need sessions
+    from SAMLungSegLib.volume.geometry import axial_plane_of
 
-    plane = axial_plane(imageOf(volumeNode).volume)
-    return Session.restored(labelmap_kji, Locks.from_json(text), _slicesOf(_gridOf(volumeNode), plane), plane)
+    size_kji = volumeNode.GetImageData().GetDimensions()[::-1]
+    plane = axial_plane_of(size_kji, bridge.ijkToWorldMatrix(volumeNode))
+    grid = _slicesOf(_gridOf(volumeNode), plane)
+    if segmentationNode is None or not bridge.stampOf(segmentationNode):
+        return Session(np.zeros(size_kji, np.uint8), Locks().of_grid(grid, plane.size_nhw[0]), plane)
+    labelmap_kji = bridge.storedLungs(segmentationNode, volumeNode, copied=False).labelmap_kji()
+    text = segmentationNode.GetAttribute(_LOCKS)
+    if text is None:
+        return Session(labelmap_kji, Locks().of_grid(grid, plane.size_nhw[0]), plane)
+    automatic = AutomaticLungs.from_json(segmentationNode.GetAttribute(_AUTOMATIC), size_kji)
+    return Session.restored(labelmap_kji, Locks.from_json(text), grid, plane, automatic)
 
 
 def _gridOf(volumeNode: slicer.vtkMRMLVolumeNode) -> str:

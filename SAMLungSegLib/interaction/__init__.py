@@ -4,19 +4,22 @@ Whoever lets people work, a window, a console or a server, takes the rules from 
 same voxels everywhere. Nothing here knows how segments are stored or shown.
 """
 
+from SAMLungSegLib.interaction.automatic import AutomaticLungs
 from SAMLungSegLib.interaction.boxes import SortedBoxes, with_flat_boxes
-from SAMLungSegLib.interaction.locks import Locks
+from SAMLungSegLib.interaction.locks import Locks, Place
 from SAMLungSegLib.interaction.prompts import SlicePrompts
 from SAMLungSegLib.interaction.propagation import End, Propagation, Propagator, Reach, propagate
-from SAMLungSegLib.interaction.rules import MergedVolume, Predicted, Proposal, merge_volume, propose
+from SAMLungSegLib.interaction.rules import MergedVolume, Predicted, Proposal, merge_volume, propose, written_over
 from SAMLungSegLib.interaction.session import Session, SliceChange, VolumeChange
 from SAMLungSegLib.interaction.strokes import Patch, Stroke, nothing_found, with_patches
 
 __all__ = [
+    "AutomaticLungs",
     "End",
     "Locks",
     "MergedVolume",
     "Patch",
+    "Place",
     "Predicted",
     "Propagation",
     "Propagator",
@@ -34,4 +37,5 @@ __all__ = [
     "propose",
     "with_flat_boxes",
     "with_patches",
+    "written_over",
 ]

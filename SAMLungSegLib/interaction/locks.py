@@ -1,20 +1,53 @@
-"""Which slices stay when a volume is segmented again: those that are not as they were found automatically.
+"""Which slices nothing but the user changes: those that a person accepted, locked, or changed by other means.
 
-What was found automatically is known by a digest of each slice, short enough to be kept with the segmentation. A slice
-that matches none of them was painted, or accepted by a person.
+What was accepted or locked here is held by its place, in any of the three planes. What was changed elsewhere is found
+by comparison: each slice as it was written automatically is known by a digest, short enough to be kept with the
+segmentation, and a slice that matches none of them was painted.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from SAMLungSegLib.volume import ReformattedSlice, SlicePlane
+
 MOST_DIGESTS = 10  # of a slice: undo brings earlier automatic ones back
 _DIGEST_LENGTH = 8
+
+
+class Place(NamedTuple):
+    """A slice of a volume by its array axis (0 is K) and its position along it, in voxels."""
+
+    axis: int
+    position: int
+
+    @classmethod
+    def of(cls, plane: SlicePlane, number: int) -> Place:
+        """The slice of that number, as a plane displays the volume."""
+        size = plane.size_nhw[0]
+        return cls(plane.axes[0], size - 1 - number if plane.flips[0] else number)
+
+    @classmethod
+    def of_reformat(cls, reformat: ReformattedSlice) -> Place | None:
+        """The slice of the volume that a reformatted slice is; None for an oblique one, which lies in several."""
+        number = reformat.slice_number
+        return None if number is None else cls.of(reformat.plane, number)
+
+    def number_in(self, plane: SlicePlane) -> int:
+        """Its number as a plane of the same axis displays it; numbers are their own mirror."""
+        return Place.of(plane, self.position).position
+
+    @property
+    def where(self) -> tuple[slice | int, ...]:
+        """Indexes an array (K, J, I): the voxels of the slice."""
+        return tuple(self.position if axis == self.axis else slice(None) for axis in range(3))
 
 
 @dataclass(frozen=True)
@@ -24,47 +57,72 @@ class Locks:
     Attributes:
         grid: names the grid and the direction of its slices.
         digests: for each slice those of its automatic labels, the latest last, in one text; empty where it had none.
+        held: slices, in any of the three planes, that were accepted or locked by a person.
     """
 
     grid: str = ""
     digests: tuple[str, ...] = ()
+    held: frozenset[Place] = frozenset()
 
     @classmethod
     def from_json(cls, text: str | None) -> Locks:
         """What `to_json` has written; nothing is known where that is absent or damaged."""
         try:
             fields = json.loads(text or "{}")
-            return cls(str(fields["grid"]), tuple(str(one) for one in fields["slices"]))
-        except (ValueError, TypeError, KeyError):
+            held = frozenset(Place(int(axis), int(at)) for axis, at in fields.get("held", ()))
+            return cls(str(fields["grid"]), tuple(str(one) for one in fields["slices"]), held)
+        except (ValueError, TypeError, KeyError, AttributeError):
             return cls()
 
     def to_json(self) -> str:
         """As text, to be kept with the segmentation."""
-        return json.dumps({"grid": self.grid, "slices": list(self.digests)} if self.digests else {})
+        if not self.digests and not self.held:
+            return "{}"
+        return json.dumps({"grid": self.grid, "slices": list(self.digests), "held": sorted(self.held)})
 
     def of_grid(self, grid: str, count: int) -> Locks:
         """The same where they are of that grid with that many slices; of any other, nothing is known."""
-        return self if self.grid == grid and len(self.digests) == count else Locks(grid, ("",) * count)
+        if self.grid == grid and len(self.digests) == count:
+            return self
+        return Locks(grid, ("",) * count, frozenset() if self.grid else self.held)
 
     def is_automatic(self, index: int, labels_hw: np.ndarray) -> bool:
         """Whether a slice with these labels is as it was found automatically."""
         return digest_of(labels_hw) in _split(self.digests[index])
 
-    def is_locked(self, index: int, labels_hw: np.ndarray) -> bool:
-        """Whether a slice with these labels was made by a person, or by something else than automatic segmentation."""
+    def is_painted(self, index: int, labels_hw: np.ndarray) -> bool:
+        """Whether a slice with these labels was made by something else than automatic segmentation."""
         return not self.is_automatic(index, labels_hw) if self.digests[index] else bool(labels_hw.any())
 
     def with_automatic(self, slices: dict[int, np.ndarray]) -> Locks:
-        """With labels (H, W) of some slices as automatic: they are not locked any more."""
+        """With labels (H, W) of some slices as automatic: they do not count as painted any more."""
         digests = list(self.digests)
         for index, labels_hw in slices.items():
             earlier = [one for one in _split(digests[index]) if one != digest_of(labels_hw)]
             digests[index] = "".join([*earlier, digest_of(labels_hw)][-MOST_DIGESTS:])
-        return Locks(self.grid, tuple(digests))
+        return replace(self, digests=tuple(digests))
 
-    def locked(self, slices_nhw: Sequence[np.ndarray]) -> tuple[int, ...]:
-        """Numbers of the slices, of all slices of the grid, that are locked."""
-        return tuple(index for index, labels_hw in enumerate(slices_nhw) if self.is_locked(index, labels_hw))
+    def holding(self, added: Iterable[Place] = (), removed: Iterable[Place] = ()) -> Locks:
+        """With some slices held, and others not any more."""
+        return replace(self, held=(self.held - frozenset(removed)) | frozenset(added))
+
+    def locked(self, labelmap_kji: np.ndarray, plane: SlicePlane) -> tuple[int, ...]:
+        """Numbers of the slices that are held or painted.
+
+        Args:
+            labelmap_kji: uint8, as it is now.
+            plane: of the slices whose digests are known (`of_grid`).
+        """
+        slices = enumerate(plane.to_display(labelmap_kji))
+        return tuple(n for n, labels_hw in slices if Place.of(plane, n) in self.held or self.is_painted(n, labels_hw))
+
+    def held_in(self, plane: SlicePlane) -> tuple[int, ...]:
+        """Numbers of the slices of a plane that are held."""
+        return tuple(sorted(one.number_in(plane) for one in self.held if one.axis == plane.axes[0]))
+
+    def held_across(self, plane: SlicePlane) -> tuple[Place, ...]:
+        """The held slices that cross those of a plane."""
+        return tuple(sorted(one for one in self.held if one.axis != plane.axes[0]))
 
 
 def digest_of(labels_hw: np.ndarray) -> str:

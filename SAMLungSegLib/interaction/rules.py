@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from SAMLungSegLib.interaction.locks import Locks, digest_of
+from SAMLungSegLib.interaction.locks import Locks, Place, digest_of
 
 if TYPE_CHECKING:
+    from SAMLungSegLib.interaction.automatic import AutomaticLungs
     from SAMLungSegLib.interaction.prompts import Part, SlicePrompts
     from SAMLungSegLib.prompts import PointPrompt
     from SAMLungSegLib.volume import SlicePlane
@@ -69,6 +70,7 @@ class Proposal:
         shown_hw: uint8 (H, W), the part of `labels_hw` that the prompts are about.
         labels: the structures that are written.
         kept_pixels: how many pixels would change, were what another hand has painted not kept.
+        is_of_person: whether a person said how the slice is: it is locked once this is written.
     """
 
     prompts: SlicePrompts
@@ -78,6 +80,7 @@ class Proposal:
     shown_hw: np.ndarray
     labels: tuple[int, ...]
     kept_pixels: int
+    is_of_person: bool
 
 
 def propose(
@@ -115,7 +118,9 @@ def propose(
     anyway_hw = written_over(present_hw, predicted.labels_hw, predicted.labels, may_hw)
     shown_hw = np.where(about_hw & np.isin(labels_hw, predicted.labels), labels_hw, 0).astype(np.uint8)
     kept_pixels = int((labels_hw != anyway_hw).sum())
-    return Proposal(prompts, present_hw, labels_hw, inside_hw, shown_hw, predicted.labels, kept_pixels)
+    return Proposal(
+        prompts, present_hw, labels_hw, inside_hw, shown_hw, predicted.labels, kept_pixels, not prompts.is_empty
+    )
 
 
 def written_over(
@@ -167,7 +172,9 @@ class MergedVolume:
         locks: as they are once this is written.
         plane: of the slices.
         kept_slices: numbers of those that stay as they are.
+        kept_across: slices of other planes that stay as they are.
         editable_kji: bool, where anything could change at all; None for everywhere.
+        automatic: what corrections are carried on from, once this is written.
     """
 
     labelmap_kji: np.ndarray
@@ -175,7 +182,9 @@ class MergedVolume:
     locks: Locks
     plane: SlicePlane
     kept_slices: tuple[int, ...] = ()
+    kept_across: tuple[Place, ...] = ()
     editable_kji: np.ndarray | None = None
+    automatic: AutomaticLungs | None = None
 
 
 def merge_volume(
@@ -187,6 +196,7 @@ def merge_volume(
     *,
     keep: bool = True,
     editable_kji: np.ndarray | None = None,
+    automatic: AutomaticLungs | None = None,
 ) -> MergedVolume:
     """Put an automatic result in the place of what is there, without locked slices where they are kept.
 
@@ -195,23 +205,35 @@ def merge_volume(
         found_kji: likewise, the result.
         labels: the structures that are written; the others stay as they are.
         plane: of the slices that are kept or replaced.
-        locks: of these slices (`Locks.of_grid`).
+        locks: of these slices (`Locks.of_grid`), and those held in other planes.
         keep: whether locked slices stay.
         editable_kji: bool (K, J, I), where anything may change at all; None for everywhere. A slice that it cuts counts
             as automatic as it then is, unless it was locked before.
+        automatic: of the session, once this is written.
     """
     before = np.zeros(found_kji.shape, np.uint8) if before_kji is None else before_kji
     has_lungs = bool(before.any())
+    across = locks.held_across(plane) if keep and before_kji is not None else ()
     after = written_over(before, found_kji, labels)
-    cut = after if editable_kji is None else np.where(editable_kji, after, before)
-    kept, kept_slices, automatic = 0, [], {}
-    slices = zip(*(plane.to_display(one) for one in (before, after, cut)), strict=True)
+    wanted = after.copy() if across else after
+    for place in across:
+        wanted[place.where] = before[place.where]
+    cut = wanted if editable_kji is None else np.where(editable_kji, wanted, before)
+    kept, kept_slices, replaced = 0, [], {}
+    kept += sum(bool((after[place.where] != before[place.where]).any()) for place in across)
+    slices = zip(*(plane.to_display(one) for one in (before, wanted, cut)), strict=True)
     for index, (old, new, possible) in enumerate(slices):
-        is_locked = has_lungs and locks.is_locked(index, old)
+        is_held = Place.of(plane, index) in locks.held
+        is_locked = is_held or (has_lungs and locks.is_painted(index, old))
         if is_locked and keep:
             kept += digest_of(possible) != digest_of(old)
             kept_slices.append(index)
             possible[...] = old
         elif not is_locked or np.array_equal(possible, new):
-            automatic[index] = possible
-    return MergedVolume(cut, kept, locks.with_automatic(automatic), plane, tuple(kept_slices), editable_kji)
+            replaced[index] = possible
+    locks = locks.with_automatic(replaced)
+    if not keep:
+        lifted = {Place.of(plane, index) for index in replaced}
+        everywhere = locks.held_across(plane) if editable_kji is None else ()
+        locks = locks.holding(removed=lifted.union(everywhere))
+    return MergedVolume(cut, kept, locks, plane, tuple(kept_slices), across, editable_kji, automatic)

@@ -13,18 +13,20 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from SAMLungSegLib.interaction.locks import Locks
+from SAMLungSegLib.interaction.locks import Locks, Place
 from SAMLungSegLib.interaction.rules import UNKNOWN, MergedVolume, Predicted, Proposal, propose
 
 if TYPE_CHECKING:
+    from SAMLungSegLib.interaction.automatic import AutomaticLungs
     from SAMLungSegLib.interaction.prompts import Part, SlicePrompts
-    from SAMLungSegLib.volume import SlicePlane
+    from SAMLungSegLib.volume import ReformattedSlice, SlicePlane
 
 MAXIMUM_BYTES = 2**27  # that the changes of one session take
 
@@ -95,35 +97,76 @@ class VolumeChange:
 Change = SliceChange | VolumeChange
 
 
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A change, and what it did to what the session knows.
+
+    Attributes:
+        held, lifted: slices that became locked by it, and that were locked until then.
+        before, after: the automatic lungs.
+    """
+
+    change: Change
+    held: frozenset[Place]
+    lifted: frozenset[Place]
+    before: AutomaticLungs | None
+    after: AutomaticLungs | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.change.nbytes + (self.after.nbytes if self.after is not None else 0)
+
+
 class Session:
     """Prompts in, labels out, step by step.
 
     Attributes:
-        locks: which slices stay when the volume is segmented again.
+        locks: slices that nothing but the user changes.
+        automatic: what was found in the volume last; None where that is not known.
     """
 
-    def __init__(self, labels_kji: np.ndarray) -> None:
+    def __init__(
+        self,
+        labels_kji: np.ndarray,
+        locks: Locks | None = None,
+        plane: SlicePlane | None = None,
+        automatic: AutomaticLungs | None = None,
+    ) -> None:
         """Begin with labels, uint8 (K, J, I), which may be none yet; who made them plays no part, only what follows.
 
         The array is taken over: it changes with the session.
+
+        Args:
+            labels_kji: what is there.
+            locks: of an earlier session; None where nothing is known.
+            plane: of the slices that the locks tell by their digests; None where that is not known.
+            automatic: of an earlier session.
         """
-        self.locks = Locks()
+        self.locks = locks or Locks()
+        self.automatic = automatic
+        self._plane = plane
         self._written = labels_kji
         self._predicted: Predicted | None = None
         self._done: set[Part] = set()
-        self._undo: list[Change] = []
-        self._redo: list[Change] = []
+        self._undo: list[_Step] = []
+        self._redo: list[_Step] = []
         self._start = next(_numbers)
 
     @classmethod
-    def restored(cls, labels_kji: np.ndarray, locks: Locks, grid: str, plane: SlicePlane) -> Session:
-        """Go on with labels (K, J, I) that an earlier session wrote, of which only the locks are left.
+    def restored(
+        cls,
+        labels_kji: np.ndarray,
+        locks: Locks,
+        grid: str,
+        plane: SlicePlane,
+        automatic: AutomaticLungs | None = None,
+    ) -> Session:
+        """Go on with labels (K, J, I) that an earlier session wrote, of which only locks and automatic lungs are left.
 
         Slices that are not locked are as they were written; of the others that is not known any more.
         """
-        session = cls(np.full_like(labels_kji, UNKNOWN))
-        session.locks = locks
         known = locks.of_grid(grid, plane.size_nhw[0])
+        session = cls(np.full_like(labels_kji, UNKNOWN), known, plane, automatic)
         for index, (labels_hw, written_hw) in enumerate(
             zip(plane.to_display(labels_kji), plane.to_display(session._written), strict=True)
         ):
@@ -188,10 +231,16 @@ class Session:
         present_hw = written_hw if present_hw is None else present_hw
         return propose(predicted, present_hw, written_hw, editable_hw=editable_hw, keep=keep, done=done)
 
-    def accept(self, proposal: Proposal) -> SliceChange:
+    def accept(self, proposal: Proposal, present_kji: np.ndarray | None = None) -> SliceChange:
         """What was proposed is written: the change, to be applied to wherever labels are kept.
 
         What a person has drawn counts as painted by another hand from then on: no prediction replaces it.
+        The slice is locked, unless it was segmented without prompts.
+
+        Args:
+            proposal: of this session.
+            present_kji: uint8 (K, J, I), all labels once they are written, of use where the slice crosses those of the
+                volume; None where no other hand changes labels.
         """
         reformat = proposal.prompts.reformat
         before_hw = reformat.take(self._written)
@@ -199,9 +248,16 @@ class Session:
         after_hw = np.where(is_found_hw, proposal.labels_hw, before_hw)
         labels = proposal.before_hw, proposal.labels_hw
         change = SliceChange(proposal.prompts, *labels, before_hw, after_hw, next(_numbers))
-        self._apply(change)
+        place = Place.of_reformat(reformat) if proposal.is_of_person else None
+        self._apply(change, held=() if place is None else (place,))
+        if self._plane is not None and place is not None and self.is_crossing(reformat):
+            self._know_crossed(self._plane, proposal, self._written if present_kji is None else present_kji)
         self._finish(proposal.prompts)
         return change
+
+    def is_crossing(self, reformat: ReformattedSlice) -> bool:
+        """Whether a slice is one of the volume's own in another direction than those that it is segmented by."""
+        return self._plane is not None and self._plane.axes[0] != reformat.plane.axes[0] and reformat.depth.is_flat
 
     def discard(self) -> None:
         """What is held is not wanted; the same prompts are not pending any more."""
@@ -216,51 +272,68 @@ class Session:
         before_nhw, after_nhw = merged.plane.to_display(self._written), merged.plane.to_display(after)
         for index in merged.kept_slices:
             after_nhw[index] = before_nhw[index]
+        for place in merged.kept_across:
+            after[place.where] = self._written[place.where]
         if merged.editable_kji is not None:
             np.copyto(after, self._written, where=~merged.editable_kji)
-        self.locks = merged.locks
         change = VolumeChange(self._written, after, next(_numbers))
-        self._apply(change)
+        lifted = self.locks.held - merged.locks.held
+        self.locks, self._plane = merged.locks.holding(lifted), merged.plane
+        self._apply(change, lifted=lifted, automatic=merged.automatic)
         return change
 
-    def lift(self, index: int, labels_hw: np.ndarray) -> None:
-        """The slice of that number, with labels (H, W), is not locked any more: the next automatic result replaces it.
+    # ---- locks
 
+    def lock(self, place: Place) -> None:
+        """Nothing but the user changes the slice from now on."""
+        self.locks = self.locks.holding(added=[place])
+
+    def lift(self, place: Place, labels_kji: np.ndarray) -> None:
+        """The slice is not locked any more: the next automatic result or propagation replaces it.
+
+        Args:
+            place: of the slice.
+            labels_kji: uint8 (K, J, I), what is there now.
         Raises:
             IndexError: the volume was never segmented, or has no such slice.
         """
-        self.locks = self.locks.with_automatic({index: labels_hw})
+        self.locks = self.locks.holding(removed=[place])
+        if self._plane is not None and place.axis == self._plane.axes[0]:
+            number = place.number_in(self._plane)
+            self.locks = self.locks.with_automatic({number: self._plane.to_display(labels_kji)[number]})
 
     # ---- undo
 
     @property
     def mark(self) -> int:
         """Names the present state; see `go_to`."""
-        return self._undo[-1].number if self._undo else self._start
+        return self._undo[-1].change.number if self._undo else self._start
 
     def undo(self) -> Change | None:
         """Take the last change back, and return it; None where there is none. Its prompts are pending again."""
         if not self._undo:
             return None
-        change = self._undo.pop()
-        self._written = change.undone(self._written)
-        self._redo.append(change)
-        if isinstance(change, SliceChange):
-            self._done.difference_update(change.prompts.parts())
+        step = self._undo.pop()
+        self._written = step.change.undone(self._written)
+        self.locks, self.automatic = self.locks.holding(step.lifted, step.held), step.before
+        self._redo.append(step)
+        if isinstance(step.change, SliceChange):
+            self._done.difference_update(step.change.prompts.parts())
         else:
             self._done.clear()
-        return change
+        return step.change
 
     def redo(self) -> Change | None:
         """Make the last change that was undone again, and return it; None where there is none."""
         if not self._redo:
             return None
-        change = self._redo.pop()
-        self._written = change.redone(self._written)
-        self._undo.append(change)
-        if isinstance(change, SliceChange):
-            self._done.update(change.prompts.parts())
-        return change
+        step = self._redo.pop()
+        self._written = step.change.redone(self._written)
+        self.locks, self.automatic = self.locks.holding(step.held, step.lifted), step.after
+        self._undo.append(step)
+        if isinstance(step.change, SliceChange):
+            self._done.update(step.change.prompts.parts())
+        return step.change
 
     def go_to(self, mark: int) -> None:
         """Undo or redo up to the state of a mark, for callers who keep labels, and their history, elsewhere.
@@ -269,21 +342,38 @@ class Session:
         """
         if mark == self.mark:
             return
-        if mark in (self._start, *(change.number for change in self._undo)):
+        if mark in (self._start, *(step.change.number for step in self._undo)):
             while self.mark != mark:
                 self.undo()
-        elif mark in (change.number for change in self._redo):
+        elif mark in (step.change.number for step in self._redo):
             while self.mark != mark:
                 self.redo()
         else:
             self._forget(mark)
 
-    def _apply(self, change: Change) -> None:
+    def _apply(
+        self,
+        change: Change,
+        held: Iterable[Place] = (),
+        lifted: Iterable[Place] = (),
+        automatic: AutomaticLungs | None = None,
+    ) -> None:
+        added, gone = frozenset(held) - self.locks.held, frozenset(lifted) & self.locks.held
+        step = _Step(change, added, gone, self.automatic, automatic or self.automatic)
         self._written = change.redone(self._written)
+        self.locks, self.automatic = self.locks.holding(added, gone), step.after
         self._redo.clear()
-        self._undo.append(change)
+        self._undo.append(step)
         while len(self._undo) > 1 and sum(one.nbytes for one in self._undo) > MAXIMUM_BYTES:
-            self._start = self._undo.pop(0).number
+            self._start = self._undo.pop(0).change.number
+
+    def _know_crossed(self, plane: SlicePlane, proposal: Proposal, present_kji: np.ndarray) -> None:
+        """Slices that one of a person's crosses are not locked for being changed by it."""
+        before_kji = present_kji.copy()
+        proposal.prompts.reformat.put(proposal.before_hw, before_kji, proposal.inside_hw)
+        slices = zip(plane.to_display(before_kji), plane.to_display(present_kji), strict=True)
+        changed = {n: after for n, (before, after) in enumerate(slices) if not self.locks.is_painted(n, before)}
+        self.locks = self.locks.with_automatic(changed)
 
     def _forget(self, mark: int) -> None:
         self._written = np.full(self.size_kji, UNKNOWN, np.uint8)

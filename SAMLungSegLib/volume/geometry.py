@@ -144,13 +144,29 @@ def axial_plane(volume: Volume) -> SlicePlane:
     Slices are stacked along the array axis closest to the patient's inferior-superior axis, from inferior to
     superior. A volume with an axis of size 1 is one slice, displayed in its own plane: axial, coronal or sagittal.
     """
-    directions = _directions(volume.ijk_to_ras)
+    return axial_plane_of(volume.size_kji, volume.ijk_to_ras)
+
+
+def axial_plane_of(size_kji: tuple[int, int, int], ijk_to_ras: np.ndarray) -> SlicePlane:
+    """`axial_plane` of a volume of a size with a matrix (4, 4)."""
+    directions = _directions(ijk_to_ras)
     array_axis_of = _array_axes_along_ras(directions)
-    thin = [patient for patient in (S, A, R) if volume.size_kji[array_axis_of[patient]] == 1]
-    display = DISPLAYS[thin[0] if thin else S]
-    axes = tuple(array_axis_of[patient] for patient, _ in display)
-    flips = tuple(bool(directions[patient, array_axis_of[patient]] * sign < 0) for patient, sign in display)
-    return SlicePlane(volume.size_kji, volume.ijk_to_ras, axes, flips)
+    thin = [patient for patient in (S, A, R) if size_kji[array_axis_of[patient]] == 1]
+    return _displayed(size_kji, ijk_to_ras, thin[0] if thin else S)
+
+
+def planes_of(size_kji: tuple[int, int, int], ijk_to_ras: np.ndarray) -> tuple[SlicePlane, SlicePlane, SlicePlane]:
+    """A volume as axial, coronal and sagittal slices, whichever of its array axes these are closest to."""
+    axial, coronal, sagittal = (_displayed(size_kji, ijk_to_ras, patient) for patient in (S, A, R))
+    return axial, coronal, sagittal
+
+
+def _displayed(size_kji: tuple[int, int, int], ijk_to_ras: np.ndarray, patient: int) -> SlicePlane:
+    directions = _directions(ijk_to_ras)
+    array_axis_of = _array_axes_along_ras(directions)
+    axes = tuple(array_axis_of[one] for one, _ in DISPLAYS[patient])
+    flips = tuple(bool(directions[one, array_axis_of[one]] * sign < 0) for one, sign in DISPLAYS[patient])
+    return SlicePlane(size_kji, ijk_to_ras, axes, flips)
 
 
 def _directions(ijk_to_ras: np.ndarray) -> np.ndarray:

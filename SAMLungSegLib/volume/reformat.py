@@ -173,6 +173,11 @@ class ReformattedSlice:
         return (*start.tolist(), *stop.tolist())
 
     @property
+    def slice_number(self) -> int | None:
+        """Of `plane`, the slice that all of its voxels lie in; None where it is oblique and crosses several."""
+        return int(_upper_end(np.array(self.depth.start), self._stacked)) if self.depth.is_flat else None
+
+    @property
     def _stacked(self) -> int:
         """Voxels along the stacked axis."""
         return self.plane.size_nhw[0]

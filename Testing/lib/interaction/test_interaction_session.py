@@ -7,7 +7,7 @@ import pytest
 from slices_in_work import LPS, SIZE_KJI, labels, predicted, prompts, volume
 
 from SAMLungSegLib import VolumePoint
-from SAMLungSegLib.interaction import Predicted, Session, SlicePrompts, merge_volume, session
+from SAMLungSegLib.interaction import Place, Predicted, Session, SlicePrompts, merge_volume, session
 from SAMLungSegLib.prompts.volume import VolumePrompts
 from SAMLungSegLib.volume import axial_plane
 from SAMLungSegLib.volume.reformat import reformat_volume
@@ -149,7 +149,7 @@ def test_a_lifted_slice_is_replaced_by_the_next_automatic_result(work):
     work.accept_volume(merge(found, work))
     accept(work, FOUND, prompts([(0, 0, True)]))
     assert merge(found, work).kept_slices == (1,)
-    work.lift(1, work.labels_kji[1])
+    work.lift(Place(0, 1), work.labels_kji)
     assert merge(found, work).kept_slices == ()
 
 

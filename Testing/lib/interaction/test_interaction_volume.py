@@ -33,7 +33,7 @@ def test_where_nothing_was_there_everything_is_written_and_nothing_is_locked():
     one = merged(None, found)
     np.testing.assert_array_equal(one.labelmap_kji, found)
     assert one.kept == 0
-    assert one.locks.locked(found) == ()
+    assert one.locks.locked(found, axial_plane(volume())) == ()
 
 
 @pytest.mark.parametrize(("to_ras", "part", "number"), [(LPS, np.s_[2, 0, 0], 2), (FLIPPED, np.s_[0, 0, 2], 3)])
@@ -50,7 +50,7 @@ def test_a_painted_slice_stays_and_its_neighbours_do_not(to_ras, part, number):
     expected[tuple(place)] = painted[tuple(place)]
     np.testing.assert_array_equal(second.labelmap_kji, expected)
     assert (second.kept, second.kept_slices) == (1, (number,))
-    assert second.locks.locked(axial_plane(volume(to_ras)).to_display(expected)) == (number,)
+    assert second.locks.locked(expected, axial_plane(volume(to_ras))) == (number,)
     np.testing.assert_array_equal(merged(painted, again, first.locks, to_ras, keep=False).labelmap_kji, again)
 
 
