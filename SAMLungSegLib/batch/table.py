@@ -15,6 +15,7 @@ import pandas as pd
 from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.journal import FAILED
 from SAMLungSegLib.batch.quality import SIDES, flags_of, measure, predicted_quality
+from SAMLungSegLib.cardiothoracic import ratio_if_measurable
 from SAMLungSegLib.documents import is_number
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegLib.evaluation import evaluate
@@ -65,6 +66,7 @@ def measures_of(segmentation: Segmentation, lungs: str) -> Row:
         **{f"{side}_ml": one.ml[label] for side, label in SIDES.items()},
         **{f"{side}_voxels": one.voxels[label] for side, label in SIDES.items()},
         "right_to_left": one.ratio,
+        "cardiothoracic_ratio": ratio_if_measurable(segmentation.labelmap, segmentation.modality),
         "score": one.score,
         "lowest_score": one.lowest_score,
         "quality": predicted_quality(one.score, len(flags)),
@@ -102,7 +104,7 @@ logger = logging.getLogger(__name__)
 
 _BEFORE_METRICS = (
     *("id", "state", "reason", "image", "series", "modality", "extent", "slices"),
-    *("right_ml", "left_ml", "right_voxels", "left_voxels", "right_to_left"),
+    *("right_ml", "left_ml", "right_voxels", "left_voxels", "right_to_left", "cardiothoracic_ratio"),
     *("quality", "score", "lowest_score", "flags"),
 )
 _AFTER_METRICS = ("notes", *FILES, "device", "seconds_reading", "seconds", "seconds_writing")

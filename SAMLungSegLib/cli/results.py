@@ -60,8 +60,10 @@ def draw_overlay(segmentation: Segmentation, folder: Path, options: Options) -> 
 
 
 def describe(segmentation: Segmentation) -> str:
-    """Modality and the lungs' volumes in millilitres, or areas in pixels where the image has no physical size."""
+    """Modality, volumes of the lungs in ml, or areas in pixels without a physical size, and the ratio of an X-ray."""
     import numpy as np
+
+    from SAMLungSegLib.cardiothoracic import ratio_if_measurable
 
     title = MODALITY_TITLES[segmentation.modality]
     names = [one.name for one in lungs_of_extent(segmentation.extent).structures]
@@ -72,4 +74,6 @@ def describe(segmentation: Segmentation) -> str:
     if volumes_ml is not None:
         sizes = [round(volume_ml) for volume_ml in volumes_ml]
     unit = "pixels" if volumes_ml is None else "ml"
-    return ", ".join([title, *(f"{name} {size} {unit}" for name, size in zip(names, sizes, strict=False))])
+    ratio = ratio_if_measurable(segmentation.labelmap, segmentation.modality)
+    heart = [] if ratio is None else [f"cardiothoracic ratio {ratio:.2f}"]
+    return ", ".join([title, *(f"{name} {size} {unit}" for name, size in zip(names, sizes, strict=False)), *heart])

@@ -13,6 +13,7 @@ import pytest
 from cohorts import DarkIsLung, chest_hu, chest_picture, segmented, use_dark_is_lung, write_broken, write_image
 
 from SAMLungSegLib.batch import BatchError, Settings, run
+from SAMLungSegLib.cardiothoracic import cardiothoracic_ratio
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.volume import read_volume
@@ -42,6 +43,13 @@ def test_sizes_are_in_ml_where_the_image_has_a_size(cohort, tmp_path):
     assert table.loc["cts__ct000", "right_ml"] == pytest.approx(lung.sum() * 6 * 6 * 40 / 1000)
     assert np.isnan(table.loc["xrays__0__x000", "right_ml"])
     assert table.loc["xrays__0__x000", "right_voxels"] == (chest_picture(0)[:, :32] < 100).sum()
+
+
+def test_xrays_have_a_cardiothoracic_ratio_and_ct_none(cohort, tmp_path):
+    table = run(cohort, tmp_path / "out").table().set_index("id")
+    written = read_volume(tmp_path / "out" / table.loc["xrays__0__x000", "segmentation"])
+    assert table.loc["xrays__0__x000", "cardiothoracic_ratio"] == cardiothoracic_ratio(written).ratio
+    assert np.isnan(table.loc["cts__ct000", "cardiothoracic_ratio"])
 
 
 def test_the_table_is_the_same_as_csv_and_parquet(cohort, tmp_path):

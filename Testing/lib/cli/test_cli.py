@@ -55,6 +55,8 @@ def test_a_ct_and_an_xray_are_segmented_in_one_call(images, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == results
     printed = capsys.readouterr().out
     assert "right lung" in printed and " ml" in printed and "pixels" in printed
+    ct, xray = (next(line for line in printed.splitlines() if title in line) for title in ("CT,", "X-ray,"))
+    assert 0.3 < float(xray.partition("cardiothoracic ratio ")[2]) < 0.6 and "ratio" not in ct
     segmentation = sitk.ReadImage(str(tmp_path / "chest_lungs.seg.nrrd"))
     assert segmentation.GetMetaData("Segment0_Name") == "right lung"
     assert segmentation.GetMetaData("Segment1_Name") == "left lung"
