@@ -6,6 +6,7 @@ same voxels everywhere. Nothing here knows how segments are stored or shown.
 
 from SAMLungSegLib.interaction.automatic import AutomaticLungs
 from SAMLungSegLib.interaction.boxes import SortedBoxes, with_flat_boxes
+from SAMLungSegLib.interaction.corrections import Corrections, PropagatedVolume
 from SAMLungSegLib.interaction.locks import Locks, Place
 from SAMLungSegLib.interaction.prompts import SlicePrompts
 from SAMLungSegLib.interaction.propagation import End, Propagation, Propagator, Reach, propagate
@@ -15,12 +16,14 @@ from SAMLungSegLib.interaction.strokes import Patch, Stroke, nothing_found, with
 
 __all__ = [
     "AutomaticLungs",
+    "Corrections",
     "End",
     "Locks",
     "MergedVolume",
     "Patch",
     "Place",
     "Predicted",
+    "PropagatedVolume",
     "Propagation",
     "Propagator",
     "Proposal",

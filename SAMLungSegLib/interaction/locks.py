@@ -107,14 +107,15 @@ class Locks:
         return replace(self, held=(self.held - frozenset(removed)) | frozenset(added))
 
     def locked(self, labelmap_kji: np.ndarray, plane: SlicePlane) -> tuple[int, ...]:
-        """Numbers of the slices that are held or painted.
+        """Numbers of the slices that are held or painted; where there is no lung at all, everything was taken back.
 
         Args:
             labelmap_kji: uint8, as it is now.
             plane: of the slices whose digests are known (`of_grid`).
         """
-        slices = enumerate(plane.to_display(labelmap_kji))
-        return tuple(n for n, labels_hw in slices if Place.of(plane, n) in self.held or self.is_painted(n, labels_hw))
+        slices = plane.to_display(labelmap_kji) if labelmap_kji.any() else ()
+        painted = {n for n, labels_hw in enumerate(slices) if self.is_painted(n, labels_hw)}
+        return tuple(sorted(painted.union(self.held_in(plane))))
 
     def held_in(self, plane: SlicePlane) -> tuple[int, ...]:
         """Numbers of the slices of a plane that are held."""

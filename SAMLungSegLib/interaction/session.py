@@ -180,6 +180,11 @@ class Session:
         return self._written.shape
 
     @property
+    def plane(self) -> SlicePlane | None:
+        """Of the slices that the volume is segmented by; None where that is not known yet."""
+        return self._plane
+
+    @property
     def labels_kji(self) -> np.ndarray:
         """View, read-only: what our own hand wrote, `UNKNOWN` where that is not known."""
         view = self._written.view()
