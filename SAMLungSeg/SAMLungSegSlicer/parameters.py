@@ -36,6 +36,7 @@ class SAMLungSegParameterNode:
         positivePoints, negativePoints: the user's points; None until the first one is placed.
         sliceView: layout name of the view whose slice is segmented and previewed.
         livePreview: whether a changed prompt is predicted from at once.
+        brushRadiusMm: of the brush that draws in slice views.
         reference: what the lungs are compared with.
         toleranceMm: distance within which a surface counts as the same.
         modality: 'auto' asks the image.
@@ -55,6 +56,7 @@ class SAMLungSegParameterNode:
     negativePoints: slicer.vtkMRMLMarkupsFiducialNode
     sliceView: str = VIEWS[0]
     livePreview: bool = True
+    brushRadiusMm: Annotated[float, WithinRange(0.5, 50)] = 5.0
     reference: Union[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
     toleranceMm: Annotated[float, WithinRange(0.1, 20)] = 2.0
     modality: Annotated[str, Choice(MODALITIES)] = MODALITIES[0]

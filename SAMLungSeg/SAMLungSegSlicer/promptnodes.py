@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 import slicer
@@ -22,6 +23,7 @@ GREEN = (0.17, 0.63, 0.17)
 RED = (0.84, 0.15, 0.16)
 AMBER = (0.88, 0.63, 0.0)
 
+_SCRIBBLE = "scribble"  # begins the description of its points
 _ALONG = 0.999  # cosine of the angle between a box and the view that it is drawn in
 
 PROMPT_EVENTS = (
@@ -75,6 +77,28 @@ def ensurePoints(parameters: SAMLungSegParameterNode, positive: bool) -> slicer.
         _paint(node, GREEN if positive else RED)
         setattr(parameters, role, node)
     return node
+
+
+def addScribble(node: slicer.vtkMRMLMarkupsFiducialNode, positions: np.ndarray) -> None:
+    """Add the points (N, 3) of one scribble, in mm of the world; `removeLast` removes them together."""
+    name = f"{_SCRIBBLE} {uuid4().hex[:8]}"
+    for position in positions.tolist():
+        node.SetNthControlPointDescription(node.AddControlPointWorld(*position), name)
+
+
+def removeLast(node: slicer.vtkMRMLMarkupsFiducialNode) -> None:
+    """Remove the point that was placed last, or all points of the scribble that was drawn last."""
+    placed = [
+        index
+        for index in range(node.GetNumberOfControlPoints())
+        if node.GetNthControlPointPositionStatus(index) == node.PositionDefined
+    ]
+    if not placed:
+        return
+    name = node.GetNthControlPointDescription(placed[-1])
+    for index in reversed(placed if name.startswith(_SCRIBBLE) else placed[-1:]):
+        if node.GetNthControlPointDescription(index) == name:
+            node.RemoveNthControlPoint(index)
 
 
 def newBox(parameters: SAMLungSegParameterNode) -> slicer.vtkMRMLMarkupsROINode:

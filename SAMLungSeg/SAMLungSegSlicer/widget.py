@@ -19,6 +19,7 @@ from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 from SAMLungSegSlicer.panels.advanced import AdvancedPanel
 from SAMLungSegSlicer.panels.correct import CorrectPanel
+from SAMLungSegSlicer.panels.draw import DrawPanel
 from SAMLungSegSlicer.panels.evaluate import EvaluatePanel
 from SAMLungSegSlicer.panels.model import ModelPanel
 from SAMLungSegSlicer.panels.prompts import PromptsPanel
@@ -60,11 +61,12 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.preview = PreviewController(self._context, self._model.unavailableReason)
         self.ahead = AheadController(self._context, self.preview, self._model.unavailableReason)
         self._prompts = PromptsPanel(self._context)
+        self._draw = DrawPanel(self._context, self.preview)
         self._evaluate = EvaluatePanel(self._context)
         segment = SegmentPanel(self._context, self._model, self.preview)
         correct = CorrectPanel(self._context, self.preview)
         views, advanced = ViewPanel(self._context), AdvancedPanel(self._context)
-        self._panels = (views, advanced, self._model, self._prompts, segment, correct, self._evaluate)
+        self._panels = (views, advanced, self._model, self._prompts, self._draw, segment, correct, self._evaluate)
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
@@ -82,7 +84,9 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.refresh()
 
     def exit(self) -> None:
-        """Called each time the user opens another module; what runs goes on."""
+        """Called each time the user opens another module; what runs goes on, and what was drawn is not lost."""
+        with self._context.guarded():
+            self.preview.settle()
         self.setParameterNode(None)
 
     def cleanup(self) -> None:
@@ -118,6 +122,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._context.parameters = parameters
         if parameters is None:
             self._prompts.exit()
+            self._draw.exit()
             self.preview.exit()
             self.ahead.exit()
         else:

@@ -67,7 +67,8 @@ class Proposal:
         before_hw: uint8 (H, W), the slice as it is.
         labels_hw: uint8 (H, W), the slice as it will be.
         inside_hw: bool (H, W), the pixels that may change.
-        shown_hw: uint8 (H, W), the part of `labels_hw` that the prompts are about.
+        shown_hw: uint8 (H, W), the part of `labels_hw` that the prompts are about; all of it where something was drawn,
+            so that what was erased is seen.
         labels: the structures that are written.
         kept_pixels: how many pixels would change, were what another hand has painted not kept.
         is_of_person: whether a person said how the slice is: it is locked once this is written.
@@ -116,7 +117,8 @@ def propose(
         inside_hw = may_hw & ~_without_patches_at(prompts.points, painted_hw)
     labels_hw = written_over(present_hw, predicted.labels_hw, predicted.labels, inside_hw)
     anyway_hw = written_over(present_hw, predicted.labels_hw, predicted.labels, may_hw)
-    shown_hw = np.where(about_hw & np.isin(labels_hw, predicted.labels), labels_hw, 0).astype(np.uint8)
+    seen_hw = prompts.reformat.inside_hw if prompts.drawn_hw().any() else about_hw
+    shown_hw = np.where(seen_hw & np.isin(labels_hw, predicted.labels), labels_hw, 0).astype(np.uint8)
     kept_pixels = int((labels_hw != anyway_hw).sum())
     return Proposal(
         prompts, present_hw, labels_hw, inside_hw, shown_hw, predicted.labels, kept_pixels, not prompts.is_empty

@@ -9,7 +9,7 @@ from SAMLungSegSlicer.bridge.markups import (
     countPoints,
     pointsFromMarkups,
 )
-from SAMLungSegSlicer.bridge.planes import cutFromSliceNode
+from SAMLungSegSlicer.bridge.planes import cutFromSliceNode, pixelsFromWorld, worldFromPixels
 from SAMLungSegSlicer.bridge.segmentations import (
     editableCut,
     editableVoxels,
@@ -45,6 +45,7 @@ __all__ = [
     "lungsWord",
     "noteAction",
     "noteExtent",
+    "pixelsFromWorld",
     "plotFromTable",
     "pointsFromMarkups",
     "readCut",
@@ -52,6 +53,7 @@ __all__ = [
     "storedLungs",
     "tableFromDataFrame",
     "volumeFromNode",
+    "worldFromPixels",
     "writeCut",
     "writeLabelmap",
 ]

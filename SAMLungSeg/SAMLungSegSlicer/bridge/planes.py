@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import slicer
 
-from SAMLungSegSlicer.bridge.transforms import sizeKji, transformed, worldToIjkMatrix
+from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, sizeKji, transformed, worldToIjkMatrix
 from SAMLungSegSlicer.bridge.volumes import ijkToPatientMatrix
 
 if TYPE_CHECKING:
@@ -29,3 +29,21 @@ def cutFromSliceNode(sliceNode: slicer.vtkMRMLSliceNode, volumeNode: slicer.vtkM
     normal = np.linalg.solve(worldToPatient[:3, :3].T, sliceToWorld[:3, 2])  # normals go by the inverse transpose
     point = transformed(worldToPatient, sliceToWorld[:3, 3])
     return reformat_volume(sizeKji(volumeNode), ijkToPatient, normal, point)
+
+
+def pixelsFromWorld(points: np.ndarray, cut: ReformattedSlice, volumeNode: slicer.vtkMRMLVolumeNode) -> np.ndarray:
+    """Float64 (N, 2): pixels of a slice that show positions (N, 3) of the world in mm; outside of the slice too.
+
+    Raises:
+        VolumeError, GeometryError: as `worldToIjkMatrix`.
+    """
+    return cut.ijk_to_xy(transformed(worldToIjkMatrix(volumeNode), points))
+
+
+def worldFromPixels(points: np.ndarray, cut: ReformattedSlice, volumeNode: slicer.vtkMRMLVolumeNode) -> np.ndarray:
+    """Float64 (N, 3): positions of the world in mm that pixels (N, 2) of a slice show: the inverse of it.
+
+    Raises:
+        VolumeError, GeometryError: as `ijkToWorldMatrix`.
+    """
+    return transformed(ijkToWorldMatrix(volumeNode), cut.xy_to_ijk(points))

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import qt
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import PromptError, SAMLungSegError
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.context import SEGMENT, Context
-from SAMLungSegSlicer.jobs import SegmentSliceJob
-from SAMLungSegSlicer.jobs.caches import imageOf
+from SAMLungSegSlicer.live.held import Held, Request
 from SAMLungSegSlicer.live.node import PreviewNode
-from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, settingsOf, sliceNodeOf
-from SAMLungSegSlicer.promptnodes import PROMPT_EVENTS, VOLUME_EVENTS, hasPrompts, promptsIn
+from SAMLungSegSlicer.parameters import boxNodes, sliceNodeOf
+from SAMLungSegSlicer.promptnodes import PROMPT_EVENTS, VOLUME_EVENTS, hasPrompts
 from SAMLungSegSlicer.runtime import dependencies
 from SAMLungSegSlicer.sessions import oneStep, proposed, sessionOf, writeSlice
 from SAMLungSegSlicer.watching import Watched, Watcher
 
 if TYPE_CHECKING:
-    from SAMLungSegLib.interaction import Predicted, Proposal, Session
+    from SAMLungSegLib.interaction import Proposal, Session, Stroke
     from SAMLungSegLib.pipeline import SliceSegmentation
 
 CHANNEL = "preview"
@@ -36,38 +36,6 @@ SEGMENTATION_EVENTS = (
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is predicted of one slice."""
-
-    key: tuple  # equal requests have equal predictions
-    job: SegmentSliceJob
-    volumeNode: slicer.vtkMRMLScalarVolumeNode
-    sliceNode: slicer.vtkMRMLSliceNode
-
-    @classmethod
-    def of(
-        cls,
-        parameters: SAMLungSegParameterNode,
-        volumeNode: slicer.vtkMRMLScalarVolumeNode,
-        sliceNode: slicer.vtkMRMLSliceNode,
-    ) -> Request:
-        """What the prompts say of the slice that a view shows.
-
-        Raises:
-            SAMLungSegError: there is no such slice, or a prompt is not possible.
-        """
-        points, boxes = promptsIn(parameters, volumeNode)
-        settings = settingsOf(parameters)
-        job = SegmentSliceJob(volumeNode, sliceNode, None, settings, points=points, boxes=boxes)
-        key = (imageOf(volumeNode).key, settings, frozenset(job.prompts.parts()))
-        return cls(key, job, volumeNode, sliceNode)
-
-    def isSameSlice(self, other: Request) -> bool:
-        """Whether both are about the same voxels."""
-        return self.volumeNode is other.volumeNode and self.job.prompts.place == other.job.prompts.place
 
 
 class PreviewController(Watcher):
@@ -90,7 +58,7 @@ class PreviewController(Watcher):
         self._node = PreviewNode()
         self._requested: Request | None = None
         self._isImporting = self._isWaiting = False
-        self._prediction: tuple[Request, Predicted] | None = None
+        self._held: Held | None = None
         self._shownOver: tuple = ()
         self._allowed: set[dependencies.Feature] = set()
         self._timer = qt.QTimer()  # gathers the many events of one change
@@ -101,7 +69,12 @@ class PreviewController(Watcher):
     @property
     def isShown(self) -> bool:
         """Whether there is something that can be accepted."""
-        return self._prediction is not None
+        return self._held is not None
+
+    @property
+    def hasStrokes(self) -> bool:
+        """Whether any of it was drawn."""
+        return self._held is not None and bool(self._held.patches)
 
     @property
     def node(self) -> slicer.vtkMRMLSegmentationNode | None:
@@ -144,7 +117,7 @@ class PreviewController(Watcher):
         self._timer.stop()
         self.watch()
         self._context.worker.cancel(CHANNEL)
-        self._requested = self._prediction = None
+        self._requested = self._held = None
         self._node.remove()
 
     def accept(self) -> int:
@@ -153,26 +126,63 @@ class PreviewController(Watcher):
         Returns:
             How many pixels stay as they were painted.
         """
-        (request, predicted), parameters = self._prediction, self._context.parameters
-        volumeNode = request.volumeNode
-        with oneStep(volumeNode, parameters.outputSegmentation) as (segmentationNode, session):
-            proposal = self._proposed(session, predicted, volumeNode, segmentationNode)
-            writeSlice(session, proposal, volumeNode, segmentationNode, request.job.provenance, request.job.extent)
-        parameters.outputSegmentation = segmentationNode
+        held, parameters = self._held, self._context.parameters
+        isOfOutput = held.volumeNode is parameters.inputVolume
+        output = parameters.outputSegmentation if isOfOutput else None
+        with oneStep(held.volumeNode, output) as (segmentationNode, session):
+            proposal = self._proposed(session, held, segmentationNode)
+            writeSlice(session, proposal, held.volumeNode, segmentationNode, held.provenance, held.extent)
+        if isOfOutput:
+            parameters.outputSegmentation = segmentationNode
         self._clear()
         return proposal.kept_pixels
 
+    def settle(self) -> None:
+        """Write what was drawn before something else takes its place: the user has seen it."""
+        if self.hasStrokes:
+            self.accept()
+            self._context.say(_("What was drawn is written; Undo takes it back."))
+
+    def draw(self, sliceNode: slicer.vtkMRMLSliceNode, stroke: Stroke) -> None:
+        """Draw with brush or lasso in the slice that a view shows, over what is shown or over the lungs there.
+
+        Raises:
+            SAMLungSegError: the view shows no part of the volume.
+        """
+        from SAMLungSegLib.interaction import Patch
+
+        parameters = self._context.parameters
+        empty = Held.nothing(parameters.inputVolume, sliceNode)
+        if self._held is not None and self._held.place != empty.place:
+            self.settle()
+            self._clear()
+        held, labels = self._held or empty, bridge.lungLabels(parameters.lungs)
+        proposal = self._proposed(self._sessionOf(held.volumeNode), held, parameters.outputSegmentation)
+        patch = Patch.of(stroke, held.found.prompts.reformat, proposal.labels_hw, labels)
+        if patch.mask_hw.any():
+            self._hold(replace(held, patches=(*held.patches, patch), labels=labels))
+        else:
+            self._context.say(_("The line holds no pixel of the slice; draw around what is to change."))
+
+    def undoStroke(self) -> bool:
+        """Take the last stroke back; whether there was any."""
+        if not self.hasStrokes:
+            return False
+        self._hold(replace(self._held, patches=self._held.patches[:-1]))
+        return True
+
     def discard(self) -> None:
         """Show nothing until a prompt changes; the segmentation stays as it is."""
-        request, predicted = self._prediction
-        session = self._sessionOf(request.volumeNode)
-        session.hold(predicted)
+        session = self._sessionOf(self._held.volumeNode)
+        session.hold(self._held.predicted(self._context.parameters.outputSegmentation))
         session.discard()
         self._clear()
 
     def invalidate(self) -> None:
-        """The slice was segmented with its prompts: what is shown is out of date."""
-        if self._prediction is not None:
+        """The slice was segmented with its prompts: what is shown is out of date, but for what was drawn."""
+        if self.hasStrokes:
+            self._hold(self._held.alone())
+        elif self._held is not None:
             self.discard()
 
     def reactivate(self) -> None:
@@ -184,20 +194,16 @@ class PreviewController(Watcher):
         return sessionOf(volumeNode, self._context.parameters.outputSegmentation)
 
     def _proposed(
-        self,
-        session: Session,
-        predicted: Predicted,
-        volumeNode: slicer.vtkMRMLScalarVolumeNode,
-        segmentationNode: slicer.vtkMRMLSegmentationNode | None,
+        self, session: Session, held: Held, segmentationNode: slicer.vtkMRMLSegmentationNode | None
     ) -> Proposal:
-        keep = self._context.parameters.keepEdits
-        return proposed(session, predicted, volumeNode, segmentationNode, keep=keep, pendingOnly=True)
+        predicted, keep = held.predicted(segmentationNode), self._context.parameters.keepEdits
+        return proposed(session, predicted, held.volumeNode, segmentationNode, keep=keep, pendingOnly=True)
 
     def _onEvent(self, _node: Any, _event: object) -> None:
         self._timer.start()
 
     def _predict(self) -> None:
-        if self._prediction is None and not self._isWanted():
+        if self._held is None and not self._isWanted():
             self._requested = None
         elif self.isAllowed and not self._isImporting:
             self._isImporting = True
@@ -232,14 +238,30 @@ class PreviewController(Watcher):
 
     def _predictSlice(self) -> None:
         wanted = self._wanted()
-        if self._prediction is not None and (wanted is None or not wanted.isSameSlice(self._prediction[0])):
-            self._clear()
-        if self._prediction is not None and self._shownOver != self._underlay():
-            self._show(*self._prediction)
+        if self._held is not None and (wanted is None or wanted.place != self._held.place):
+            self._giveWay(wanted)
+        if self._held is not None and self._shownOver != self._underlay():
+            self._show()
         if wanted is None:
             self._requested = None
         elif (self._requested is None or wanted.key != self._requested.key) and not self._mustWait():
             self._submit(wanted)
+
+    def _giveWay(self, wanted: Request | None) -> None:
+        """What is shown is not of the slice and the prompts that are worked on; what was drawn is not lost."""
+        if not self.hasStrokes:
+            self._clear()
+        elif wanted is not None or self._held.volumeNode is not self._context.parameters.inputVolume:
+            self.settle()
+            self._clear()
+        elif self._held.request is not None and self._isInView():
+            self._hold(self._held.alone())  # its prompts were removed
+
+    def _isInView(self) -> bool:
+        try:
+            return Held.nothing(self._held.volumeNode, sliceNodeOf(self._context.parameters)).place == self._held.place
+        except SAMLungSegError:  # the view has left the volume
+            return False
 
     def _mustWait(self) -> bool:
         """Whether the thread is busy with something whose end brings us here again."""
@@ -259,11 +281,11 @@ class PreviewController(Watcher):
     def _onDone(self, request: Request, result: SliceSegmentation) -> None:
         self._isWaiting = False
         wanted = self._wanted()
-        if wanted is not None and wanted.isSameSlice(request):
+        if wanted is not None and wanted.place == request.place:
             with self._context.guarded():
-                self._prediction = request, request.job.predicted(result)
-                self._show(*self._prediction)
-                self._context.changed()
+                held = self._held if self._held is not None and self._held.place == request.place else None
+                held = held or Held.nothing(request.volumeNode, request.sliceNode)
+                self._hold(held.over(request, request.job.predicted(result)))
         self._predict()
 
     def _onFailed(self, error: BaseException) -> None:
@@ -274,10 +296,18 @@ class PreviewController(Watcher):
     def _onCancelled(self) -> None:
         self._isWaiting = False
 
-    def _show(self, request: Request, predicted: Predicted) -> None:
-        volumeNode, segmentationNode = request.volumeNode, self._context.parameters.outputSegmentation
-        proposal = self._proposed(self._sessionOf(volumeNode), predicted, volumeNode, segmentationNode)
-        self._node.show(proposal.shown_hw, proposal.prompts, volumeNode, request.sliceNode)
+    def _hold(self, held: Held) -> None:
+        if held.isEmpty:
+            self._clear()
+            return
+        self._held = held
+        self._show()
+        self._context.changed()
+
+    def _show(self) -> None:
+        held, segmentationNode = self._held, self._context.parameters.outputSegmentation
+        proposal = self._proposed(self._sessionOf(held.volumeNode), held, segmentationNode)
+        self._node.show(proposal.shown_hw, proposal.prompts, held.volumeNode, held.sliceNode)
         self._shownOver = self._underlay()
 
     def _underlay(self) -> tuple:
@@ -287,9 +317,9 @@ class PreviewController(Watcher):
         return node, node and bridge.stampOf(node), parameters.keepEdits
 
     def _clear(self) -> None:
-        hadPrediction, self._prediction = self._prediction is not None, None
+        wasShown, self._held = self._held is not None, None
         self._node.hide()
-        if hadPrediction:
+        if wasShown:
             self._context.changed()
 
     def _wanted(self) -> Request | None:

@@ -29,7 +29,8 @@ class CorrectPanel:
             ui.acceptButton, reason, _("Write the preview into the segmentation; only this slice changes.")
         )
         setEnabledWithReason(ui.discardButton, reason, _("Hide the preview; the segmentation stays as it is."))
-        canUndo, canRedo = history is not None and history.canUndo(), history is not None and history.canRedo()
+        canUndo = self._preview.hasStrokes or (history is not None and history.canUndo())
+        canRedo = history is not None and history.canRedo()
         setEnabledWithReason(
             ui.undoButton, "" if canUndo else _("There is nothing to undo."), _("Take the last change back.")
         )
@@ -51,10 +52,11 @@ class CorrectPanel:
         self._context.changed()
 
     def onUndo(self) -> None:
-        """Take the last change of the segmentation back."""
+        """Take the last stroke back that is not yet accepted, else the last change of the segmentation."""
         with self._context.guarded():
-            self._history().undo()
-            self._preview.reactivate()
+            if not self._preview.undoStroke():
+                self._history().undo()
+                self._preview.reactivate()
         self._context.changed()
 
     def onRedo(self) -> None:

@@ -25,6 +25,7 @@ from SAMLungSegSlicer.promptnodes import (
     isPlaced,
     isWaiting,
     newBox,
+    removeLast,
     removeUnplacedBoxes,
     thinToSlice,
     viewOf,
@@ -115,12 +116,12 @@ class PromptsPanel(Watcher):
             placeWidget.setPlaceModeEnabled(isWanted)
 
     def onRemovePositive(self) -> None:
-        """Remove the positive point that was placed last."""
-        self._context.ui.positivePlaceWidget.deleteLastPoint()
+        """Remove the positive point or scribble that came last."""
+        removeLast(self._context.parameters.positivePoints)
 
     def onRemoveNegative(self) -> None:
-        """Remove the negative point that was placed last."""
-        self._context.ui.negativePlaceWidget.deleteLastPoint()
+        """Remove the negative point or scribble that came last."""
+        removeLast(self._context.parameters.negativePoints)
 
     def onRemoveBox(self) -> None:
         """Remove the box that was added last."""
@@ -206,7 +207,7 @@ class PromptsPanel(Watcher):
         ui.boxCountLabel.text = _("1 box") if boxes == 1 else _("{count} boxes").format(count=boxes)
         nothing = _("There is none.")
         for button, count in zip((ui.positiveLastButton, ui.negativeLastButton), counts, strict=True):
-            setEnabledWithReason(button, "" if count else nothing, _("Remove the point that was placed last."))
+            setEnabledWithReason(button, "" if count else nothing, _("Remove the point or scribble that came last."))
         setEnabledWithReason(ui.boxLastButton, "" if boxes else nothing, _("Remove the box that was added last."))
         reason = "" if any(counts) or boxes else _("There are no prompts.")
         setEnabledWithReason(ui.clearButton, reason, _("Remove all points and boxes; the segmentation stays as it is."))

@@ -88,6 +88,7 @@ class SegmentPanel:
             if not dependencies.ensure(context.segmenting):
                 context.say(_("Nothing was installed, so nothing can be segmented."))
                 return
+            self._preview.settle()
             self._preview.allow()
             self._isStopping = False
             context.say(_("Starting..."))

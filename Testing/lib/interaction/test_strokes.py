@@ -155,6 +155,13 @@ def test_erasing_takes_both_lungs_away_but_only_the_wanted_one_where_one_is_want
     np.testing.assert_array_equal(change.after_hw, labels("11..22 11.... 11..22 11..22 11..22"))
 
 
+def test_the_whole_slice_is_shown_where_something_was_erased(work):
+    patch = Patch.of(Stroke("brush", ((0.0, 0.0),), adds=False, radius_mm=0.5), axial(), labels(FOUND), (1, 2))
+    work.hold(with_patches(nothing_found(axial()), [patch], labels(FOUND), (1, 2)))
+    shown = work.preview(labels(FOUND)).shown_hw
+    np.testing.assert_array_equal(shown, labels(".1..22 11..22 11..22 11..22 11..22"))
+
+
 def test_drawing_is_undone_and_redone_as_one_step_and_changes_no_other_slice(work):
     change = draw(work, Stroke("brush", ((2.0, 0.0),), radius_mm=0.5))
     assert work.undo() is change

@@ -37,7 +37,7 @@ def raw_parameters():
 def test_the_ui_file_names_parameters_that_exist_and_declares_its_widgets():
     root = ElementTree.parse(UI_FILE).getroot()
     names = {one.findtext("string") for one in root.iter("property") if one.get("name") == "SlicerParameterName"}
-    assert len(names) == 15
+    assert len(names) == 16
     assert names <= set(SAMLungSegParameterNode.allParameters)
     declared = {one.findtext("class") for one in root.iter("customwidget")}
     used = {one.get("class") for one in root.iter("widget")}
