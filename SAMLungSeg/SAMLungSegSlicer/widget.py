@@ -23,8 +23,10 @@ from SAMLungSegSlicer.panels.draw import DrawPanel
 from SAMLungSegSlicer.panels.evaluate import EvaluatePanel
 from SAMLungSegSlicer.panels.model import ModelPanel
 from SAMLungSegSlicer.panels.prompts import PromptsPanel
+from SAMLungSegSlicer.panels.results import ResultsPanel
 from SAMLungSegSlicer.panels.segment import SegmentPanel
 from SAMLungSegSlicer.panels.view import ViewPanel
+from SAMLungSegSlicer.panels.volumes import VolumesPanel
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, forgetUnknownChoices
 from SAMLungSegSlicer.runtime.worker import InferenceWorker
 from SAMLungSegSlicer.sessions import forgetSessions
@@ -66,7 +68,9 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         segment = SegmentPanel(self._context, self._model, self.preview)
         correct = CorrectPanel(self._context, self.preview)
         views, advanced = ViewPanel(self._context), AdvancedPanel(self._context)
-        self._panels = (views, advanced, self._model, self._prompts, self._draw, segment, correct, self._evaluate)
+        results, volumes = ResultsPanel(self._context), VolumesPanel(self._context)
+        work = (views, advanced, self._model, self._prompts, self._draw, segment, correct)
+        self._panels = (*work, results, volumes, self._evaluate)
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)

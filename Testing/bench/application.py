@@ -52,6 +52,27 @@ def _import_slicer() -> types.ModuleType:
     return slicer
 
 
+class ModuleSelector:
+    """The part of qSlicerModuleSelectorToolBar that `slicer.util.selectModule` uses; nothing but the choice is kept.
+
+    Attributes:
+        selectedModule: name of the module that was chosen last.
+    """
+
+    def __init__(self, modules: Any) -> None:
+        self._modules, self.selectedModule = modules, ""
+
+    def selectModule(self, name: str) -> None:
+        """Chooses a module.
+
+        Raises:
+            ValueError: there is no such module.
+        """
+        if self._modules.module(name) is None:
+            raise ValueError(f"the application has no module {name!r}")
+        self.selectedModule = name
+
+
 class Application:
     """The part of qSlicerApplication that scripted modules use."""
 
@@ -156,6 +177,8 @@ class Application:
         if self._mainWindow is None:
             self._mainWindow = qt.QMainWindow()
             self._mainWindow.name = "qSlicerMainWindow"
+            selector = ModuleSelector(self._moduleManager)
+            self._mainWindow.moduleSelector = lambda: selector
         return self._mainWindow
 
     def topLevelWidgets(self) -> list:

@@ -19,7 +19,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("documents", "files"),
     ("volume",),
     ("hounsfield", "intensity", "modality", "masks", "metrics", "phantom"),
-    ("air", "cardiothoracic", "laterality", "results"),
+    ("air", "cardiothoracic", "laterality", "results", "volumetry"),
     ("postprocess",),
     ("prompts",),
     ("adapters",),

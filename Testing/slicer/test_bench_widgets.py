@@ -245,3 +245,78 @@ def test_a_plot_view_draws_the_series_in_their_colours():
     )
     assert blue > 100
     view.delete()
+
+
+def test_a_table_shows_titles_in_the_place_of_names_where_columns_have_them():
+    table = slicer.util.updateTableFromArray(None, [np.array([0.5]), np.array([1])], ["hd95_mm", "slice"])
+    table.SetColumnTitle("hd95_mm", "HD95 (mm)")
+    table.SetUseColumnTitleAsColumnHeader(True)
+    view = slicer.qMRMLTableView()
+    view.setMRMLTableNode(table)
+    assert [view.model().headerData(column, qt.Qt.Horizontal) for column in (0, 1)] == ["HD95 (mm)", "slice"]
+    view.delete()
+
+
+@pytest.fixture
+def segments():
+    """A table of two segments, and their node."""
+    node = add("vtkMRMLSegmentationNode", "lungs")
+    node.CreateDefaultDisplayNodes()
+    for key, colour in (("right", (1, 0, 0)), ("left", (0, 0, 1))):
+        node.GetSegmentation().AddEmptySegment(key, f"{key} lung", colour)
+    table = slicer.qMRMLSegmentsTableView()
+    table.setMRMLScene(slicer.mrmlScene)
+    table.setSegmentationNode(node)
+    yield table, node
+    table.delete()
+
+
+def cells(table, column):
+    model = table.tableWidget().model()
+    return [model.index(row, column).data() for row in range(model.rowCount())]
+
+
+def test_a_segments_table_lists_names_and_colours_and_follows_the_node(segments):
+    table, node = segments
+    assert (table.segmentCount, cells(table, 3)) == (2, ["right lung", "left lung"])
+    blue = table.tableWidget().model().index(1, 1).data(qt.Qt.BackgroundRole).color()
+    assert (blue.red(), blue.blue()) == (0, 255)
+    node.GetSegmentation().AddEmptySegment("nodule", "nodule", (0, 1, 0))
+    node.GetSegmentation().GetSegment("left").SetName("links")
+    assert cells(table, 3) == ["right lung", "links", "nodule"]
+    node.GetSegmentation().RemoveSegment("right")
+    assert table.displayedSegmentIDs() == ("left", "nodule")
+
+
+def test_a_click_in_a_segments_table_hides_one_segment_and_shows_it_again(segments):
+    table, node = segments
+    model = table.tableWidget().model()
+    table.tableWidget().clicked.emit(model.index(1, 0))
+    display = node.GetDisplayNode()
+    assert (display.GetSegmentVisibility("right"), display.GetSegmentVisibility("left")) == (True, False)
+    table.tableWidget().clicked.emit(model.index(1, 0))
+    assert display.GetSegmentVisibility("left")
+
+
+def test_a_segments_table_renames_unless_it_is_read_only(segments):
+    table, node = segments
+    table.tableWidget().model().item(0, 3).setText("rechts")
+    assert node.GetSegmentation().GetSegment("right").GetName() == "rechts"
+    table.readOnly = True
+    assert not table.tableWidget().model().item(0, 3).isEditable()
+
+
+def test_a_segments_table_selects_by_id_and_keeps_columns_hidden(segments):
+    table, node = segments
+    table.opacityColumnVisible = False
+    table.setSelectedSegmentIDs(["left"])
+    node.GetSegmentation().AddEmptySegment("nodule", "nodule", (0, 1, 0))
+    assert table.selectedSegmentIDs() == ("left",)
+    assert not table.opacityColumnVisible
+    table.setSegmentationNode(None)
+    assert table.segmentCount == 0
+
+
+def test_a_segments_table_has_nothing_that_slicers_does_not(segments):
+    with pytest.raises(AttributeError):
+        segments[0].setSegmentNames(["a"])

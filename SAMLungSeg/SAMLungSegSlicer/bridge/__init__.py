@@ -20,8 +20,9 @@ from SAMLungSegSlicer.bridge.segmentations import (
     writeLabelmap,
 )
 from SAMLungSegSlicer.bridge.stored import StoredLungs, readCut, stampOf, storedLungs
-from SAMLungSegSlicer.bridge.tables import plotFromTable, tableFromDataFrame
-from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix
+from SAMLungSegSlicer.bridge.surfaces import hasSurfaces, hideSurfaces, showSurfaces
+from SAMLungSegSlicer.bridge.tables import plotFromTable, tableFromColumns, tableFromDataFrame
+from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, nodeToWorldMatrix
 from SAMLungSegSlicer.bridge.views import jumpTo
 from SAMLungSegSlicer.bridge.volumes import volumeFromNode
 
@@ -38,19 +39,24 @@ __all__ = [
     "ensureLungSegments",
     "ensureSegmentation",
     "findLungSegments",
+    "hasSurfaces",
+    "hideSurfaces",
     "ijkToWorldMatrix",
     "jumpTo",
     "labelmapFromNode",
     "lungLabels",
     "lungsWord",
+    "nodeToWorldMatrix",
     "noteAction",
     "noteExtent",
     "pixelsFromWorld",
     "plotFromTable",
     "pointsFromMarkups",
     "readCut",
+    "showSurfaces",
     "stampOf",
     "storedLungs",
+    "tableFromColumns",
     "tableFromDataFrame",
     "volumeFromNode",
     "worldFromPixels",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
+
+from SAMLungSegSlicer.bridge.columns import headingOf, setHeadings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,20 +23,45 @@ def tableFromDataFrame(
 ) -> slicer.vtkMRMLTableNode:
     """A data frame as a table node: numbers as double columns, which keep NaN, everything else as text.
 
+    Columns keep their names and get titles with units (`headingOf`), which Slicer's table views show.
+
     Args:
         dataframe: its index is left out; missing text becomes empty.
         name: of the node.
         tableNode: filled anew where given, else a new node is made.
     """
+    return _filled(tableNode, name, {str(column): _columnArray(dataframe[column]) for column in dataframe.columns})
+
+
+def tableFromColumns(
+    columns: Mapping[str, Sequence[str] | Sequence[float]],
+    name: str,
+    tableNode: slicer.vtkMRMLTableNode | None = None,
+) -> slicer.vtkMRMLTableNode:
+    """As `tableFromDataFrame`, of lists by their column's name, without pandas.
+
+    Args:
+        columns: each all text or all numbers; none is empty.
+        name, tableNode: as there.
+    """
+    arrays = {
+        column: _texts(values) if isinstance(values[0], str) else _numbers(values) for column, values in columns.items()
+    }
+    return _filled(tableNode, name, arrays)
+
+
+def _filled(
+    tableNode: slicer.vtkMRMLTableNode | None, name: str, columns: Mapping[str, vtk.vtkAbstractArray]
+) -> slicer.vtkMRMLTableNode:
     if tableNode is None:
         tableNode = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
     with slicer.util.NodeModify(tableNode):
         tableNode.SetName(name)
         tableNode.RemoveAllColumns()
-        for column in dataframe.columns:
-            array = _columnArray(dataframe[column])
-            array.SetName(str(column))
+        for column, array in columns.items():
+            array.SetName(column)
             tableNode.AddColumn(array)
+        setHeadings(tableNode)
     return tableNode
 
 
@@ -54,7 +81,7 @@ def plotFromTable(
         xColumn: such as the slice number.
         yColumns: such as the Dice of each lung; columns with the name of a lung get its standard colour.
         title: of the chart.
-        yTitle: of the y axis; the x axis has the name of its column.
+        yTitle: of the y axis; the x axis has the title of its column.
         bars: bars instead of lines.
     """
     chart = tableNode.GetNodeReference(_CHART_ROLE)
@@ -64,7 +91,7 @@ def plotFromTable(
     with slicer.util.NodeModify(chart):
         _setSeries(chart, tableNode, xColumn, yColumns, bars)
         chart.SetTitle(title)
-        chart.SetXAxisTitle(xColumn)
+        chart.SetXAxisTitle(headingOf(xColumn).title)
         chart.SetYAxisTitle(yTitle)
     return chart
 
@@ -73,14 +100,22 @@ def _columnArray(values: pd.Series) -> vtk.vtkAbstractArray:
     from pandas.api.types import is_numeric_dtype
 
     if is_numeric_dtype(values):
-        array = vtk.vtkDoubleArray()
-        array.SetNumberOfValues(len(values))
-        vtk_to_numpy(array)[:] = values.to_numpy(np.float64, na_value=np.nan)
-        return array
-    array = vtk.vtkStringArray()
+        return _numbers(values.to_numpy(np.float64, na_value=np.nan))
     missing = values.isna()
-    for value, isMissing in zip(values, missing, strict=True):
-        array.InsertNextValue("" if isMissing else str(value))
+    return _texts("" if isMissing else str(value) for value, isMissing in zip(values, missing, strict=True))
+
+
+def _numbers(values: Sequence[float] | np.ndarray) -> vtk.vtkDoubleArray:
+    array = vtk.vtkDoubleArray()
+    array.SetNumberOfValues(len(values))
+    vtk_to_numpy(array)[:] = values
+    return array
+
+
+def _texts(values: Iterable[str]) -> vtk.vtkStringArray:
+    array = vtk.vtkStringArray()
+    for value in values:
+        array.InsertNextValue(value)
     return array
 
 

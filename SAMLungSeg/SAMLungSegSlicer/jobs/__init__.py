@@ -8,6 +8,7 @@ from SAMLungSegSlicer.jobs.caches import releaseMemory
 from SAMLungSegSlicer.jobs.cohorts import FolderJob
 from SAMLungSegSlicer.jobs.downloading import DownloadJob
 from SAMLungSegSlicer.jobs.evaluating import EvaluateJob, EvaluationNodes, WorstSlice
+from SAMLungSegSlicer.jobs.measuring import MeasureJob
 from SAMLungSegSlicer.jobs.prefetching import EncodeAheadJob
 from SAMLungSegSlicer.jobs.segmenting import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.jobs.settings import Settings
@@ -18,6 +19,7 @@ __all__ = [
     "EvaluateJob",
     "EvaluationNodes",
     "FolderJob",
+    "MeasureJob",
     "SegmentSliceJob",
     "SegmentVolumeJob",
     "Settings",

@@ -147,7 +147,6 @@ class EvaluatePanel:
 
 def _showTable(view: Any, table: slicer.vtkMRMLTableNode) -> None:
     """The measurements first: a person has one volume in mind, and looks for Dice rather than for voxel counts."""
-    table.SetUseColumnTitleAsColumnHeader(True)
     view.setMRMLTableNode(table)
     for column in range(table.GetNumberOfColumns()):
         view.setColumnHidden(column, table.GetColumnName(column) in HIDDEN_COLUMNS)

@@ -21,7 +21,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import SAMLungSegError
 
-Feature = Literal["segment", "sam", "batch", "evaluate", "phantom"]
+Feature = Literal["segment", "sam", "batch", "evaluate", "measure", "phantom"]
 
 REQUIREMENTS = {
     "onnxruntime": ">=1.18",
@@ -57,6 +57,7 @@ _FEATURES: dict[Feature, tuple[str, ...]] = {
     "sam": (*_TORCH, *_INFERENCE),
     "batch": (*_INFERENCE, "pandas", "matplotlib"),
     "evaluate": ("pandas", "scikit-image"),
+    "measure": ("scikit-image",),
     "phantom": ("scikit-image",),
 }
 

@@ -80,7 +80,7 @@ def test_a_chart_has_one_series_for_each_lung_in_its_colour(bars):
     table = bridge.tableFromDataFrame(PER_SLICE, "x")
     chart = bridge.plotFromTable(table, "slice", ["right lung", "left lung"], "Agreement", "Dice", bars=bars)
     right, left = series_of(chart)
-    assert (chart.GetTitle(), chart.GetXAxisTitle(), chart.GetYAxisTitle()) == ("Agreement", "slice", "Dice")
+    assert (chart.GetTitle(), chart.GetXAxisTitle(), chart.GetYAxisTitle()) == ("Agreement", "Slice", "Dice")
     assert [one.GetYColumnName() for one in (right, left)] == ["right lung", "left lung"]
     assert all(one.GetTableNode() is table and one.GetXColumnName() == "slice" for one in (right, left))
     assert right.GetPlotType() == (right.PlotTypeScatterBar if bars else right.PlotTypeScatter)
@@ -118,3 +118,35 @@ def test_two_tables_have_charts_of_their_own():
     ]
     assert charts[0] is not charts[1]
     assert count("vtkMRMLPlotSeriesNode") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "unit"),
+    [
+        ("dice", "Dice", ""),
+        ("hausdorff_95_mm", "HD95 (mm)", "mm"),
+        ("volume_difference_ml", "Volume difference (ml)", "ml"),
+        ("right_ml", "Right lung (ml)", "ml"),
+        ("left_voxels", "Left lung (voxels)", "voxels"),
+        ("prediction_ml", "Segmentation (ml)", "ml"),
+        ("dice_right", "Dice, right lung", ""),
+        ("hausdorff_95_mm_both", "HD95 (mm), both lungs", "mm"),
+        ("seconds", "Time (s)", "s"),
+        ("id", "Image", ""),
+        ("array_index", "Array index", ""),
+        ("right lung", "Right lung", ""),
+    ],
+)
+def test_columns_have_titles_with_units_and_keep_their_names(name, title, unit):
+    node = bridge.tableFromDataFrame(pd.DataFrame({name: [1.0]}), "x")
+    assert node.GetColumnName(0) == name
+    assert (node.GetColumnTitle(name), node.GetColumnUnitLabel(name)) == (title, unit)
+    assert node.GetUseColumnTitleAsColumnHeader()
+    assert slicer.util.arrayFromTableColumn(node, name)[0] == 1
+
+
+def test_a_table_that_is_filled_anew_has_the_titles_of_its_new_columns():
+    node = bridge.tableFromDataFrame(pd.DataFrame({"right_ml": [1.0]}), "x")
+    bridge.tableFromColumns({"structure": ["right lung"], "mean_hu": [-800]}, "y", node)
+    assert [node.GetColumnTitle(node.GetColumnName(n)) for n in (0, 1)] == ["Structure", "Mean density (HU)"]
+    assert slicer.util.dataframeFromTable(node)["mean_hu"].tolist() == [-800]

@@ -338,11 +338,11 @@ def test_the_worst_slice_is_the_one_that_differs_and_a_click_shows_it(evaluated,
     assert evaluated.view("Red").mrmlSliceNode().GetSliceOffset() == pytest.approx(z)
 
 
-def test_the_table_shows_names_and_the_measures_first(evaluated):
+def test_the_table_shows_titles_with_units_and_the_measures_first(evaluated):
     table = evaluated.ui.summaryTable
     header = [table.model().headerData(column, qt.Qt.Horizontal) for column in range(table.model().columnCount())]
     shown = [name for column, name in enumerate(header) if not table.isColumnHidden(column)]
-    assert shown[:3] == ["structure", "dice", "jaccard"]
+    assert shown[:6] == ["Structure", "Dice", "Jaccard", "Precision", "Sensitivity", "HD95 (mm)"]
 
 
 def test_the_values_of_all_slices_are_saved_where_the_user_says(evaluated, dialogs, tmp_path):

@@ -11,6 +11,7 @@ from bench.qtlayer.mrml import (  # noqa: F401  (importing them registers their 
     nodecombobox,
     placewidget,
     plotview,
+    segmentstable,
     tableview,
 )
 

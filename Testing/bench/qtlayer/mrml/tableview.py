@@ -15,7 +15,7 @@ from bench.qtlayer.custom import custom_widget, kept
 
 @custom_widget
 class qMRMLTableView(qt.QTableView):
-    """A read-only view; column names head the columns only where the node says so, as in Slicer."""
+    """A read-only view; column titles, or names without one, head the columns only where the node says so."""
 
     mrmlSceneChanged = Signal(object)
     transposed = kept("transposed", bool, False)
@@ -65,7 +65,7 @@ class qMRMLTableView(qt.QTableView):
         columns = range(table.GetNumberOfColumns())
         names = [table.GetColumnName(column) or "" for column in columns]
         if self._node.GetUseColumnTitleAsColumnHeader():
-            self._model.setHorizontalHeaderLabels(names)
+            self._model.setHorizontalHeaderLabels([self._node.GetColumnTitle(name) or name for name in names])
         else:
             self._model.setHorizontalHeaderLabels([ascii_uppercase[column % 26] for column in columns])
             self._model.appendRow([qt.QStandardItem(name) for name in names])
