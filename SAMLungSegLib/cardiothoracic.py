@@ -26,11 +26,6 @@ logger = logging.getLogger(__name__)
 
 FoundBy = Literal["heart", "lungs"]
 
-LIMITS = (
-    "It holds for an upright PA view in deep inspiration without rotation: AP, portable, supine and expiratory views "
-    "make the heart look larger. Effusion, collapse and consolidation beside the heart or chest wall move the borders. "
-    "For research, not for diagnosis."
-)
 BY_LUNGS = "Without a heart, its borders are those of the lungs beside it: fat and vessels there count as heart."
 _PLAUSIBLE = (0.3, 0.7)
 

@@ -14,6 +14,8 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from SAMLungSegLib.errors import GeometryError, PromptError, SAMLungSegError, VolumeError
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.jobs import (
+    CardiothoracicJob,
+    CardiothoracicNodes,
     EvaluateJob,
     EvaluationNodes,
     FolderJob,
@@ -169,6 +171,30 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         """
         _ensureInstalled("evaluate")
         job = EvaluateJob(prediction, reference, volumeNode, toleranceMm=toleranceMm, csv=csv)
+        return job.finish(job.run())
+
+    def cardiothoracicRatio(
+        self,
+        volumeNode: slicer.vtkMRMLVolumeNode,
+        segmentationNode: slicer.vtkMRMLSegmentationNode,
+        *,
+        modality: str | None = None,
+    ) -> CardiothoracicNodes:
+        """The heart's width by that of the chest on an X-ray, as a table and as lines in the views.
+
+        Example:
+            >>> table, heartLine, chestLine = logic.cardiothoracicRatio(volumeNode, logic.segmentVolume(volumeNode))
+            >>> slicer.util.dataframeFromTable(table)["Cardiothoracic ratio"][0]
+
+        Args:
+            volumeNode: the X-ray.
+            segmentationNode: with right and left lung, and perhaps a segment 'heart'.
+            modality: 'XRAY' where the image looks like a CT slice.
+        Raises:
+            SAMLungSegError: it is no frontal X-ray, or a lung is missing.
+        """
+        _ensureInstalled("evaluate")
+        job = CardiothoracicJob(volumeNode, segmentationNode, modality=modality)
         return job.finish(job.run())
 
     def segmentFolder(

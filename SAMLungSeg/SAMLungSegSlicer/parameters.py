@@ -103,9 +103,14 @@ def settingsOf(parameters: SAMLungSegParameterNode) -> Settings:
 
 
 def offersExtents(parameters: SAMLungSegParameterNode) -> bool:
-    """Whether there is a choice of extent: the input is an X-ray, or may be one, and the model predicts whole lungs."""
+    """Whether there is a choice of extent: the input may be an X-ray, and the model predicts whole lungs."""
+    return "whole" in _REGISTRY[parameters.model].capabilities.extents and mayBeXray(parameters)
+
+
+def mayBeXray(parameters: SAMLungSegParameterNode) -> bool:
+    """Whether the input is an X-ray by what the user says, or is a single slice and the user says nothing."""
     volumeNode = parameters.inputVolume
-    if volumeNode is None or "whole" not in _REGISTRY[parameters.model].capabilities.extents:
+    if volumeNode is None:
         return False
     if parameters.modality != "auto":
         return parameters.modality == "XRAY"

@@ -18,6 +18,7 @@ from SAMLungSegSlicer.live.prefetch import AheadController
 from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 from SAMLungSegSlicer.panels.advanced import AdvancedPanel
+from SAMLungSegSlicer.panels.cardiothoracic import CardiothoracicPanel
 from SAMLungSegSlicer.panels.correct import CorrectPanel
 from SAMLungSegSlicer.panels.draw import DrawPanel
 from SAMLungSegSlicer.panels.evaluate import EvaluatePanel
@@ -65,12 +66,20 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._prompts = PromptsPanel(self._context)
         self._draw = DrawPanel(self._context, self.preview)
         self._evaluate = EvaluatePanel(self._context)
-        segment = SegmentPanel(self._context, self._model, self.preview)
-        correct = CorrectPanel(self._context, self.preview)
-        views, advanced = ViewPanel(self._context), AdvancedPanel(self._context)
-        results, volumes = ResultsPanel(self._context), VolumesPanel(self._context)
-        work = (views, advanced, self._model, self._prompts, self._draw, segment, correct)
-        self._panels = (*work, results, volumes, self._evaluate)
+        self._heart = CardiothoracicPanel(self._context)
+        self._panels = (
+            ViewPanel(self._context),
+            AdvancedPanel(self._context),
+            self._model,
+            self._prompts,
+            self._draw,
+            SegmentPanel(self._context, self._model, self.preview),
+            CorrectPanel(self._context, self.preview),
+            ResultsPanel(self._context),
+            VolumesPanel(self._context),
+            self._evaluate,
+            self._heart,
+        )
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
@@ -165,6 +174,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.worker.cancel()
         self.setParameterNode(None)
         self._evaluate.forget()
+        self._heart.forget()
         self._context.say()
         forgetHistories()
         forgetSessions()

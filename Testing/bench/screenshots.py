@@ -54,12 +54,15 @@ def ct_story(folder: Path) -> None:
 
 
 def xray_story(folder: Path) -> None:
-    """A chest X-ray: opened and segmented."""
+    """A chest X-ray: opened, segmented, heart and chest measured."""
     _phantom("loadPhantomXray")
     window = _open()
     window.click(window.ui.segmentVolumeButton)
     _wait(window)
     _grab(window, folder / "5-xray-segmented.png")
+    window.click(window.ui.cardiothoracicButton)
+    _wait(window)
+    _grab(window, folder / "6-xray-cardiothoracic-ratio.png")
     window.close()
 
 

@@ -193,6 +193,7 @@ def test_every_example_of_the_documentation_runs(tmp_path, model, capsys):
     phantom = chests.phantom()
     labelmapClass = "vtkMRMLLabelMapVolumeNode"
     nodes.add_volume(phantom.labelmap_kji, phantom.ijk_to_ras, name="reference", class_name=labelmapClass)
+    nodes.add_volume(chests.xray()[None], np.diag([-1.0, -1.0, 1.0, 1.0]), name="frontal")
     (tmp_path / "images").mkdir()
     sitk.WriteImage(sitk.GetImageFromArray(phantom.hu_kji), str(tmp_path / "images" / "one.nrrd"))
     names = {"slicer": slicer, "folder": tmp_path}

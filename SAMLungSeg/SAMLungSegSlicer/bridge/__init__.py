@@ -25,6 +25,7 @@ from SAMLungSegSlicer.bridge.tables import plotFromTable, tableFromColumns, tabl
 from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, nodeToWorldMatrix
 from SAMLungSegSlicer.bridge.views import jumpTo
 from SAMLungSegSlicer.bridge.volumes import volumeFromNode
+from SAMLungSegSlicer.bridge.widths import heartFromNode, setWidthsVisible, showWidths
 
 __all__ = [
     "BoxCounts",
@@ -40,6 +41,7 @@ __all__ = [
     "ensureSegmentation",
     "findLungSegments",
     "hasSurfaces",
+    "heartFromNode",
     "hideSurfaces",
     "ijkToWorldMatrix",
     "jumpTo",
@@ -53,7 +55,9 @@ __all__ = [
     "plotFromTable",
     "pointsFromMarkups",
     "readCut",
+    "setWidthsVisible",
     "showSurfaces",
+    "showWidths",
     "stampOf",
     "storedLungs",
     "tableFromColumns",

@@ -131,14 +131,19 @@ def extentOf(segmentation: slicer.vtkSegmentation, ids: Iterable[str]) -> Extent
     return "visible" if extent == "both" else extent  # whose hidden parts are not there
 
 
-def _sideByTerminology(segment: slicer.vtkSegment) -> int | None:
-    """By an entry 'context~category~type~modifier~...', whose parts are 'scheme^code^meaning'."""
-    name = slicer.vtkSegment.GetTerminologyEntryTagName()
-    entry = vtk.reference("") if segment.HasTag(name) else None
-    if entry is None:
-        return None
+def terminologyCodes(segment: slicer.vtkSegment) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Scheme and code of a segment's type and of its modifier; empty ones where it has no terminology.
+
+    An entry is 'context~category~type~modifier~...', whose parts are 'scheme^code^meaning'.
+    """
+    name, entry = slicer.vtkSegment.GetTerminologyEntryTagName(), vtk.reference("")
     segment.GetTag(name, entry)
     kind, modifier = (_code(part) for part in [*str(entry).split("~"), "", "", "", ""][2:4])
+    return kind, modifier
+
+
+def _sideByTerminology(segment: slicer.vtkSegment) -> int | None:
+    kind, modifier = terminologyCodes(segment)
     for label in (_RIGHT, _LEFT):
         if kind in _ONE_LUNG_CODES[label] or (kind in _LUNG_CODES and modifier in _SIDE_CODES[label]):
             return label

@@ -5,6 +5,7 @@ and `finish` belong to the main thread. A job that is cancelled or fails has cha
 """
 
 from SAMLungSegSlicer.jobs.caches import releaseMemory
+from SAMLungSegSlicer.jobs.cardiothoracic import CardiothoracicJob, CardiothoracicNodes, cardiothoracicTable
 from SAMLungSegSlicer.jobs.cohorts import FolderJob
 from SAMLungSegSlicer.jobs.downloading import DownloadJob
 from SAMLungSegSlicer.jobs.evaluating import EvaluateJob, EvaluationNodes, WorstSlice
@@ -14,6 +15,8 @@ from SAMLungSegSlicer.jobs.segmenting import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.jobs.settings import Settings
 
 __all__ = [
+    "CardiothoracicJob",
+    "CardiothoracicNodes",
     "DownloadJob",
     "EncodeAheadJob",
     "EvaluateJob",
@@ -24,5 +27,6 @@ __all__ = [
     "SegmentVolumeJob",
     "Settings",
     "WorstSlice",
+    "cardiothoracicTable",
     "releaseMemory",
 ]
