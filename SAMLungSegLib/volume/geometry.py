@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from SAMLungSegLib.boxes import IndexBox
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.volume.types import Volume
 
@@ -90,6 +92,22 @@ class SlicePlane:
         """
         self._check_size(array_nhw, self.size_nhw, "(N, H, W)")
         return np.flip(array_nhw, self._flipped_axes).transpose(np.argsort(self.axes))
+
+    def part_to_display(self, part_kji: np.ndarray) -> np.ndarray:
+        """View (n, h, w) of a part of an array on the volume's grid; where it lies, says `box_to_display`."""
+        return np.flip(part_kji.transpose(self.axes), self._flipped_axes)
+
+    def box_to_display(self, box_kji: IndexBox) -> IndexBox:
+        """A box of the array as one of the displayed slices, (n, h, w)."""
+        ends = [(box_kji.start[axis], box_kji.stop[axis]) for axis in self.axes]
+        return _flipped(ends, self.size_nhw, self.flips)
+
+    def box_from_display(self, box_nhw: IndexBox) -> IndexBox:
+        """A box of the displayed slices as one of the array, the exact inverse of `box_to_display`."""
+        flipped = _flipped(list(zip(*box_nhw, strict=True)), self.size_nhw, self.flips)
+        order = np.argsort(self.axes)
+        start, stop = (tuple(int(ends[axis]) for axis in order) for ends in flipped)
+        return IndexBox(start, stop)
 
     @property
     def _flipped_axes(self) -> tuple[int, ...]:
@@ -178,6 +196,15 @@ def _directions(ijk_to_ras: np.ndarray) -> np.ndarray:
 def _array_axes_along_ras(directions: np.ndarray) -> tuple[int, int, int]:
     """The array axes closest to R-L, A-P and S-I: of all assignments the best as a whole, so oblique ones work too."""
     return max(permutations(range(3)), key=lambda axes: sum(abs(directions[ras, axes[ras]]) for ras in range(3)))
+
+
+def _flipped(ends: Sequence[tuple[int, int]], size: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> IndexBox:
+    """A box of (start, stop) along three axes, of which some run backwards."""
+    turned = [
+        (count - stop, count - start) if is_flipped else (start, stop)
+        for (start, stop), count, is_flipped in zip(ends, size, flips, strict=True)
+    ]
+    return IndexBox(*zip(*turned, strict=True))
 
 
 def _transformed(matrix: np.ndarray, points: ArrayLike) -> np.ndarray:

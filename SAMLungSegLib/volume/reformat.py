@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from SAMLungSegLib.boxes import IndexBox, box_of
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.volume.geometry import DISPLAYS, A, R, S, SlicePlane
 from SAMLungSegLib.volume.types import check_affine
@@ -134,6 +135,49 @@ class ReformattedSlice:
         """Pixels (H, W) read from their voxels, 0 without a voxel: the inverse of `put`."""
         labels = _picked(self._stack(labelmap_kji), self._slices_hw)
         return np.where(self.inside_hw, labels, np.zeros((), labels.dtype))
+
+    def take_part(self, part_kji: np.ndarray, box_kji: IndexBox) -> np.ndarray:
+        """As `take`, from the voxels of a box of the labelmap; pixels with a voxel elsewhere are 0."""
+        labels = np.zeros(self.size_hw, part_kji.dtype)
+        pixels, found, is_there = self._in_part(part_kji, box_kji)
+        if labels[pixels].size:
+            np.copyto(labels[pixels], found, where=is_there)
+        return labels
+
+    def put_part(self, labels_hw: np.ndarray, part_kji: np.ndarray, box_kji: IndexBox, where_hw: np.ndarray) -> None:
+        """As `put`, into the voxels of a box of the labelmap; bool `where_hw` (H, W) is of pixels that are in it."""
+        y, x = np.nonzero(self.inside_hw & where_hw)
+        n, top, left = self.plane.box_to_display(box_kji).start
+        stack = self.plane.part_to_display(part_kji)
+        stack[self._slices_hw[y, x] - n, y + self.first_xy[1] - top, x + self.first_xy[0] - left] = labels_hw[y, x]
+
+    def box_of(self, where_hw: np.ndarray) -> IndexBox:
+        """The smallest box of the labelmap that holds the voxels of pixels, bool (H, W)."""
+        where_hw = self.inside_hw & where_hw
+        pixels = box_of([where_hw])
+        if pixels.is_empty:
+            return pixels
+        slices = self._slices_hw[where_hw]
+        (left, top), (_, y, x), (_, y_stop, x_stop) = self.first_xy, *pixels
+        first, last = int(slices.min()), int(slices.max())
+        box_nhw = IndexBox((first, y + top, x + left), (last + 1, y_stop + top, x_stop + left))
+        return self.plane.box_from_display(box_nhw)
+
+    def _in_part(self, part_kji: np.ndarray, box_kji: IndexBox) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+        """Which pixels (h, w) may lie in a box, the values there, and which of them have their voxel in it."""
+        (left, top), (height, width) = self.first_xy, self.size_hw
+        (n, y, x), (n_stop, y_stop, x_stop) = box_nhw = self.plane.box_to_display(box_kji)
+        rows = slice(max(y - top, 0), min(max(y_stop - top, 0), height))
+        columns = slice(max(x - left, 0), min(max(x_stop - left, 0), width))
+        slices = self._slices_hw[rows, columns]
+        if slices.size == 0:
+            return (rows, columns), slices, slices
+        stack = self.plane.part_to_display(part_kji)[
+            :, rows.start + top - y : rows.stop + top - y, columns.start + left - x : columns.stop + left - x
+        ]
+        is_there = self.inside_hw[rows, columns] & (slices >= n) & (slices < n_stop)
+        found = _picked(stack, np.clip(slices - n, 0, n_stop - n - 1)) if box_nhw.size[0] else np.zeros_like(slices)
+        return (rows, columns), found, is_there
 
     def ijk_to_xy(self, points_ijk: ArrayLike) -> np.ndarray:
         """Float64 (..., 2) pixels of voxel indices (..., 3), seen along the stacked axis; exact for whole voxels."""

@@ -10,6 +10,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
+from SAMLungSegLib.boxes import IndexBox, box_of_size
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, inverted, nodeToWorldMatrix, sizeKji, transformed
 
@@ -38,11 +39,16 @@ class Grid:
             return None
         return offset[::-1].astype(int)
 
-    def newImage(self) -> slicer.vtkOrientedImageData:
-        """An image on the grid, without voxels yet."""
-        k, j, i = self.size_kji
+    @property
+    def box(self) -> IndexBox:
+        """All its voxels."""
+        return box_of_size(self.size_kji)
+
+    def newImage(self, box: IndexBox | None = None) -> slicer.vtkOrientedImageData:
+        """An image on the grid, or a box of it, without voxels yet."""
+        start, stop = self.box if box is None else box
         image = slicer.vtkOrientedImageData()
-        image.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
+        image.SetExtent(*(end for axis in (2, 1, 0) for end in (start[axis], stop[axis] - 1)))
         image.SetGeometryFromImageToWorldMatrix(slicer.util.vtkMatrixFromArray(self.ijkToSegmentation))
         return image
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import NamedTuple
 
 import slicer
 
+from SAMLungSegSlicer.bridge.states import State, stampOf
+
 MAXIMUM_STATES = 10  # of one segmentation; the Segment Editor keeps as many
-MAXIMUM_BYTES = 2**30  # of all segmentations together: each state is a copy of all voxels and surfaces
+MAXIMUM_BYTES = 2**28  # of all segmentations together; lungs of 512 x 512 x 400 voxels take 2 MB, their surfaces 30 MB
 
 _numbers = count()
 
@@ -29,11 +32,13 @@ class SegmentationHistory:
         True
     """
 
-    def __init__(self, segmentation: slicer.vtkSegmentation) -> None:
-        self.segmentation = segmentation
+    def __init__(self, segmentationNode: slicer.vtkMRMLSegmentationNode) -> None:
+        self.segmentation = segmentationNode.GetSegmentation()
         self.mark: int | None = None
-        self._earlier: list[_State] = []
-        self._later: list[_State] = []
+        self._nodeId = segmentationNode.GetID()
+        self._latest: State | None = None
+        self._earlier: list[_Saved] = []
+        self._later: list[_Saved] = []
 
     def save(self) -> None:
         """Keep the present state, to come back to it by `undo`; called before each change."""
@@ -47,7 +52,7 @@ class SegmentationHistory:
             return False
         self._earlier = self._past()
         self._later.append(self._present())
-        self.mark = self._earlier.pop().restore()
+        self._restore(self._earlier.pop())
         _dropOldest(self)
         return True
 
@@ -56,7 +61,7 @@ class SegmentationHistory:
         if not self.canRedo():
             return False
         self._earlier.append(self._present())
-        self.mark = self._later.pop().restore()
+        self._restore(self._later.pop())
         _dropOldest(self)
         return True
 
@@ -68,51 +73,46 @@ class SegmentationHistory:
         """Whether a state was undone, and nothing was saved since."""
         return bool(self._later)
 
-    def stacks(self) -> tuple[list[_State], list[_State]]:
+    def stacks(self) -> tuple[list[_Saved], list[_Saved]]:
         """States to undo to and to redo to, each in the order in which they were saved."""
         return self._earlier, self._later
 
-    def _present(self) -> _State:
-        return _State(self.segmentation, self.mark)
+    def state(self) -> State:
+        """The segments as they are now; what has not changed since the last time is not copied again."""
+        if self._latest is None or self._latest.stamp != stampOf(self.segmentation):
+            self._latest = State(self.segmentation, self._latest)
+        return self._latest
 
-    def _past(self) -> list[_State]:
+    def forgetPresent(self) -> None:
+        """Let go of what only `state` keeps."""
+        self._latest = None
+
+    def sizes(self) -> dict[int, int]:
+        """Bytes of each part of all its states, by what identifies the part, as states share some."""
+        states = [one.state for stack in self.stacks() for one in stack]
+        return {
+            key: size for state in [*states, self._latest] if state is not None for key, size in state.sizes().items()
+        }
+
+    def _present(self) -> _Saved:
+        return _Saved(self.state(), self.mark, next(_numbers))
+
+    def _past(self) -> list[_Saved]:
         """The states that something has changed since."""
-        return [state for state in self._earlier if state.isPast()]
+        now = stampOf(self.segmentation)
+        return [one for one in self._earlier if one.state.stamp != now]
+
+    def _restore(self, saved: _Saved) -> None:
+        present = self.state()
+        saved.state.restore(slicer.mrmlScene.GetNodeByID(self._nodeId), present)
+        self._latest = saved.state.restored(self.segmentation)
+        self.mark = saved.mark
 
 
-class _State:
-    """The segments as they are now.
-
-    A vtkSegmentationHistory of this one state: it puts segments back in place, so that they keep their display. With
-    several states it takes any event for a change, even the export of a segment, and then an undo may undo nothing.
-    """
-
-    def __init__(self, segmentation: slicer.vtkSegmentation, mark: int | None) -> None:
-        self._mark = mark
-        self._history = slicer.vtkSegmentationHistory()
-        self._history.SetSegmentation(segmentation)
-        self._history.SaveState()
-        self.size = _bytesOf(segmentation)
-        self.number = next(_numbers)
-
-    def isPast(self) -> bool:
-        return self._history.IsRestorePreviousStateAvailable()
-
-    def restore(self) -> int | None:
-        if self.isPast():
-            self._history.RestorePreviousState()
-        return self._mark
-
-
-def _bytesOf(segmentation: slicer.vtkSegmentation) -> int:
-    """What a copy takes: Slicer copies a labelmap that segments share once."""
-    sizes: dict[str, int] = {}
-    for segmentId in segmentation.GetSegmentIDs():
-        segment, names = segmentation.GetSegment(segmentId), []
-        segment.GetContainedRepresentationNames(names)
-        for representation in map(segment.GetRepresentation, names):
-            sizes[representation.GetAddressAsString("")] = 1024 * representation.GetActualMemorySize()
-    return sum(sizes.values())
+class _Saved(NamedTuple):
+    state: State
+    mark: int | None
+    number: int  # its place among the states of all histories
 
 
 _histories: dict[str, SegmentationHistory] = {}
@@ -123,7 +123,7 @@ def historyOf(segmentationNode: slicer.vtkMRMLSegmentationNode) -> SegmentationH
     _forgetRemovedNodes()
     nodeId = segmentationNode.GetID()
     if nodeId not in _histories:
-        _histories[nodeId] = SegmentationHistory(segmentationNode.GetSegmentation())
+        _histories[nodeId] = SegmentationHistory(segmentationNode)
     return _histories[nodeId]
 
 
@@ -132,15 +132,26 @@ def forgetHistories() -> None:
     _histories.clear()
 
 
+def bytesOfHistories() -> int:
+    """Memory that all histories take together, counted by their parts, as states share some."""
+    sizes: dict[int, int] = {}
+    for history in _histories.values():
+        sizes.update(history.sizes())
+    return sum(sizes.values())
+
+
 def _dropOldest(changed: SegmentationHistory) -> None:
     """Drop states of all histories until they fit, the oldest first, but not the last of a stack of `changed`."""
-    saved = [(state, stack) for history in _histories.values() for stack in history.stacks() for state in stack]
-    kept = [stack[-1] for stack in changed.stacks() if stack]
-    excess = sum(state.size for state, _stack in saved) - MAXIMUM_BYTES
-    for state, stack in sorted(saved, key=lambda pair: pair[0].number):
-        if excess > 0 and state not in kept:
-            stack.remove(state)
-            excess -= state.size
+    if bytesOfHistories() > MAXIMUM_BYTES:
+        for history in _histories.values():
+            history.forgetPresent()
+    saved = [(one, stack) for history in _histories.values() for stack in history.stacks() for one in stack]
+    kept = [stack[-1].number for stack in changed.stacks() if stack]
+    for one, stack in sorted(saved, key=lambda pair: pair[0].number):
+        if one.number not in kept:
+            if bytesOfHistories() <= MAXIMUM_BYTES:
+                return
+            stack.remove(one)
 
 
 def _forgetRemovedNodes() -> None:

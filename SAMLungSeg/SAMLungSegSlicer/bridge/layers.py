@@ -11,12 +11,13 @@ replaced, not changed: Slicer drops the surfaces of all segments when an image s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import slicer
 
+from SAMLungSegLib.boxes import IndexBox
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegSlicer.bridge.grids import (
     GEOMETRY,
@@ -29,6 +30,10 @@ from SAMLungSegSlicer.bridge.grids import (
     resampled,
     voxelsOf,
 )
+from SAMLungSegSlicer.bridge.regions import Redraw, Region
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.volume.reformat import ReformattedSlice
 
 _LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
 _REFERENCES_OF_UNSHARED_MEMORY = 2  # the image's point data and Python's own
@@ -83,125 +88,137 @@ def readSegment(segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid
     return mask
 
 
-class Region(Protocol):
-    """Some voxels of the grid; a `ReformattedSlice` is one."""
-
-    def take(self, labelmap_kji: np.ndarray) -> np.ndarray:
-        """Their values."""
-
-    def put(self, values: np.ndarray, labelmap_kji: np.ndarray, where: np.ndarray) -> None:
-        """Write values of the same shape into those of them where bool `where` says so."""
-
-
-class WholeGrid:
-    """All voxels."""
-
-    def take(self, labelmap_kji: np.ndarray) -> np.ndarray:
-        """The array itself."""
-        return labelmap_kji
-
-    def put(self, values: np.ndarray, labelmap_kji: np.ndarray, where: np.ndarray) -> None:
-        """Write values of the same shape where bool `where` says so."""
-        np.copyto(labelmap_kji, values, where=where)
+def readSegmentCut(
+    segmentation: slicer.vtkSegmentation, segmentId: str, cut: ReformattedSlice, grid: Grid
+) -> np.ndarray:
+    """Bool (H, W): a segment in one slice of the grid, by nearest neighbour where it lies on another one."""
+    image = imageOf(segmentation, segmentId)
+    if isEmpty(image):
+        return np.zeros(cut.size_hw, bool)
+    offset = grid.offsetIn(image)
+    if offset is None:
+        image, offset = resampled(image, grid), np.zeros(3, int)
+    pixels_hw = cut.take_part(voxelsOf(image), _boxOf(image, offset))
+    return pixels_hw == segmentation.GetSegment(segmentId).GetLabelValue()
 
 
-def setVoxels(
-    segmentation: slicer.vtkSegmentation,
-    wanted: Mapping[str, np.ndarray],
-    region: Region,
-    grid: Grid,
-    inside: np.ndarray | bool = True,
-) -> list[str]:
+def hasVoxels(segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid) -> bool:
+    """Whether a segment has a voxel on the grid."""
+    image = imageOf(segmentation, segmentId)
+    if isEmpty(image):
+        return False
+    offset = grid.offsetIn(image)
+    if offset is None:
+        image, offset = resampled(image, grid), np.zeros(3, int)
+    voxels = voxelsOf(image)[overlapOf(image, offset, grid.size_kji)[0]]
+    value = segmentation.GetSegment(segmentId).GetLabelValue()
+    return any((one == value).any() for one in voxels)
+
+
+def boxOfSegments(segmentation: slicer.vtkSegmentation, segmentIds: Iterable[str], grid: Grid) -> IndexBox:
+    """What the layers of segments hold of the grid; all of it where one of them lies on another grid."""
+    box = IndexBox((0, 0, 0), (0, 0, 0))
+    for image in (imageOf(segmentation, one) for one in segmentIds):
+        if not isEmpty(image):
+            offset = grid.offsetIn(image)
+            box = box.joined(grid.box if offset is None else _boxOf(image, offset).clipped(grid.box))
+    return box
+
+
+def setVoxels(segmentation: slicer.vtkSegmentation, ids: Mapping[int, str], region: Region, grid: Grid) -> list[str]:
     """Give segments exactly the wanted voxels; a neighbour in the same layer that has some of them keeps them.
 
     Args:
-        wanted: bool masks by segment ID, of the shape of the region's values; they do not overlap.
-        region: of the grid.
-        inside: bool of the same shape, the voxels that may change; True for all.
+        ids: of the segments that are written, by label.
+        region: of the grid, with the wanted labels.
     Returns:
         IDs of the segments that have changed.
     """
-    changed = []
-    waiting = [one for one, mask in wanted.items() if mask.any() or not isEmpty(imageOf(segmentation, one))]
+    changed: set[str] = set()
+    waiting = {label: one for label, one in ids.items() if not isEmpty(imageOf(segmentation, one)) or region.has(label)}
     while waiting:
-        layer = _layerOn(segmentation, waiting[0], grid)
-        ids = {
-            segmentation.GetSegment(one).GetLabelValue(): one
-            for one in waiting
-            if imageOf(segmentation, one) is layer.image
-        }
-        before = region.take(layer.voxels)
-        after, crowded = _redrawn(before, {value: wanted[one] for value, one in ids.items()}, inside, layer.values)
-        if crowded is not None:
-            segmentation.SeparateSegmentLabelmap(ids[crowded])
+        layer = _Layer(segmentation, next(iter(waiting.values())), grid)
+        written = {label: one for label, one in waiting.items() if one in layer.ids}
+        values = {label: segmentation.GetSegment(one).GetLabelValue() for label, one in written.items()}
+        redraw = Redraw(values, set(layer.values).difference(values.values()))
+        region.write(layer, redraw)
+        layer.finish()
+        changed.update(ids[label] for label in redraw.changed)
+        if redraw.crowded is not None:
+            segmentation.SeparateSegmentLabelmap(ids[redraw.crowded])
             continue
-        waiting = [one for one in waiting if one not in ids.values()]
-        touched = after != before
-        if touched.any():
-            changed += [one for value, one in ids.items() if ((before == value) != (after == value)).any()]
-            region.put(after, layer.voxels, touched)
-            layer.image.GetPointData().GetScalars().Modified()
-    return changed
+        waiting = {label: one for label, one in waiting.items() if label not in written}
+    return [one for one in ids.values() if one in changed]
 
 
-def _redrawn(
-    values: np.ndarray, masks: Mapping[int, np.ndarray], inside: np.ndarray | bool, taken: Collection[int]
-) -> tuple[np.ndarray, int | None]:
-    """A copy of label values with the wanted masks, and the label, if any, that one of the `taken` is in the way of."""
-    redrawn = values.copy()
-    for value, mask in masks.items():
-        np.putmask(redrawn, (values == value) & ~mask & inside, 0)
-    for value, mask in masks.items():
-        entering = mask & inside & (redrawn != value)
-        if np.isin(redrawn[entering], [other for other in taken if other != value]).any():
-            return redrawn, value
-        np.putmask(redrawn, entering, value)
-    return redrawn, None
+def announce(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, segmentIds: Iterable[str], stale: Iterable[str] | None = None
+) -> None:
+    """Tell Slicer that segments have changed.
 
-
-def announce(segmentationNode: slicer.vtkMRMLSegmentationNode, segmentIds: Iterable[str]) -> None:
-    """Tell Slicer that segments have changed; surfaces that exist are made anew for these segments only."""
+    Args:
+        segmentationNode: that they are in.
+        segmentIds: of them.
+        stale: of those whose surfaces, where there are any, are made anew; None for all of them.
+    """
     ids = list(segmentIds)
-    if not ids:
-        return
+    outdated = ids if stale is None else list(stale)
     segmentation = segmentationNode.GetSegmentation()
-    slicer.vtkSlicerSegmentationsModuleLogic.ReconvertAllRepresentations(segmentationNode, ids)
+    if outdated:
+        slicer.vtkSlicerSegmentationsModuleLogic.ReconvertAllRepresentations(segmentationNode, outdated)
     for segmentId in ids:
         segmentation.InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified, segmentId)
         segmentation.InvokeEvent(slicer.vtkSegmentation.RepresentationModified, segmentId)
 
 
-class _Layer(NamedTuple):
-    """What segments are written through.
+class _Layer:
+    """What segments are written through: it grows to what is written, in memory of its own.
+
+    A segment on another grid leaves its layer, and comes onto this one by nearest neighbour.
 
     Attributes:
-        image: of the segmentation. After a change its scalars must be told, not itself, or all surfaces are dropped.
-        voxels: view (K, J, I) of the image on the grid.
-        values: label values of all segments of the layer; others that may occur in it are nobody's.
+        ids: all segments of the layer.
+        values: their label values; others that may occur in it are nobody's.
+        box: what it holds of the grid; it may reach beyond it.
+        voxels: label values (K, J, I) of the box.
     """
 
-    image: slicer.vtkOrientedImageData
-    voxels: np.ndarray
-    values: list[int]
+    def __init__(self, segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid) -> None:
+        self._segmentation, self._grid = segmentation, grid
+        self._isTouched = False
+        image, self.ids = imageOf(segmentation, segmentId), _sharing(segmentation, segmentId)
+        if not isEmpty(image) and grid.offsetIn(image) is None:
+            segmentation.SeparateSegmentLabelmap(segmentId)
+            image, self.ids = resampled(imageOf(segmentation, segmentId), grid, withWhole=True), [segmentId]
+            segmentation.GetSegment(segmentId).AddRepresentation(_LABELMAP, image)
+        self.values = [segmentation.GetSegment(one).GetLabelValue() for one in self.ids]
+        self._use(image)
 
+    def _use(self, image: slicer.vtkOrientedImageData | None) -> None:
+        self._image = image
+        if isEmpty(image):
+            self.box, self.voxels = IndexBox((0, 0, 0), (0, 0, 0)), np.zeros((0, 0, 0), np.uint8)
+            return
+        self.box, self.voxels = _boxOf(image, self._grid.offsetIn(image)), voxelsOf(image)
 
-def _layerOn(segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid) -> _Layer:
-    """The layer of a segment, grown to the whole grid, in memory of its own; on another grid the segment leaves it."""
-    image, sharing = imageOf(segmentation, segmentId), _sharing(segmentation, segmentId)
-    if isEmpty(image):
-        image = filled(grid.newImage())
-    offset = grid.offsetIn(image)
-    if offset is None:
-        segmentation.SeparateSegmentLabelmap(segmentId)
-        image, sharing = resampled(imageOf(segmentation, segmentId), grid, withWhole=True), [segmentId]
-        offset = np.zeros(3, int)
-    image = _withOwnMemory(_covering(image, offset, grid.size_kji))
-    values = [segmentation.GetSegment(one).GetLabelValue() for one in sharing]
-    slicer.vtkOrientedImageDataResample.CastImageForValue(image, max(values))
-    for one in sharing:
-        segmentation.GetSegment(one).AddRepresentation(_LABELMAP, image)
-    inImage, _ = overlapOf(image, offset, grid.size_kji)
-    return _Layer(image, voxelsOf(image)[inImage], values)
+    def makeWritable(self, box: IndexBox) -> None:
+        """Grow to hold a box of the grid as well; from now on `voxels` may be changed."""
+        self._isTouched, image = True, self._image
+        if isEmpty(image):
+            image = filled(self._grid.newImage(box))
+        elif not self.box.holds(box):
+            image = _grown(image, self.box, self.box.joined(box))
+        image = withOwnMemory(image)
+        slicer.vtkOrientedImageDataResample.CastImageForValue(image, max(self.values))
+        if image is not self._image:
+            for one in self.ids:
+                self._segmentation.GetSegment(one).AddRepresentation(_LABELMAP, image)
+        self._use(image)
+
+    def finish(self) -> None:
+        """Say that voxels have changed: by the scalars, for an image that says so itself drops all surfaces."""
+        if self._isTouched:
+            self._image.GetPointData().GetScalars().Modified()
 
 
 def imageOf(segmentation: slicer.vtkSegmentation, segmentId: str) -> slicer.vtkOrientedImageData | None:
@@ -217,23 +234,24 @@ def _sharing(segmentation: slicer.vtkSegmentation, segmentId: str) -> list[str]:
     return [one for one in segmentation.GetSegmentIDs() if imageOf(segmentation, one) is image]
 
 
-def _covering(
-    image: slicer.vtkOrientedImageData, offset: np.ndarray, size_kji: tuple[int, int, int]
-) -> slicer.vtkOrientedImageData:
-    """The image itself, or a larger copy where the grid reaches beyond it."""
+def _boxOf(image: slicer.vtkOrientedImageData, offset: np.ndarray) -> IndexBox:
+    """What an image holds of the grid; it may reach beyond it."""
     low, high = extentOf(image)
-    newLow, newHigh = np.minimum(low, offset), np.maximum(high, offset + size_kji - 1)
-    if (newLow == low).all() and (newHigh == high).all():
-        return image
+    return IndexBox(tuple((low - offset).tolist()), tuple((high - offset + 1).tolist()))
+
+
+def _grown(image: slicer.vtkOrientedImageData, box: IndexBox, larger: IndexBox) -> slicer.vtkOrientedImageData:
+    """A copy of an image that is in a box of the grid, with zeros around it."""
+    low, high = extentOf(image)
+    low, high = low + np.subtract(larger.start, box.start), high + np.subtract(larger.stop, box.stop)
     grown = emptyLike(image)
-    grown.SetExtent(*(int(end) for axis in (2, 1, 0) for end in (newLow[axis], newHigh[axis])))
+    grown.SetExtent(*(int(end) for axis in (2, 1, 0) for end in (low[axis], high[axis])))
     filled(grown, image.GetScalarType())
-    start = low - newLow
-    voxelsOf(grown)[tuple(slice(a, a + n) for a, n in zip(start, high - low + 1, strict=True))] = voxelsOf(image)
+    voxelsOf(grown)[box.within(larger)] = voxelsOf(image)
     return grown
 
 
-def _withOwnMemory(image: slicer.vtkOrientedImageData) -> slicer.vtkOrientedImageData:
+def withOwnMemory(image: slicer.vtkOrientedImageData) -> slicer.vtkOrientedImageData:
     """The image itself, or a copy where something else, such as a labelmap volume, uses the same array of voxels."""
     if image.GetPointData().GetScalars().GetReferenceCount() <= _REFERENCES_OF_UNSHARED_MEMORY:
         return image

@@ -9,18 +9,22 @@ import numpy as np
 import slicer
 import vtk
 
+from SAMLungSegLib.boxes import IndexBox, box_of
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegSlicer.bridge.editable import editableArea
 from SAMLungSegSlicer.bridge.grids import GEOMETRY, Grid, gridOf, referenceGrid
 from SAMLungSegSlicer.bridge.layers import (
-    WholeGrid,
     announce,
+    boxOfSegments,
     checkedSegmentation,
+    hasVoxels,
     readSegment,
+    readSegmentCut,
     setVoxels,
     withLabelmaps,
 )
 from SAMLungSegSlicer.bridge.lungs import HIDDEN, ensureLungSegments, extentOf, findLungSegments, lungLabels
+from SAMLungSegSlicer.bridge.regions import BoxRegion, CutRegion
 from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, nodeToWorldMatrix
 from SAMLungSegSlicer.bridge.volumes import volumeFromNode
 
@@ -67,6 +71,7 @@ def writeLabelmap(
     volumeNode: slicer.vtkMRMLVolumeNode,
     lungs: str = "both",
     insideMask_kji: np.ndarray | None = None,
+    box: IndexBox | None = None,
 ) -> None:
     """Replace the lungs of a segmentation on the grid of a volume; what lies beyond the volume stays as it is.
 
@@ -79,6 +84,7 @@ def writeLabelmap(
         volumeNode: what was segmented.
         lungs: 'both', 'right' or 'left', with their hidden parts; the other lung stays as it is.
         insideMask_kji: bool, the voxels that may change; None for all.
+        box: where the labelmap differs from the segments, as far as that is known; nothing else is looked at.
     Raises:
         GeometryError: the labelmap has another size than the volume, or a non-linear transform.
         VolumeError: the segmentation is kept as surfaces or contours.
@@ -90,10 +96,13 @@ def writeLabelmap(
         raise GeometryError(
             f"The labelmap has shape {labelmap_kji.shape}; expected {grid.size_kji} as volume {volumeNode.GetName()}."
         )
-    segmentation, ids = checkedSegmentation(segmentationNode), _idsFor(labelmap_kji, segmentationNode)
-    wanted = {ids[label]: labelmap_kji == label for label in labels if label in ids}
-    inside = True if insideMask_kji is None else insideMask_kji
-    announce(segmentationNode, setVoxels(segmentation, wanted, WholeGrid(), grid, inside))
+    segmentation = checkedSegmentation(segmentationNode)
+    ids = _idsFor(labelmap_kji if box is None else labelmap_kji[box.within(grid.box)], segmentationNode)
+    written = {label: ids[label] for label in labels if label in ids}
+    if box is None:
+        box = box_of(labelmap_kji).joined(boxOfSegments(segmentation, written.values(), grid))
+    region = BoxRegion(box, labelmap_kji, insideMask_kji)
+    announce(segmentationNode, setVoxels(segmentation, written, region, grid))
 
 
 def noteAction(
@@ -118,11 +127,8 @@ def noteAction(
         if segment.GetTag(METADATA_NAME, earlier):
             before = Actions.from_json(str(earlier))
         else:
-            isEmpty = (
-                action.replaces_all
-                or not readSegment(segmentation, segmentId, gridOf(volumeNode, segmentationNode)).any()
-            )
-            before = Actions(is_complete=isEmpty)
+            grid = gridOf(volumeNode, segmentationNode)
+            before = Actions(is_complete=action.replaces_all or not hasVoxels(segmentation, segmentId, grid))
         text = before.then(action).to_json()
         if text is None:
             segment.RemoveTag(METADATA_NAME)
@@ -158,8 +164,8 @@ def writeCut(
     grid = gridOf(volumeNode, segmentationNode)
     inside = _changeable(labels_hw, cut, insideMask_hw, grid)
     segmentation, ids = checkedSegmentation(segmentationNode), _idsFor(labels_hw, segmentationNode)
-    wanted = {ids[label]: labels_hw == label for label in labels if label in ids}
-    announce(segmentationNode, setVoxels(segmentation, wanted, cut, grid, inside))
+    written = {label: ids[label] for label in labels if label in ids}
+    announce(segmentationNode, setVoxels(segmentation, written, CutRegion(cut, labels_hw, inside), grid))
 
 
 def editableVoxels(
@@ -187,11 +193,8 @@ def editableCut(
         VolumeError, GeometryError, SettingsError: as `writeCut`.
     """
     grid, segmentation = gridOf(volumeNode, segmentationNode), segmentationNode.GetSegmentation()
-
-    def read(segmentId: str) -> np.ndarray:
-        return cut.take(readSegment(segmentation, segmentId, grid))
-
-    return editableArea(segmentationNode, _written(segmentationNode, lungs), read)
+    written = _written(segmentationNode, lungs)
+    return editableArea(segmentationNode, written, lambda one: readSegmentCut(segmentation, one, cut, grid))
 
 
 def _written(segmentationNode: slicer.vtkMRMLSegmentationNode, lungs: str) -> list[str]:

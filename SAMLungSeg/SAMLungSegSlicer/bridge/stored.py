@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import slicer
 
-from SAMLungSegSlicer.bridge.grids import Grid, gridOf, isEmpty, overlapOf, resampled, voxelsOf
-from SAMLungSegSlicer.bridge.layers import imageOf, readSegment, withLabelmaps
+from SAMLungSegSlicer.bridge.grids import gridOf, isEmpty, overlapOf, resampled, voxelsOf
+from SAMLungSegSlicer.bridge.layers import imageOf, readSegmentCut, withLabelmaps
 from SAMLungSegSlicer.bridge.lungs import findLungSegments
 
 if TYPE_CHECKING:
@@ -101,17 +101,5 @@ def readCut(
         labels = {one: label for label, one in findLungSegments(segmentationNode).items()}
     pixels = np.zeros(cut.size_hw, np.uint8)
     for segmentId, label in sorted(labels.items(), key=lambda item: -item[1]):
-        np.putmask(pixels, _inCut(segmentation, segmentId, cut, grid), label)
+        np.putmask(pixels, readSegmentCut(segmentation, segmentId, cut, grid), label)
     return pixels
-
-
-def _inCut(segmentation: slicer.vtkSegmentation, segmentId: str, cut: ReformattedSlice, grid: Grid) -> np.ndarray:
-    image = imageOf(segmentation, segmentId)
-    if isEmpty(image):
-        return np.zeros(cut.size_hw, bool)
-    offset = grid.offsetIn(image)
-    if offset is not None:
-        voxels = voxelsOf(image)[overlapOf(image, offset, grid.size_kji)[0]]
-        if voxels.shape == tuple(grid.size_kji):
-            return cut.inside_hw & (cut.take(voxels) == segmentation.GetSegment(segmentId).GetLabelValue())
-    return cut.take(readSegment(segmentation, segmentId, grid))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from SAMLungSegLib.boxes import IndexBox, box_of, box_of_size
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.volume import ReformattedSlice, Volume, axial_plane, reformat_volume
 
@@ -382,3 +383,44 @@ def test_arrays_of_another_size_are_refused():
     for wrong in (reformat.sample, reformat.take, lambda array: reformat.put(np.zeros((5, 6)), array)):
         with pytest.raises(GeometryError, match=r"\(4, 5, 6\)"):
             wrong(np.zeros((4, 6, 5)))
+
+
+# ---- parts of a labelmap
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_part_of_a_labelmap_gives_and_takes_the_same_pixels_as_the_whole(seed):
+    rng = np.random.default_rng(seed)
+    axes, flips = STORAGES[rng.integers(len(STORAGES))]
+    volume = stored(axes, flips, TURNS[seed % 2])
+    normal = [SUPERIOR, ANTERIOR, RIGHT, SUPERIOR + 0.4 * RIGHT - 0.3 * ANTERIOR][seed % 4]
+    reformat = cut_at(volume, TURNS[seed % 2], normal, (1, 2, 2))
+    labels = rng.integers(1, 9, volume.size_kji).astype(np.uint8)
+    start = rng.integers(0, np.array(volume.size_kji))
+    stop = np.minimum(start + rng.integers(1, 4, 3), volume.size_kji)
+    box = IndexBox(tuple(start.tolist()), tuple(stop.tolist()))
+    inside = np.zeros_like(labels)
+    inside[box.within(box_of_size(volume.size_kji))] = 1
+    part = labels[box.within(box_of_size(volume.size_kji))]
+    taken = reformat.take_part(part, box)
+    np.testing.assert_array_equal(taken, reformat.take(labels * inside))
+
+    where_hw = (taken > 0) & (rng.random(taken.shape) < 0.7)
+    written, expected = part.copy(), labels.copy()
+    reformat.put_part(20 + taken, written, box, where_hw)
+    reformat.put(20 + taken, expected, where_hw)
+    np.testing.assert_array_equal(written, expected[box.within(box_of_size(volume.size_kji))])
+
+    touched = np.zeros_like(labels)
+    reformat.put(np.ones_like(taken), touched, where_hw)
+    assert reformat.box_of(where_hw) == box_of(touched) or not where_hw.any()
+
+
+def test_a_box_is_the_same_voxels_however_it_is_displayed():
+    volume = stored((2, 0, 1), (True, False, True), np.eye(3))
+    plane = axial_plane(volume)
+    box = IndexBox((1, 0, 2), (3, 2, 3))
+    marked = np.zeros(volume.size_kji, bool)
+    marked[box.within(box_of_size(volume.size_kji))] = True
+    assert box_of(plane.to_display(marked)) == plane.box_to_display(box)
+    assert plane.box_from_display(plane.box_to_display(box)) == box
