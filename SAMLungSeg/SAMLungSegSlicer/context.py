@@ -30,6 +30,7 @@ class Context:
 
     Attributes:
         ui: the widgets of the .ui file by name.
+        longWorker: for work of minutes to hours, beside which the other worker serves what the user does.
         parameters: the user's choices; None while there is no scene to keep them in.
         changed: to be called when something has changed that decides which buttons can work.
     """
@@ -38,6 +39,7 @@ class Context:
         self.ui = ui
         self.logic = logic
         self.worker = worker
+        self.longWorker = InferenceWorker()
         self.changed = changed
         self.parameters: SAMLungSegParameterNode | None = None
         self._imported: set[str] = set()

@@ -22,6 +22,7 @@ from SAMLungSegSlicer.panels.cardiothoracic import CardiothoracicPanel
 from SAMLungSegSlicer.panels.correct import CorrectPanel
 from SAMLungSegSlicer.panels.draw import DrawPanel
 from SAMLungSegSlicer.panels.evaluate import EvaluatePanel
+from SAMLungSegSlicer.panels.folder import FolderPanel
 from SAMLungSegSlicer.panels.model import ModelPanel
 from SAMLungSegSlicer.panels.prompts import PromptsPanel
 from SAMLungSegSlicer.panels.results import ResultsPanel
@@ -79,6 +80,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             VolumesPanel(self._context),
             self._evaluate,
             self._heart,
+            FolderPanel(self._context, self._model),
         )
 
         scene = slicer.mrmlScene
@@ -108,6 +110,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self.setParameterNode(None)
         self.worker.stop()
+        self._context.longWorker.stop()
         self.removeObservers()
         forgetHistories()
         forgetSessions()

@@ -8,7 +8,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,17 @@ logger = logging.getLogger(__name__)
 PATIENCE_S = 300
 
 
+@contextmanager
+def chdir(folder: str) -> Iterator[None]:
+    """Work in a folder, as `contextlib.chdir` of Python 3.11; pictures show paths without a machine's folders."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Draws every picture into a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -27,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     folder = parser.parse_args(arguments).folder
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     application = bench.start()
-    for story in (ct_story, xray_story):
+    for story in (ct_story, xray_story, folder_story):
         application.reset()
         story(folder)
 
@@ -63,6 +78,30 @@ def xray_story(folder: Path) -> None:
     window.click(window.ui.cardiothoracicButton)
     _wait(window)
     _grab(window, folder / "6-xray-cardiothoracic-ratio.png")
+    window.close()
+
+
+def folder_story(folder: Path) -> None:
+    """Generated X-rays in a folder, segmented into files."""
+    import SimpleITK as sitk
+
+    from SAMLungSegLib.phantom import chest_ct, chest_xray
+
+    _phantom("loadPhantomXray")
+    window = _open()
+    ui = window.ui
+    for section in (ui.inputsCollapsibleButton, ui.promptsCollapsibleButton, ui.resultsCollapsibleButton):
+        section.collapsed = True
+    ui.folderCollapsibleButton.collapsed = False
+    with TemporaryDirectory() as work, chdir(work):
+        Path("scans").mkdir()
+        for seed in range(4):
+            picture = chest_xray(chest_ct(seed))[0]
+            sitk.WriteImage(sitk.GetImageFromArray(picture), f"scans/frontal {seed + 1}.png")
+        ui.folderInputPathLineEdit.currentPath, ui.folderOutputPathLineEdit.currentPath = "scans", "lungs"
+        window.click(ui.folderStartButton)
+        window.wait_until(lambda: "images done" in ui.folderLabel.text, PATIENCE_S)
+        _grab(window, folder.absolute() / "7-folder.png")
     window.close()
 
 

@@ -100,8 +100,8 @@ class CardiothoracicJob:
         row = {
             _("Image"): self._volumeNode.GetName(),
             _("Cardiothoracic ratio"): round(result.ratio, 3),
-            _("Heart width [{unit}]").format(unit=unit): round(result.heart.mm, 1),
-            _("Chest width [{unit}]").format(unit=unit): round(result.chest.mm, 1),
+            _("Heart width ({unit})").format(unit=unit): round(result.heart.mm, 1),
+            _("Chest width ({unit})").format(unit=unit): round(result.chest.mm, 1),
             _("Heart found by"): foundBy[result.found_by],
             _("Notes"): " ".join(result.notes),
         }

@@ -68,8 +68,8 @@ class FolderJob:
             cancelled=cancelled,
         )
 
-    def finish(self, result: BatchResult) -> slicer.vtkMRMLTableNode:
-        """The rows as a table in the scene."""
+    def finish(self, result: BatchResult, tableNode: slicer.vtkMRMLTableNode | None = None) -> slicer.vtkMRMLTableNode:
+        """The rows as a table in the scene, a new one or one that is filled anew."""
         from SAMLungSegLib.volume import given_name
 
-        return bridge.tableFromDataFrame(result.table(), f"{given_name(self._input)} lungs")
+        return bridge.tableFromDataFrame(result.table(), f"{given_name(self._input)} lungs", tableNode)

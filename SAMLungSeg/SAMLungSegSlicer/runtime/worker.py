@@ -111,6 +111,28 @@ class Ticket:
             logger.exception("The '%s' callback of %s failed", name, self.channel)
 
 
+class _ShortSwitches:
+    """Lets the window have the interpreter lock quickly, as long as any worker is busy."""
+
+    def __init__(self) -> None:
+        self._workers = 0
+        self._usual_s = sys.getswitchinterval()
+
+    def begin(self) -> None:
+        if not self._workers:
+            self._usual_s = sys.getswitchinterval()
+            sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._workers += 1
+
+    def end(self) -> None:
+        self._workers -= 1
+        if not self._workers:
+            sys.setswitchinterval(self._usual_s)
+
+
+_shortSwitches = _ShortSwitches()
+
+
 class InferenceWorker:
     """Runs submitted work one after the other on one thread, which exists only while there is something to do.
 
@@ -127,7 +149,6 @@ class InferenceWorker:
         self._news = threading.Event()
         self._thread = _TicketThread(self._news)
         self._timer = None
-        self._usualSwitchInterval = sys.getswitchinterval()
 
     def submit(
         self,
@@ -193,8 +214,7 @@ class InferenceWorker:
 
     def _startTimer(self) -> None:
         if self._timer is None:
-            self._usualSwitchInterval = sys.getswitchinterval()
-            sys.setswitchinterval(SWITCH_INTERVAL_S)
+            _shortSwitches.begin()
             self._timer = qt.QTimer()
             self._timer.setInterval(DELIVERY_INTERVAL_MS)
             self._timer.connect("timeout()", self._deliver)
@@ -203,7 +223,7 @@ class InferenceWorker:
     def _dropTimer(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
-            sys.setswitchinterval(self._usualSwitchInterval)
+            _shortSwitches.end()
             timer.stop()
             timer.disconnect("timeout()", self._deliver)
             timer.deleteLater()

@@ -86,7 +86,7 @@ def test_the_table_has_a_row_with_units():
     volume = frontal(OBLIQUE)
     found = row(measured(volume, lungsOf(volume)).table)
     assert found["Cardiothoracic ratio"] == "0.35" and found["Heart found by"] == "lungs"
-    assert (found["Heart width [mm]"], found["Chest width [mm]"]) == ("14", "40")
+    assert (found["Heart width (mm)"], found["Chest width (mm)"]) == ("14", "40")
     assert "fat and vessels" in found["Notes"]
 
 
@@ -97,7 +97,7 @@ def test_a_picture_is_measured_in_pixels_and_its_lines_claim_no_mm(tmp_path):
     storage.SetFileName(str(tmp_path / "frontal.png"))
     volume.SetAndObserveStorageNodeID(storage.GetID())
     table, heart, _chest = measured(volume, lungsOf(volume))
-    assert row(table)["Heart width [pixels]"] == "35"
+    assert row(table)["Heart width (pixels)"] == "35"
     assert not heart.GetMeasurement("length").GetEnabled()
     assert labelsOf(heart) == ["Heart width"]
 

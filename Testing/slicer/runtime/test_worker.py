@@ -14,7 +14,7 @@ import qt
 import slicer
 from workertools import PATIENCE_S, Gate, Told, callbacksOf, inferenceThreads, processEventsUntil
 
-from SAMLungSegSlicer.runtime.worker import DELIVERY_INTERVAL_MS, SWITCH_INTERVAL_S, THREAD_SHARE_S
+from SAMLungSegSlicer.runtime.worker import DELIVERY_INTERVAL_MS, SWITCH_INTERVAL_S, THREAD_SHARE_S, InferenceWorker
 
 # ---- results
 
@@ -231,6 +231,19 @@ def test_only_while_there_is_work_the_window_gets_the_interpreter_lock_quickly(w
     end(gate, worker)
     processEventsUntil(lambda: not worker.isBusy())
     assert sys.getswitchinterval() == usual
+
+
+def test_the_usual_switch_interval_comes_back_after_the_last_of_two_workers(worker):
+    usual, first, second, other = sys.getswitchinterval(), Gate(), Gate(), InferenceWorker()
+    worker.submit(first, channel="a")
+    other.submit(second, channel="a")
+    first.opened.set()
+    processEventsUntil(lambda: not worker.isBusy())
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL_S)
+    second.opened.set()
+    processEventsUntil(lambda: not other.isBusy())
+    assert sys.getswitchinterval() == usual
+    other.stop()
 
 
 def test_work_goes_on_although_the_event_loop_keeps_the_interpreter_lock(worker):
