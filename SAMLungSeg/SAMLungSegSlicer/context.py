@@ -18,6 +18,7 @@ from SAMLungSegSlicer.runtime.imports import importQuietly
 from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
 SEGMENT = "segment"
+PROPAGATE = "propagate"
 _BY_ONNX = ("SAMLungSegLib.models.compact.onnx_loading", "SAMLungSegLib.pipeline", "onnxruntime")
 _BY_TORCH = ("torch", "SAMLungSegLib.models.torch_loading", "SAMLungSegLib.pipeline")
 EVALUATING = ("SAMLungSegLib.evaluation",)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _LOCKS = "SAMLungSeg.automaticSlices"
 _AUTOMATIC = "SAMLungSeg.automaticLungs"
+_OFF_ROUND = 0.000217  # mm; places are mostly round numbers, which files change in their last digits
 _MOST_SESSIONS = 3  # each keeps the voxels of a volume; that of a segmentation that was left is made again
 
 
@@ -76,7 +77,7 @@ def sessionOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtk
 
 def remember(segmentationNode: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
     """Keep with the segmentation what its next session has to know."""
-    segmentationNode.SetAttribute(_LOCKS, session.locks.to_json())
+    segmentationNode.SetAttribute(_LOCKS, session.locks.to_json(session.plane))
     if session.automatic is not None:
         segmentationNode.SetAttribute(_AUTOMATIC, session.automatic.to_json())
 
@@ -188,12 +189,13 @@ class LungsBefore:
         Raises:
             VolumeError, GeometryError: as `bridge.storedLungs`.
         """
+        grid = _slicesOf(volumeNode, _planeOf(volumeNode))
         if segmentationNode is None:
-            return cls(_gridOf(volumeNode))
+            return cls(grid)
         stored = bridge.storedLungs(segmentationNode, volumeNode)
         editable_kji = bridge.editableVoxels(segmentationNode, volumeNode, lungs)
         session = sessionOf(volumeNode, segmentationNode)
-        return cls(_gridOf(volumeNode), stored, session.locks, session.automatic, editable_kji)
+        return cls(grid, stored, session.locks, session.automatic, editable_kji)
 
     def isOutdated(
         self,
@@ -210,22 +212,24 @@ class LungsBefore:
 
     def merge(self, result: Segmentation, lungs: str, keep: bool) -> MergedVolume:
         """An automatic result on the grid of the volume, with the slices that are kept."""
-        locks = self.locks.of_grid(_slicesOf(self.grid, result.plane), result.plane.size_nhw[0])
+        locks, plane = self.locks.of_grid(self.grid, result.plane.size_nhw[0]), result.plane
         before, labels = None if self.stored is None else self.stored.labelmap_kji(), bridge.lungLabels(lungs)
         return merge_volume(
             before,
             result.labelmap_kji,
             labels,
-            result.plane,
+            plane,
             locks,
             keep=keep,
             editable_kji=self.editable_kji,
-            automatic=AutomaticLungs.of(self._found(result, labels, before), result.scores),
+            automatic=AutomaticLungs.of(plane.to_display(self._found(result, labels, before)), result.scores),
         )
 
     def _found(self, result: Segmentation, labels: tuple[int, ...], before: np.ndarray | None) -> np.ndarray:
         """With the lung that was not looked for as it was found before, or is."""
-        earlier = before if self.automatic is None else self.automatic.labelmap_kji()
+        earlier = before
+        if self.automatic is not None:
+            earlier = result.plane.from_display(self.automatic.labelmap_nhw())
         return result.labelmap_kji if earlier is None else written_over(earlier, result.labelmap_kji, labels)
 
 
@@ -261,28 +265,42 @@ def _keyOf(
 def _newSession(
     volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None
 ) -> Session:
-    from SAMLungSegLib.volume.geometry import axial_plane_of
-
-    size_kji = volumeNode.GetImageData().GetDimensions()[::-1]
-    plane = axial_plane_of(size_kji, bridge.ijkToWorldMatrix(volumeNode))
-    grid = _slicesOf(_gridOf(volumeNode), plane)
+    plane = _planeOf(volumeNode)
+    grid = _slicesOf(volumeNode, plane)
+    known = Locks().of_grid(grid, plane.size_nhw[0])
     if segmentationNode is None or not bridge.stampOf(segmentationNode):
-        return Session(np.zeros(size_kji, np.uint8), Locks().of_grid(grid, plane.size_nhw[0]), plane)
+        return Session(np.zeros(plane.size_kji, np.uint8), known, plane)
     labelmap_kji = bridge.storedLungs(segmentationNode, volumeNode, copied=False).labelmap_kji()
     text = segmentationNode.GetAttribute(_LOCKS)
     if text is None:
-        return Session(labelmap_kji, Locks().of_grid(grid, plane.size_nhw[0]), plane)
-    automatic = AutomaticLungs.from_json(segmentationNode.GetAttribute(_AUTOMATIC), size_kji)
-    return Session.restored(labelmap_kji, Locks.from_json(text), grid, plane, automatic)
+        return Session(labelmap_kji, known, plane)
+    automatic = AutomaticLungs.from_json(segmentationNode.GetAttribute(_AUTOMATIC), plane.size_nhw)
+    return Session.restored(labelmap_kji, Locks.from_json(text, plane), grid, plane, automatic)
+
+
+def _planeOf(volumeNode: slicer.vtkMRMLVolumeNode) -> SlicePlane:
+    """Of the slices that the volume is segmented by."""
+    from SAMLungSegLib.volume.geometry import axial_plane_of
+
+    return axial_plane_of(volumeNode.GetImageData().GetDimensions()[::-1], bridge.ijkToPatientMatrix(volumeNode))
 
 
 def _gridOf(volumeNode: slicer.vtkMRMLVolumeNode) -> str:
     """Of the voxels in the volume's own coordinates: a parent transform moves volume and lungs together."""
+    return _digestOf(volumeNode.GetImageData().GetDimensions(), _ijkToRas(volumeNode))
+
+
+def _slicesOf(volumeNode: slicer.vtkMRMLVolumeNode, plane: SlicePlane) -> str:
+    """Likewise of the slices as they are displayed: Slicer may store the voxels of a volume in another order."""
+    return _digestOf(plane.size_nhw, _ijkToRas(volumeNode) @ plane.nxy_to_ijk_matrix)
+
+
+def _ijkToRas(volumeNode: slicer.vtkMRMLVolumeNode) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
-    place = np.round(slicer.util.arrayFromVTKMatrix(matrix), 3) + 0.0
-    return hashlib.sha256(repr((volumeNode.GetImageData().GetDimensions(), place.tolist())).encode()).hexdigest()[:16]
+    return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def _slicesOf(grid: str, plane: SlicePlane) -> str:
-    return f"{grid} {plane.axes} {plane.flips}"
+def _digestOf(size: tuple[int, int, int], matrix: np.ndarray) -> str:
+    place = np.round(matrix + _OFF_ROUND, 3)
+    return hashlib.sha256(repr((tuple(size), place.tolist())).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import slicer
@@ -16,6 +17,7 @@ from SAMLungSegSlicer.context import Context
 from SAMLungSegSlicer.jobs import releaseMemory
 from SAMLungSegSlicer.live.prefetch import AheadController
 from SAMLungSegSlicer.live.preview import PreviewController
+from SAMLungSegSlicer.live.propagation import PropagationController
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 from SAMLungSegSlicer.panels.advanced import AdvancedPanel
 from SAMLungSegSlicer.panels.cardiothoracic import CardiothoracicPanel
@@ -27,6 +29,8 @@ from SAMLungSegSlicer.panels.model import ModelPanel
 from SAMLungSegSlicer.panels.prompts import PromptsPanel
 from SAMLungSegSlicer.panels.results import ResultsPanel
 from SAMLungSegSlicer.panels.segment import SegmentPanel
+from SAMLungSegSlicer.panels.shortcuts import Shortcuts, pressing
+from SAMLungSegSlicer.panels.slices import SlicesPanel
 from SAMLungSegSlicer.panels.view import ViewPanel
 from SAMLungSegSlicer.panels.volumes import VolumesPanel
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, forgetUnknownChoices
@@ -45,6 +49,9 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.worker: InferenceWorker | None = None
         self.preview: PreviewController | None = None
         self.ahead: AheadController | None = None
+        self.propagation: PropagationController | None = None
+        self.slices: SlicesPanel | None = None
+        self.shortcuts: Shortcuts | None = None
         self._context: Context | None = None
         self._guiTag: int | None = None
         self._isRefreshing = False
@@ -67,6 +74,9 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._prompts = PromptsPanel(self._context)
         self._draw = DrawPanel(self._context, self.preview)
         self._evaluate = EvaluatePanel(self._context)
+        self.propagation = PropagationController(self._context)
+        self.slices = SlicesPanel(self._context, self.propagation)
+        self.shortcuts = Shortcuts(self._keys())
         self._heart = CardiothoracicPanel(self._context)
         self._panels = (
             ViewPanel(self._context),
@@ -75,7 +85,8 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._prompts,
             self._draw,
             SegmentPanel(self._context, self._model, self.preview),
-            CorrectPanel(self._context, self.preview),
+            CorrectPanel(self._context, self.preview, self.propagation),
+            self.slices,
             ResultsPanel(self._context),
             VolumesPanel(self._context),
             self._evaluate,
@@ -141,7 +152,10 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._draw.exit()
             self.preview.exit()
             self.ahead.exit()
+            self.propagation.exit()
+            self.shortcuts.listen(False)
         else:
+            self.shortcuts.listen(True)
             self._guiTag = parameters.connectGui(self.ui)
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self.refresh()
@@ -154,12 +168,33 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             if self._context.parameters is not None:
                 followVolume(self._context.parameters)
+            self.propagation.refresh()
             for panel in self._panels:
                 panel.refresh()
             self.preview.refresh()
             self.ahead.refresh()
         finally:
             self._isRefreshing = False
+
+    def _keys(self) -> dict[str, Callable[[], None]]:
+        ui = self.ui
+        buttons = {
+            "Q": ui.positiveButton,
+            "W": ui.negativeButton,
+            "E": ui.boxButton,
+            "P": ui.brushButton,
+            "C": ui.lassoButton,
+            "S": ui.scribbleButton,
+            "A": ui.acceptButton,
+            "D": ui.discardButton,
+            "Z": ui.undoButton,
+            "Y": ui.redoButton,
+            "L": ui.lockButton,
+            "X": ui.propagateButton,
+            "N": ui.nextDoubtfulButton,
+        }
+        keys = {key: pressing(button) for key, button in buttons.items()}
+        return keys | {"Shift+N": lambda: self.slices.onNextDoubtful(-1)}
 
     def _onParameters(self, _node: Any, _event: object) -> None:
         self.refresh()

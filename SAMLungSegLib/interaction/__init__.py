@@ -13,6 +13,7 @@ from SAMLungSegLib.interaction.propagation import End, Propagation, Propagator, 
 from SAMLungSegLib.interaction.rules import MergedVolume, Predicted, Proposal, merge_volume, propose, written_over
 from SAMLungSegLib.interaction.session import Session, SliceChange, VolumeChange
 from SAMLungSegLib.interaction.strokes import Patch, Stroke, nothing_found, with_patches
+from SAMLungSegLib.interaction.timeline import Timeline
 
 __all__ = [
     "AutomaticLungs",
@@ -33,6 +34,7 @@ __all__ = [
     "SlicePrompts",
     "SortedBoxes",
     "Stroke",
+    "Timeline",
     "VolumeChange",
     "merge_volume",
     "nothing_found",

@@ -19,53 +19,53 @@ class AutomaticLungs:
     """Labels and how good each slice is said to be.
 
     Attributes:
-        size_kji: of the volume.
+        size_nhw: of the volume as displayed slices, which stay what they are however the volume is stored.
         scores: predicted IoU of each displayed slice, NaN where the model was not used; empty where it is not known.
     """
 
-    size_kji: tuple[int, int, int]
+    size_nhw: tuple[int, int, int]
     scores: tuple[float, ...]
     _packed: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, labelmap_kji: np.ndarray, scores: Iterable[float] = ()) -> AutomaticLungs:
+    def of(cls, labelmap_nhw: np.ndarray, scores: Iterable[float] = ()) -> AutomaticLungs:
         """Compressed; a large volume takes some tenths of a second.
 
         Args:
-            labelmap_kji: uint8 (K, J, I).
+            labelmap_nhw: uint8 (N, H, W), displayed slices.
             scores: predicted IoU of each displayed slice.
         """
-        k, j, i = labelmap_kji.shape
-        packed = zlib.compress(np.ascontiguousarray(labelmap_kji, np.uint8).data, _LEVEL)
-        return cls((k, j, i), tuple(round(float(one), 4) for one in scores), packed)
+        n, h, w = labelmap_nhw.shape
+        packed = zlib.compress(np.ascontiguousarray(labelmap_nhw, np.uint8).data, _LEVEL)
+        return cls((n, h, w), tuple(round(float(one), 4) for one in scores), packed)
 
     @classmethod
-    def from_json(cls, text: str | None, size_kji: tuple[int, int, int]) -> AutomaticLungs | None:
+    def from_json(cls, text: str | None, size_nhw: tuple[int, int, int]) -> AutomaticLungs | None:
         """What `to_json` has written for a volume of that size; None where that is absent, damaged or of another."""
         try:
             fields = json.loads(text or "")
             scores = tuple(math.nan if one is None else float(one) for one in fields["scores"])
-            automatic = cls(size_kji, scores, base64.b64decode(fields["labels"], validate=True))
-            automatic.labelmap_kji()
+            automatic = cls(size_nhw, scores, base64.b64decode(fields["labels"], validate=True))
+            automatic.labelmap_nhw()
         except (ValueError, TypeError, KeyError, zlib.error):
             return None
-        return automatic if list(size_kji) == fields.get("size") else None
+        return automatic if list(size_nhw) == fields.get("size") else None
 
     def to_json(self) -> str:
         """As text, to be kept with the segmentation."""
         scores = [None if math.isnan(one) else one for one in self.scores]
         labels = base64.b64encode(self._packed).decode("ascii")
-        return json.dumps({"size": list(self.size_kji), "scores": scores, "labels": labels})
+        return json.dumps({"size": list(self.size_nhw), "scores": scores, "labels": labels})
 
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
         return len(self._packed)
 
-    def labelmap_kji(self) -> np.ndarray:
-        """Uint8 (K, J, I), of the caller's own.
+    def labelmap_nhw(self) -> np.ndarray:
+        """Uint8 (N, H, W), of the caller's own.
 
         Raises:
             ValueError, zlib.error: what it was made from is damaged.
         """
-        return np.frombuffer(bytearray(zlib.decompress(self._packed)), np.uint8).reshape(self.size_kji)
+        return np.frombuffer(bytearray(zlib.decompress(self._packed)), np.uint8).reshape(self.size_nhw)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from SAMLungSegLib.interaction.propagation import Propagation, Propagator, propa
 from SAMLungSegLib.interaction.rules import UNKNOWN, MergedVolume
 from SAMLungSegLib.options import Progress
 from SAMLungSegLib.volume.geometry import SlicePlane
+
+ADDED, REMOVED = 1, 2  # of `PropagatedVolume.changes_kji`
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,8 @@ class Corrections:
         locks = locks.holding(painted)
         kept += locks.held_across(segmented)
         locked = tuple(sorted(one.number_in(plane) for one in kept if one.axis == plane.axes[0]))
-        found_nhw, present_nhw = plane.to_display(automatic.labelmap_kji()), plane.to_display(present_kji)
+        found_kji = segmented.from_display(automatic.labelmap_nhw())
+        found_nhw, present_nhw = plane.to_display(found_kji), plane.to_display(present_kji)
         corrected = {n: present_nhw[n] for n in locked if (present_nhw[n] != found_nhw[n]).any()}
         if not corrected:
             raise PromptError(
@@ -103,7 +107,7 @@ class Corrections:
             CancelledError: `cancelled` returned true.
             GeometryError: shapes differ.
         """
-        automatic_kji, plane = self._automatic.labelmap_kji(), self.plane
+        automatic_kji, plane = self._segmented.from_display(self._automatic.labelmap_nhw()), self.plane
         area = None if editable_kji is None else np.broadcast_to(editable_kji, plane.size_kji)
         propagation = propagator(
             plane.to_display(automatic_kji),
@@ -122,7 +126,9 @@ class Corrections:
             after[place.where] = self._present_kji[place.where]
         if editable_kji is not None:
             after = np.where(editable_kji, after, self._present_kji)
-        return PropagatedVolume(self._merged(after, editable_kji), propagation, plane, self._present_kji)
+        changed = after != self._present_kji
+        changes = np.where(after > 0, np.uint8(ADDED), np.uint8(REMOVED)) * changed
+        return PropagatedVolume(self._merged(after, editable_kji), propagation, plane, changes)
 
     def _merged(self, after_kji: np.ndarray, editable_kji: np.ndarray | None) -> MergedVolume:
         segmented = self._segmented
@@ -141,20 +147,19 @@ class PropagatedVolume:
         merged: what is written.
         propagation: what became of the corrections.
         plane: of its slices.
+        changes_kji: uint8 (K, J, I), `ADDED` where a voxel becomes a lung, or the other one, `REMOVED` where it is none
+            any more, 0 elsewhere.
     """
 
     merged: MergedVolume
     propagation: Propagation
     plane: SlicePlane
-    _present_kji: np.ndarray
+    changes_kji: np.ndarray
 
-    @property
+    @cached_property
     def changed_slices(self) -> tuple[int, ...]:
         """Numbers in `plane` of the slices that become another than they are."""
-        pairs = zip(
-            self.plane.to_display(self._present_kji), self.plane.to_display(self.merged.labelmap_kji), strict=True
-        )
-        return tuple(n for n, (before, after) in enumerate(pairs) if (before != after).any())
+        return tuple(n for n, changes_hw in enumerate(self.plane.to_display(self.changes_kji)) if changes_hw.any())
 
 
 def _painted_across(

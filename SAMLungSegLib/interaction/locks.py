@@ -65,20 +65,26 @@ class Locks:
     held: frozenset[Place] = frozenset()
 
     @classmethod
-    def from_json(cls, text: str | None) -> Locks:
-        """What `to_json` has written; nothing is known where that is absent or damaged."""
+    def from_json(cls, text: str | None, plane: SlicePlane) -> Locks:
+        """What `to_json` has written; nothing is known where that is absent or damaged.
+
+        Args:
+            text: may be None.
+            plane: in which the volume is segmented now; it may be stored in another order since.
+        """
         try:
             fields = json.loads(text or "{}")
-            held = frozenset(Place(int(axis), int(at)) for axis, at in fields.get("held", ()))
+            held = frozenset(_as_stored(plane, int(axis), int(at)) for axis, at in fields["held"])
             return cls(str(fields["grid"]), tuple(str(one) for one in fields["slices"]), held)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, IndexError):
             return cls()
 
-    def to_json(self) -> str:
-        """As text, to be kept with the segmentation."""
+    def to_json(self, plane: SlicePlane) -> str:
+        """As text, to be kept with the segmentation; places as the plane displays them, however voxels are stored."""
         if not self.digests and not self.held:
             return "{}"
-        return json.dumps({"grid": self.grid, "slices": list(self.digests), "held": sorted(self.held)})
+        held = sorted(_as_displayed(plane, one) for one in self.held)
+        return json.dumps({"grid": self.grid, "slices": list(self.digests), "held": held})
 
     def of_grid(self, grid: str, count: int) -> Locks:
         """The same where they are of that grid with that many slices; of any other, nothing is known."""
@@ -129,6 +135,18 @@ class Locks:
 def digest_of(labels_hw: np.ndarray) -> str:
     """Eight characters that tell a slice's labels from others."""
     return f"{zlib.crc32(np.ascontiguousarray(labels_hw, np.uint8).data):08x}"
+
+
+def _as_displayed(plane: SlicePlane, place: Place) -> tuple[int, int]:
+    """Display axis (0 is the slices) and position along it."""
+    display_axis = plane.axes.index(place.axis)
+    last = plane.size_nhw[display_axis] - 1
+    return display_axis, last - place.position if plane.flips[display_axis] else place.position
+
+
+def _as_stored(plane: SlicePlane, display_axis: int, position: int) -> Place:
+    last = plane.size_nhw[display_axis] - 1
+    return Place(plane.axes[display_axis], last - position if plane.flips[display_axis] else position)
 
 
 def _split(digests: str) -> list[str]:

@@ -18,13 +18,14 @@ from SAMLungSegSlicer.bridge.segmentations import (
     noteAction,
     writeCut,
     writeLabelmap,
+    writeLabels,
 )
 from SAMLungSegSlicer.bridge.stored import StoredLungs, readCut, stampOf, storedLungs
 from SAMLungSegSlicer.bridge.surfaces import hasSurfaces, hideSurfaces, showSurfaces
 from SAMLungSegSlicer.bridge.tables import plotFromTable, tableFromColumns, tableFromDataFrame
 from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, nodeToWorldMatrix
 from SAMLungSegSlicer.bridge.views import jumpTo
-from SAMLungSegSlicer.bridge.volumes import volumeFromNode
+from SAMLungSegSlicer.bridge.volumes import ijkToPatientMatrix, volumeFromNode
 from SAMLungSegSlicer.bridge.widths import heartFromNode, setWidthsVisible, showWidths
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "hasSurfaces",
     "heartFromNode",
     "hideSurfaces",
+    "ijkToPatientMatrix",
     "ijkToWorldMatrix",
     "jumpTo",
     "labelmapFromNode",
@@ -66,4 +68,5 @@ __all__ = [
     "worldFromPixels",
     "writeCut",
     "writeLabelmap",
+    "writeLabels",
 ]

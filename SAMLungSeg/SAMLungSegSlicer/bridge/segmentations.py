@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,6 +104,28 @@ def writeLabelmap(
         box = box_of(labelmap_kji).joined(boxOfSegments(segmentation, written.values(), grid))
     region = BoxRegion(box, labelmap_kji, insideMask_kji)
     announce(segmentationNode, setVoxels(segmentation, written, region, grid))
+
+
+def writeLabels(
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+    labelmap_kji: np.ndarray,
+    ids: Mapping[int, str],
+    volumeNode: slicer.vtkMRMLVolumeNode,
+) -> None:
+    """Give segments the voxels of a labelmap on the grid of a volume, whatever they are segments of.
+
+    Args:
+        segmentationNode: under any linear transform.
+        labelmap_kji: integer, of the size of the volume.
+        ids: segment IDs by label.
+        volumeNode: whose grid counts.
+    Raises:
+        GeometryError: a non-linear transform.
+        VolumeError: the segmentation is kept as surfaces or contours.
+    """
+    segmentation, grid = checkedSegmentation(segmentationNode), gridOf(volumeNode, segmentationNode)
+    region = BoxRegion(box_of(labelmap_kji), labelmap_kji, None)
+    announce(segmentationNode, setVoxels(segmentation, ids, region, grid))
 
 
 def noteAction(

@@ -11,8 +11,10 @@ from SAMLungSegSlicer.jobs.downloading import DownloadJob
 from SAMLungSegSlicer.jobs.evaluating import EvaluateJob, EvaluationNodes, WorstSlice
 from SAMLungSegSlicer.jobs.measuring import MeasureJob
 from SAMLungSegSlicer.jobs.prefetching import EncodeAheadJob
+from SAMLungSegSlicer.jobs.propagating import PropagateJob
 from SAMLungSegSlicer.jobs.segmenting import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.jobs.settings import Settings
+from SAMLungSegSlicer.jobs.timeline import TimelineJob
 
 __all__ = [
     "CardiothoracicJob",
@@ -23,9 +25,11 @@ __all__ = [
     "EvaluationNodes",
     "FolderJob",
     "MeasureJob",
+    "PropagateJob",
     "SegmentSliceJob",
     "SegmentVolumeJob",
     "Settings",
+    "TimelineJob",
     "WorstSlice",
     "cardiothoracicTable",
     "releaseMemory",

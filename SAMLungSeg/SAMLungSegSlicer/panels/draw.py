@@ -61,9 +61,9 @@ class DrawPanel(Watcher):
         scribble = _(
             "Draw a line through lung that is missing, with Ctrl through what is wrongly lung: points along it."
         )
-        setEnabledWithReason(ui.brushButton, noVolume, f"{brush} {ctrl}")
-        setEnabledWithReason(ui.lassoButton, noVolume, f"{lasso} {ctrl}")
-        setEnabledWithReason(ui.scribbleButton, noPoints, f"{scribble} {_('Esc or this button ends it.')}")
+        setEnabledWithReason(ui.brushButton, noVolume, f"{brush} {ctrl} (P)")
+        setEnabledWithReason(ui.lassoButton, noVolume, f"{lasso} {ctrl} (C)")
+        setEnabledWithReason(ui.scribbleButton, noPoints, f"{scribble} {_('Esc or this button ends it.')} (S)")
         if self._kind is not None and not self._buttons[self._kind].enabled:
             self.stop()
         self._follow()

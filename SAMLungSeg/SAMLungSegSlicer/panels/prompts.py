@@ -90,12 +90,12 @@ class PromptsPanel(Watcher):
         if not MODELS[parameters.model].capabilities.accepts("points"):
             noPoint = noBox or _("This model accepts boxes only; choose another one to place points.")
         setEnabledWithReason(
-            ui.positiveButton, noPoint, _("Click on lung that is missing; Esc or this button ends it.")
+            ui.positiveButton, noPoint, _("Click on lung that is missing; Esc or this button ends it. (Q)")
         )
         setEnabledWithReason(
-            ui.negativeButton, noPoint, _("Click on what is wrongly taken for lung; Esc or this button ends it.")
+            ui.negativeButton, noPoint, _("Click on what is wrongly taken for lung; Esc or this button ends it. (W)")
         )
-        box = _("Click two corners of a box around one lung; Esc or this button gives it up. It can be dragged later.")
+        box = _("Click two corners of a box around one lung; Esc or this button gives it up. It can be dragged. (E)")
         setEnabledWithReason(ui.boxButton, noBox, box)
 
     def onPlacePositive(self, isWanted: bool = True) -> None:

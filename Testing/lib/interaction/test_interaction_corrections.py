@@ -48,7 +48,7 @@ class Work:
         self.segment()
 
     def segment(self, keep=True):
-        automatic = AutomaticLungs.of(self.found)
+        automatic = AutomaticLungs.of(self.plane.to_display(self.found))
         locks = self.session.locks
         merged = merge_volume(self.present, self.found, (1, 2), self.plane, locks, keep=keep, automatic=automatic)
         self.write(merged)

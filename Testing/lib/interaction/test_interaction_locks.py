@@ -16,6 +16,8 @@ from SAMLungSegLib.volume.reformat import reformat_volume
 FOUND = "11..22 " * 5
 FLIPPED = np.array([[0, 0, -2.0, 40], [0, 3.0, 0, -10], [-1.0, 0, 0, 5], [0, 0, 0, 1]])  # axial along I, downwards
 
+PLANE = axial_plane(volume())
+
 
 def found():
     return np.stack([labels(FOUND)] * 3)
@@ -30,7 +32,7 @@ def begun(to_ras=LPS):
 
 def merged(work, result, plane, present=None, **how):
     before = np.array(work.labels_kji) if present is None else present
-    automatic = AutomaticLungs.of(result)
+    automatic = AutomaticLungs.of(plane.to_display(result))
     return merge_volume(before, result, (1, 2), plane, work.locks, automatic=automatic, **how)
 
 
@@ -121,20 +123,28 @@ def test_undo_brings_back_what_was_found_before():
     work.undo()
     assert work.automatic is None
     work.redo()
-    np.testing.assert_array_equal(work.automatic.labelmap_kji(), found())
+    np.testing.assert_array_equal(work.automatic.labelmap_nhw(), found())
 
 
 def test_held_slices_come_back_from_their_text():
     locks = Locks("grid", ("", "")).holding([Place(1, 7), Place(0, 2)])
-    assert Locks.from_json(locks.to_json()) == locks
-    assert Locks.from_json('{"grid": "g", "slices": [], "held": [[1]]}') == Locks()
-    assert Locks.from_json('{"grid": "g", "slices": ["a"]}') == Locks("g", ("a",))
+    assert Locks.from_json(locks.to_json(PLANE), PLANE) == locks
+    assert Locks.from_json('{"grid": "g", "slices": [], "held": [[1]]}', PLANE) == Locks()
+    assert Locks.from_json('{"grid": "g", "slices": [], "held": [[3, 1]]}', PLANE) == Locks()
+
+
+def test_a_volume_that_is_stored_in_another_order_has_the_same_slices_locked():
+    locks = Locks("grid", ("",) * 3).holding([Place(1, 4), Place(0, 2)])
+    reversed_k = LPS.copy()
+    reversed_k[:3, 2], reversed_k[2, 3] = -LPS[:3, 2], 2
+    again = Locks.from_json(locks.to_json(PLANE), axial_plane(volume(reversed_k)))
+    assert again.held == {Place(1, 4), Place(0, 0)}
 
 
 def test_what_was_found_comes_back_from_its_text_and_damage_or_another_size_is_noticed():
     automatic = AutomaticLungs.of(found(), [0.98765, float("nan"), 1])
     again = AutomaticLungs.from_json(automatic.to_json(), SIZE_KJI)
-    np.testing.assert_array_equal(again.labelmap_kji(), found())
+    np.testing.assert_array_equal(again.labelmap_nhw(), found())
     assert again.scores[0] == 0.9877
     assert np.isnan(again.scores[1])
     damaged = automatic.to_json().replace('"labels": "', '"labels": "AAAA')

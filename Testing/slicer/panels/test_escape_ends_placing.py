@@ -34,8 +34,9 @@ def is_placing():
 
 
 def escapes():
-    """The module's shortcuts that are alive."""
-    return [one for one in slicer.app.mainWindow().findChildren(QShortcut) if one.enabled]
+    """The module's shortcuts for Esc that are alive."""
+    shortcuts = slicer.app.mainWindow().findChildren(QShortcut)
+    return [one for one in shortcuts if one.enabled and one.key == qt.QKeySequence(qt.Qt.Key_Escape)]
 
 
 @pytest.mark.parametrize("button", ["positiveButton", "negativeButton", "boxButton"])
