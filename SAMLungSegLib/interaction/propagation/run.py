@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
-from SAMLungSegLib.errors import CancelledError, GeometryError
+from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.interaction.propagation.result import Propagation
 from SAMLungSegLib.options import Progress
 
@@ -29,8 +29,8 @@ def propagate(
 ) -> Propagation:
     """Carry corrections of some slices to the others, both ways along the stack.
 
-    Between two corrected or locked slices it agrees with both; beyond them it ends, as it does where the image does not
-    look like the corrected slice any more. Each label moves by itself; a pixel that two labels claim keeps the
+    It ends at corrected and locked slices, agreeing with both where it lies between two of them, and where the image
+    does not look like the corrected slice any more. Each label moves by itself; where two claim a pixel, it keeps the
     automatic one.
 
     Args:
@@ -40,29 +40,25 @@ def propagate(
         corrected: labels, uint8 (H, W), by the number of the slice; they stay as they are.
         locked: numbers of slices that stay as they are, too; one that is not corrected counts as right as it was found.
         editable_nhw: bool (N, H, W), where anything may change at all; None for everywhere.
-        progress: called with (slices done, slices in all).
-        cancelled: polled between slices.
+        progress: called with (corrected slices done, corrected slices in all).
+        cancelled: polled for every region that was changed.
     Raises:
         GeometryError: shapes differ, a slice's number is outside the stack, or a spacing is not positive.
         CancelledError: `cancelled` returned true.
     """
     _check(automatic_nhw, values_nhw, spacing_nhw_mm, corrected, locked, editable_nhw)
-    from SAMLungSegLib.interaction.propagation.fields import CorrectedStack  # scipy takes a while to import
+    from SAMLungSegLib.interaction.propagation.carried import carried  # scipy takes a while to import
 
-    stack = CorrectedStack(automatic_nhw, values_nhw, spacing_nhw_mm, corrected, sorted({*corrected, *locked}))
-    targets = [index for index in range(len(automatic_nhw)) if stack.is_near_a_correction(index)]
-    labels: dict[int, np.ndarray] = {}
-    for done, index in enumerate(targets):
-        if cancelled():
-            raise CancelledError(f"Stopped after {done} of {len(targets)} slices; nothing was written.")
-        changed = stack.changed(index)
-        if editable_nhw is not None:
-            changed = np.where(editable_nhw[index], changed, automatic_nhw[index])
-        if not np.array_equal(changed, automatic_nhw[index]):
-            labels[index] = changed
-        if progress is not None:
-            progress(done + 1, len(targets))
-    return Propagation(labels, tuple(stack.reaches(labels)), automatic_nhw)
+    fixed = {**{int(index): automatic_nhw[index] for index in locked}, **corrected}
+    spacing = float(spacing_nhw_mm[0]), float(spacing_nhw_mm[1]), float(spacing_nhw_mm[2])
+    found = carried(automatic_nhw, values_nhw, spacing, corrected, fixed, progress, cancelled)
+    labels = {}
+    for index, changed_hw in sorted(found.labels.items()):
+        before_hw = automatic_nhw[index]
+        after_hw = changed_hw if editable_nhw is None else np.where(editable_nhw[index], changed_hw, before_hw)
+        if not np.array_equal(after_hw, before_hw):
+            labels[index] = after_hw
+    return Propagation(labels, found.reaches, automatic_nhw)
 
 
 def _check(
