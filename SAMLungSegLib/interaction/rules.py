@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from SAMLungSegLib.interaction.prompts import Part, SlicePrompts
     from SAMLungSegLib.prompts import PointPrompt
     from SAMLungSegLib.volume import SlicePlane
+
+Objection = Literal["ignored", "against"]
+MOST_AGAINST = 0.2  # of the pixels that points change; with more, the change is not what they ask for
 
 UNKNOWN = 255  # in place of a label, where it is not known what our own hand wrote
 
@@ -56,6 +59,33 @@ class Predicted:
         is_partial = needs_prompt and not prompts.is_empty and 0 < len(shown) < len(labels)
         without_prompts_hw = labels_hw if prompts.is_empty else automatic_hw
         return cls(prompts, labels_hw, shown if is_partial else tuple(labels), without_prompts_hw)
+
+    @property
+    def objection(self) -> Objection | None:
+        """Why this is no answer to the points on the slice; None where it is, or where it cannot be told.
+
+        The place of a point has to have the label that the point says, and where all points say the same, most of what
+        they change has to go their way.
+        """
+        points = self.prompts.points
+        if any(self._says(point) is False for point in points):
+            return "ignored"
+        ways = {point.positive for point in points}
+        if self.automatic_hw is None or self.prompts.boxes or len(ways) != 1:
+            return None
+        is_lung, was_lung = self.labels_hw > 0, self.automatic_hw > 0
+        changed, wrong = (
+            int((is_lung != was_lung).sum()),
+            was_lung & ~is_lung if ways == {True} else is_lung & ~was_lung,
+        )
+        return "against" if int(wrong.sum()) > MOST_AGAINST * changed else None
+
+    def _says(self, point: PointPrompt) -> bool | None:
+        """Whether the place of a point has the label that it says; None where only one lung is looked for."""
+        height, width = self.labels_hw.shape
+        x, y = (int(np.clip(np.rint(v), 0, size - 1)) for v, size in zip(point.xy, (width, height), strict=True))
+        is_lung = bool(self.labels_hw[y, x])
+        return None if point.positive and not is_lung and len(self.labels) < 2 else is_lung == point.positive
 
 
 @dataclass(frozen=True, eq=False)

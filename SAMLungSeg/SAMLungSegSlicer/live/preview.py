@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import PromptError, SAMLungSegError
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.context import SEGMENT, Context
+from SAMLungSegSlicer.context import SEGMENT, Context, objectionText
 from SAMLungSegSlicer.live.held import Held, Request
 from SAMLungSegSlicer.live.node import PreviewNode
 from SAMLungSegSlicer.parameters import boxNodes, sliceNodeOf
@@ -25,7 +25,7 @@ from SAMLungSegSlicer.sessions import oneStep, proposed, sessionOf, writeSlice
 from SAMLungSegSlicer.watching import Watched, Watcher
 
 if TYPE_CHECKING:
-    from SAMLungSegLib.interaction import Proposal, Session, Stroke
+    from SAMLungSegLib.interaction import Predicted, Proposal, Session, Stroke
     from SAMLungSegLib.pipeline import SliceSegmentation
 
 CHANNEL = "preview"
@@ -285,8 +285,17 @@ class PreviewController(Watcher):
             with self._context.guarded():
                 held = self._held if self._held is not None and self._held.place == request.place else None
                 held = held or Held.nothing(request.volumeNode, request.sliceNode)
-                self._hold(held.over(request, request.job.predicted(result)))
+                predicted = request.job.predicted(result)
+                if predicted.objection is None:
+                    self._hold(held.over(request, predicted))
+                else:
+                    self._refuse(held, predicted)
         self._predict()
+
+    def _refuse(self, held: Held, predicted: Predicted) -> None:
+        """What does not follow the clicks is not shown as an answer to them; what was drawn stays."""
+        self._hold(held.alone())
+        self._context.say("⚠ " + objectionText(predicted))
 
     def _onFailed(self, error: BaseException) -> None:
         self._isWaiting = False

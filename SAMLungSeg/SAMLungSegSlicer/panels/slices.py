@@ -16,6 +16,7 @@ from SAMLungSegLib.interaction import Place, Timeline
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.context import PROPAGATE, SEGMENT, Context, setEnabledWithReason
 from SAMLungSegSlicer.jobs import TimelineJob
+from SAMLungSegSlicer.live.lockmarks import LockMarks
 from SAMLungSegSlicer.live.prefetch import CHANNEL as AHEAD
 from SAMLungSegSlicer.live.propagation import PropagationController
 from SAMLungSegSlicer.panels.strip import StripPicture
@@ -41,6 +42,7 @@ class SlicesPanel(Watcher):
         self._key: tuple | None = None  # of what is shown or under way
         ui = context.ui
         self._strip = StripPicture(ui.stripLabel, self.goTo)
+        self.marks = LockMarks()
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE_MS)
@@ -67,11 +69,10 @@ class SlicesPanel(Watcher):
         if parameters is None:
             self.exit()
             return
-        output, sliceNode = parameters.outputSegmentation, sliceNodeOf(parameters)
         self.watch(
-            Watched(output, _EDITS, self._onEdited),
+            Watched(parameters.outputSegmentation, _EDITS, self._onEdited),
             Watched(parameters.reference, (vtk.vtkCommand.ModifiedEvent,), self._onEdited),
-            Watched(sliceNode, (vtk.vtkCommand.ModifiedEvent,), self._onScrolled),
+            *(Watched(one, (vtk.vtkCommand.ModifiedEvent,), self._onScrolled) for one in _sliceNodes()),
         )
         self._timer.start()
         self._buttons()
@@ -135,7 +136,7 @@ class SlicesPanel(Watcher):
             noPropagation,
             _("Carry what was corrected in slices along this view to the others; shown first, then accepted. (X)"),
         )
-        isLocked = place is not None and self._isLocked(place)
+        isLocked = self._isLocked(place)
         ui.lockButton.checked = isLocked
         ui.lockButton.text = _("Locked") if isLocked else _("Lock slice")
         setEnabledWithReason(
@@ -207,33 +208,43 @@ class SlicesPanel(Watcher):
     def _forget(self) -> None:
         self._job = self._timeline = self._key = None
         self._strip.clear()
+        self.marks.clear()
         self._context.ui.stripLabel.visible = False
 
     def _draw(self) -> None:
         if self._timeline is not None:
             self._strip.show(self._timeline, self._number())
+            self.marks.update(lambda sliceNode: self._isLocked(self._place(sliceNode)))
 
-    def _place(self) -> Place | None:
-        """The slice that the view shows; None where there are no lungs, or the view is oblique or beside the volume."""
+    def _place(self, sliceNode: slicer.vtkMRMLSliceNode | None = None) -> Place | None:
+        """The slice that a view shows, without one the chosen view.
+
+        None where there are no lungs, or the view is oblique or beside the volume.
+        """
         parameters = self._context.parameters
-        sliceNode = parameters and sliceNodeOf(parameters)
-        if not sliceNode or parameters.inputVolume is None or parameters.outputSegmentation is None:
+        if parameters is None or parameters.inputVolume is None or parameters.outputSegmentation is None:
             return None
+        sliceNode = sliceNode or sliceNodeOf(parameters)
         try:
-            return Place.of_reformat(bridge.cutFromSliceNode(sliceNode, parameters.inputVolume))
+            return sliceNode and Place.of_reformat(bridge.cutFromSliceNode(sliceNode, parameters.inputVolume))
         except SAMLungSegError:
             return None
 
-    def _number(self) -> int | None:
-        """Of the slice that the view shows, in the row; None where the view shows others."""
-        place = self._place()
+    def _number(self, place: Place | None = None) -> int | None:
+        """Of a slice, without one that of the chosen view, in the row; None where that shows others."""
+        place = place or self._place()
         if place is None or self._job is None or place.axis != self._job.plane.axes[0]:
             return None
         return place.number_in(self._job.plane)
 
-    def _isLocked(self, place: Place) -> bool:
-        parameters = self._context.parameters
-        number = self._number()
+    def _isLocked(self, place: Place | None) -> bool:
+        if place is None:
+            return False
+        parameters, number = self._context.parameters, self._number(place)
         if number is not None and self._timeline is not None and self._timeline.locked[number]:
             return True
         return place in sessionOf(parameters.inputVolume, parameters.outputSegmentation).locks.held
+
+
+def _sliceNodes() -> list[slicer.vtkMRMLSliceNode]:
+    return list(slicer.util.getNodesByClass("vtkMRMLSliceNode"))

@@ -148,3 +148,23 @@ def test_a_voxel_that_two_lungs_claim_is_right():
     np.testing.assert_array_equal(written_over(before, found, (1,)), labels(".1"))
     np.testing.assert_array_equal(written_over(before, found, (2,)), labels("1."))
     np.testing.assert_array_equal(written_over(before, labels("22"), (2,)), labels("12"))
+
+
+def test_a_prediction_that_does_not_follow_a_point_is_no_answer():
+    assert predicted(FOUND, prompts([(0, 4, True)]), FOUND).objection == "ignored"
+    assert predicted(FOUND, prompts([(0, 0, False)]), FOUND).objection == "ignored"
+    assert predicted(FOUND, prompts([(0, 0, True), (2, 0, False)]), FOUND).objection is None
+    assert predicted(FOUND, prompts()).objection is None
+
+
+def test_a_prediction_that_mostly_changes_the_slice_the_other_way_is_no_answer():
+    lost = "1..... 1..... ...... ...... 1....."  # one pixel more, nine fewer than found
+    assert predicted(lost, prompts([(0, 4, True)]), FOUND).objection == "against"
+    assert predicted(FOUND.replace("......", "1....."), prompts([(0, 4, True)]), FOUND).objection is None
+    assert predicted(lost, prompts([(0, 4, True)])).objection is None  # it is not known what is found without points
+    grown = "111111 111111 111111 ...... .11111"
+    assert predicted(grown, prompts([(0, 4, False)]), FOUND).objection == "against"
+
+
+def test_a_point_in_the_lung_that_is_not_looked_for_is_no_reason():
+    assert predicted("11.... " * 5, prompts([(4, 0, True)]), wanted=(1,)).objection is None

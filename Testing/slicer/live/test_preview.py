@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import chests
 import numpy as np
@@ -372,3 +373,19 @@ def test_on_an_oblique_slice_of_a_transformed_volume_accept_is_voxel_exact(model
     after = chests.lungsOf(segmentation, chest)
     np.testing.assert_array_equal(after[~mine], before[~mine])
     np.testing.assert_array_equal(after[mine], shown[mine])
+
+
+def test_a_prediction_that_ignores_the_click_is_not_shown_and_the_brush_is_offered(chest, module_window, monkeypatch):
+    class Stubborn(chests.DarknessModel):
+        def decode(self, embedding, prompts):
+            return super().decode(embedding, replace(prompts, points=()))
+
+    tools.answer_at_once(monkeypatch, Stubborn())
+    window = module_window(size=(900, 600))
+    window.jump(tools.world(chest, (48, 48, SLICE)))
+    add_point(window, (27, 50, SLICE))  # in lung, by what the model sees
+    tools.settled(window)
+    assert not tools.preview_lungs(window, chest).any()
+    assert not window.ui.acceptButton.enabled
+    assert "does not follow the points" in window.ui.statusLabel.text
+    assert "brush" in window.ui.statusLabel.text

@@ -126,12 +126,14 @@ def test_a_locked_neighbour_is_not_changed_and_can_be_unlocked(window):
     show_slice(window, SLICE + 1)
     press(window, window.ui.lockButton)
     assert window.ui.lockButton.checked
+    assert window.widget.slices.marks.views == ("Red",)
     assert window.widget.slices.timeline.locked.nonzero()[0].tolist() == [SLICE, SLICE + 1]
     press(window, window.ui.propagateButton)
     press(window, window.ui.acceptButton)
     np.testing.assert_array_equal(slices(window, lungs(window))[SLICE + 1 :], slices(window, before)[SLICE + 1 :])
     press(window, window.ui.lockButton)
     assert not window.ui.lockButton.checked
+    assert window.widget.slices.marks.views == ()
     assert session(window).locks.held == {Place.of(session(window).plane, SLICE)}
 
 
