@@ -200,11 +200,18 @@ def test_a_segmented_volume_takes_propagated_slices_back_and_leaves_corrected_on
     np.testing.assert_array_equal(work.present, expected)
 
 
-def test_the_real_propagation_can_be_cancelled():
+def test_a_propagation_can_be_cancelled():
+    def patient(*arguments, cancelled, **how):
+        if cancelled():
+            raise CancelledError("stopped")
+        return nearest(*arguments, **how)
+
     work = Work()
     work.accept(work.plane, 2, grown(work, work.plane, 2))
+    before = work.present.copy()
     with pytest.raises(CancelledError):
-        work.corrections().propagated(np.zeros(SIZE), cancelled=lambda: True)
+        work.corrections().propagated(np.zeros(SIZE), propagator=patient, cancelled=lambda: True)
+    np.testing.assert_array_equal(work.present, before)
 
 
 ACTIONS = ("accept", "accept", "paint", "propagate", "propagate", "segment", "lock", "lift", "undo", "redo")
