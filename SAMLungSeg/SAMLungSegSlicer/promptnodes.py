@@ -79,6 +79,12 @@ def ensurePoints(parameters: SAMLungSegParameterNode, positive: bool) -> slicer.
     return node
 
 
+def addPoints(node: slicer.vtkMRMLMarkupsFiducialNode, positions: np.ndarray) -> None:
+    """Add points (N, 3) in mm of the world, each as a click places it."""
+    for position in positions.tolist():
+        node.AddControlPointWorld(*position)
+
+
 def addScribble(node: slicer.vtkMRMLMarkupsFiducialNode, positions: np.ndarray) -> None:
     """Add the points (N, 3) of one scribble, in mm of the world; `removeLast` removes them together."""
     name = f"{_SCRIBBLE} {uuid4().hex[:8]}"
@@ -113,6 +119,27 @@ def newBox(parameters: SAMLungSegParameterNode) -> slicer.vtkMRMLMarkupsROINode:
     display.SetRotationHandleVisibility(False)  # a prompt follows the voxels
     addBoxNode(parameters, node)
     return node
+
+
+def newBoxBetween(
+    parameters: SAMLungSegParameterNode,
+    first: np.ndarray,
+    last: np.ndarray,
+    sliceNode: slicer.vtkMRMLSliceNode,
+    volumeNode: slicer.vtkMRMLVolumeNode,
+) -> slicer.vtkMRMLMarkupsROINode | None:
+    """One more box: between two corners (3,) in mm in a slice view, as thick as its slice; None where they are one."""
+    axes = slicer.util.arrayFromVTKMatrix(sliceNode.GetSliceToRAS())[:3, :3]
+    size = np.abs(axes.T @ (last - first))
+    if not (size[:2] > 0).all():
+        return None
+    boxNode = newBox(parameters)
+    toWorld = np.eye(4)
+    toWorld[:3, :3], toWorld[:3, 3] = axes, (first + last) / 2
+    boxNode.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(toWorld))
+    boxNode.SetSize(*size[:2].tolist(), 1.0)
+    thinToSlice(boxNode, sliceNode, volumeNode)
+    return boxNode
 
 
 def isPlaced(boxNode: slicer.vtkMRMLMarkupsROINode) -> bool:

@@ -104,6 +104,26 @@ def oneStep(
     remember(node, session)
 
 
+def followUndo(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> bool:
+    """Where another undo than ours has brought a slice back, as the Segment Editor's own does, the session goes along.
+
+    Returns:
+        Whether it has.
+    Raises:
+        VolumeError, GeometryError: as `sessionOf`.
+    """
+    if segmentationNode is None:
+        return False
+    session = sessionOf(volumeNode, segmentationNode)
+    before = session.mark
+    hasLungs = bool(bridge.stampOf(segmentationNode))
+    session.follow(
+        lambda cut: bridge.readCut(segmentationNode, cut, volumeNode) if hasLungs else np.zeros(cut.size_hw, np.uint8)
+    )
+    historyOf(segmentationNode).mark = session.mark
+    return session.mark != before
+
+
 def forgetSessions() -> None:
     """Drop all sessions, as when the scene closes."""
     _sessions.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from SAMLungSegLib.interaction.automatic import AutomaticLungs
 from SAMLungSegLib.interaction.locks import Locks, Place
 from SAMLungSegLib.interaction.propagation import Propagation, Propagator, propagate
 from SAMLungSegLib.interaction.rules import UNKNOWN, MergedVolume
-from SAMLungSegLib.options import Progress
-from SAMLungSegLib.volume.geometry import SlicePlane
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.options import Progress
+    from SAMLungSegLib.volume import SlicePlane
 
 ADDED, REMOVED = 1, 2  # of `PropagatedVolume.changes_kji`
 

@@ -13,7 +13,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -356,6 +356,17 @@ class Session:
         else:
             self._forget(mark)
 
+    def follow(self, read: Callable[[ReformattedSlice], np.ndarray]) -> None:
+        """Undo or redo changes of slices whose labels another hand has brought back, as an editor's own undo does.
+
+        Args:
+            read: gives the labels, uint8 (H, W), that a slice has now.
+        """
+        while self._undo and _is_back(self._undo[-1].change, read):
+            self.undo()
+        while self._redo and _is_back(self._redo[-1].change, read, redone=True):
+            self.redo()
+
     def _apply(
         self,
         change: Change,
@@ -388,3 +399,10 @@ class Session:
     def _finish(self, prompts: SlicePrompts) -> None:
         self._done.update(prompts.parts())
         self._predicted = None
+
+
+def _is_back(change: Change, read: Callable[[ReformattedSlice], np.ndarray], *, redone: bool = False) -> bool:
+    """Whether a slice has its labels of before a change, or of after it, which differ."""
+    if not isinstance(change, SliceChange) or np.array_equal(change.before_hw, change.after_hw):
+        return False
+    return np.array_equal(read(change.prompts.reformat), change.after_hw if redone else change.before_hw)

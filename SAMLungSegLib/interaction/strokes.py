@@ -11,17 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.interaction.prompts import Part, SlicePrompts
 from SAMLungSegLib.interaction.rules import Predicted, written_over
-from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt
-from SAMLungSegLib.prompts.volume import VolumePrompts
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
-from SAMLungSegLib.volume.reformat import ReformattedSlice
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
+    from SAMLungSegLib.volume import ReformattedSlice
 
 StrokeKind = Literal["brush", "lasso", "scribble"]
 
@@ -69,6 +70,8 @@ class Stroke:
 
         What was drawn beyond the slice is moved to its border.
         """
+        from SAMLungSegLib.prompts import PointPrompt
+
         limit = np.array(reformat.size_hw[::-1]) - 1.0
         points_xy = np.clip(np.asarray(self.points_xy, float), 0, limit)
         lengths = np.linalg.norm(np.diff(points_xy, axis=0) @ reformat.steps_xy_mm, axis=1)
@@ -216,6 +219,8 @@ class DrawnPrompts(SlicePrompts):
 
 def nothing_found(reformat: ReformattedSlice) -> Predicted:
     """Of a slice without prompts, to draw on what is there."""
+    from SAMLungSegLib.prompts.volume import VolumePrompts
+
     prompts = SlicePrompts(reformat, (), (), VolumePrompts())
     return Predicted(prompts, np.zeros(reformat.size_hw, np.uint8), ())
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from SAMLungSegLib.interaction.locks import Locks, Place
-from SAMLungSegLib.volume.geometry import SlicePlane
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.volume import SlicePlane
 
 DOUBTFUL = 0.2  # of the slices that a volume shows as doubtful at most, the lowest by predicted quality
 APART = 2  # slices; closer ones are doubtful for the same reason, and a correction of one is propagated to the others

@@ -14,6 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE, LIBRARY, MODELS = (REPOSITORY / name for name in ("SAMLungSeg", "SAMLungSegLib", "Resources/Models"))
+EFFECT = REPOSITORY / "SegmentEditorSAMLungs"
 SHIPPED_KINDS = {".py", ".toml", ".ui", ".png", ".svg", ".json", ".md", ".safetensors"}
 INSTALLED = Path("lib/Slicer-5.99/qt-scripted-modules")
 
@@ -93,10 +94,12 @@ def cmake_list(folder: Path, name: str) -> list[str]:
 def shipped() -> list[tuple[Path, Path]]:
     """Each listed file: where it lies here, and where in the folder of installed modules."""
     module = cmake_list(MODULE, "MODULE_PYTHON_SCRIPTS") + cmake_list(MODULE, "MODULE_PYTHON_RESOURCES")
+    effect = cmake_list(EFFECT, "MODULE_PYTHON_SCRIPTS") + cmake_list(EFFECT, "MODULE_PYTHON_RESOURCES")
     library = cmake_list(LIBRARY, "LIBRARY_PYTHON_SCRIPTS") + cmake_list(LIBRARY, "LIBRARY_RESOURCES")
     models = cmake_list(LIBRARY, "MODEL_FILES")
     return (
         [(MODULE / name, Path(name)) for name in module]
+        + [(EFFECT / name, Path(name)) for name in effect]
         + [(LIBRARY / name, Path(LIBRARY.name, name)) for name in library]
         + [(MODELS / name, Path("Resources/Models", name)) for name in models]
     )
@@ -106,8 +109,9 @@ def names(paths: list[Path]) -> list[str]:
     return sorted(path.relative_to(REPOSITORY).as_posix() for path in paths)
 
 
-def test_every_file_of_the_module_the_library_and_the_bundled_model_ships() -> None:
-    here = [path for folder in (MODULE, LIBRARY, MODELS) for path in folder.rglob("*") if path.suffix in SHIPPED_KINDS]
+def test_every_file_of_the_modules_the_library_and_the_bundled_model_ships() -> None:
+    folders = (MODULE, EFFECT, LIBRARY, MODELS)
+    here = [path for folder in folders for path in folder.rglob("*") if path.suffix in SHIPPED_KINDS]
     listed = {source for source, _target in shipped()}
     assert names([path for path in here if path not in listed]) == []
 
@@ -125,11 +129,13 @@ def test_the_lists_are_read_as_cmake_reads_them(tmp_path: Path) -> None:
     assert cmake_list(tmp_path, "SCRIPTS") == ["Lung.py", "a/b.py"]
 
 
-def test_slicer_finds_exactly_one_script_in_the_module_folder_and_in_the_installed_one() -> None:
+def test_slicer_finds_exactly_one_script_in_each_module_folder_and_both_in_the_installed_one() -> None:
     assert [path.name for path in MODULE.glob("*.py")] == ["SAMLungSeg.py"]
-    assert [str(target) for _source, target in shipped() if target.parent == Path() and target.suffix == ".py"] == [
-        "SAMLungSeg.py"
-    ]
+    assert [path.name for path in EFFECT.glob("*.py")] == ["SegmentEditorSAMLungs.py"]
+    installed = [str(target) for _source, target in shipped() if target.parent == Path() and target.suffix == ".py"]
+    assert installed == ["SAMLungSeg.py", "SegmentEditorSAMLungs.py"]
+    text = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert all(f"add_subdirectory({folder.name})" in text for folder in (MODULE, EFFECT, LIBRARY))
 
 
 def test_the_extension_says_what_the_index_asks_for() -> None:
@@ -173,6 +179,42 @@ def test_the_installed_module_opens_with_its_own_files_only(install_tree: Path) 
     done = subprocess.run(command, cwd=install_tree, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "[]"
+
+
+USE_INSTALLED_EFFECT = """
+import sys, types
+from pathlib import Path
+import bench
+bench.start()
+from bench import segmenteditor
+segmenteditor.install()
+import slicer
+before = set(sys.modules)
+import SegmentEditorSAMLungs
+heavy = {"torch", "SimpleITK", "pandas", "scipy", "skimage", "onnxruntime"}
+SegmentEditorSAMLungs.SegmentEditorSAMLungs(types.SimpleNamespace(path=SegmentEditorSAMLungs.__file__))
+slicer.app.finishStartup()
+(effect,) = segmenteditor.qSlicerSegmentEditorEffectFactory.instance().registered().values()
+assert not effect.self().icon().isNull()
+print(sorted(heavy & (set(sys.modules) - before)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("origin", ["installed", "source"])
+def test_the_effect_is_registered_without_anything_heavy_installed_and_from_source(
+    install_tree: Path, origin: str
+) -> None:
+    for package in ("slicer-core", "PySide6-Essentials"):
+        if not any(importlib.metadata.distributions(name=package)):
+            pytest.skip(f"{package} is not installed")
+    folder = install_tree if origin == "installed" else EFFECT
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY / "Testing")])}
+    command = [sys.executable, "-c", USE_INSTALLED_EFFECT]
+    environment |= {"QT_QPA_PLATFORM": "offscreen"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[-2] == "[]"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The only place where MRML nodes become the library's types and back. Main thread only."""
 
+from SAMLungSegSlicer.bridge.editable import overwrittenSegments
 from SAMLungSegSlicer.bridge.lungs import ensureLungSegments, findLungSegments, lungLabels, lungsWord, noteExtent
 from SAMLungSegSlicer.bridge.markups import (
     BoxCounts,
@@ -14,6 +15,7 @@ from SAMLungSegSlicer.bridge.segmentations import (
     editableCut,
     editableVoxels,
     ensureSegmentation,
+    eraseCut,
     labelmapFromNode,
     noteAction,
     writeCut,
@@ -40,6 +42,7 @@ __all__ = [
     "editableVoxels",
     "ensureLungSegments",
     "ensureSegmentation",
+    "eraseCut",
     "findLungSegments",
     "hasSurfaces",
     "heartFromNode",
@@ -53,6 +56,7 @@ __all__ = [
     "nodeToWorldMatrix",
     "noteAction",
     "noteExtent",
+    "overwrittenSegments",
     "pixelsFromWorld",
     "plotFromTable",
     "pointsFromMarkups",

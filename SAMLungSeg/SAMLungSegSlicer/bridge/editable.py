@@ -11,7 +11,10 @@ _Node = slicer.vtkMRMLSegmentationNode
 
 
 def editableArea(
-    segmentationNode: slicer.vtkMRMLSegmentationNode, written: Collection[str], read: Callable[[str], np.ndarray]
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+    written: Collection[str],
+    read: Callable[[str], np.ndarray],
+    values: Callable[[slicer.vtkMRMLScalarVolumeNode], np.ndarray | None],
 ) -> np.ndarray | None:
     """Where segments may change: bool, of the shape that `read` gives; None for everywhere.
 
@@ -19,19 +22,48 @@ def editableArea(
         segmentationNode: that an editor may be set up for.
         written: IDs of the segments that are written; they do not bar themselves.
         read: bool mask of a segment by its ID.
+        values: of a volume, of the same shape; None where that lies otherwise, so that its range plays no part.
     """
     area = None
     for editorNode in slicer.util.getNodesByClass("vtkMRMLSegmentEditorNode"):
         if editorNode.GetSegmentationNode() is not segmentationNode:
             continue
+        limits = [_inRange(editorNode, values)]
         chosen = _chosen(editorNode, segmentationNode, written)
-        if chosen is None:
-            continue
-        ids, isInside = chosen
-        inIds = np.logical_or.reduce([read(one) for one in ids]) if ids else np.array(False)
-        allowed = inIds if isInside else ~inIds
-        area = allowed if area is None else area & allowed
+        if chosen is not None:
+            ids, isInside = chosen
+            inIds = np.logical_or.reduce([read(one) for one in ids]) if ids else np.array(False)
+            limits.append(inIds if isInside else ~inIds)
+        for allowed in limits:
+            if allowed is not None:
+                area = allowed if area is None else area & allowed
     return area
+
+
+def overwrittenSegments(
+    editorNode: slicer.vtkMRMLSegmentEditorNode, segmentationNode: _Node, written: Collection[str]
+) -> list[str]:
+    """IDs of the segments, without those `written`, that lose the voxels that these gain, as an editor is set up."""
+    display, mode = segmentationNode.GetDisplayNode(), editorNode.GetOverwriteMode()
+    others = [one for one in segmentationNode.GetSegmentation().GetSegmentIDs() if one not in written]
+    if mode == editorNode.OverwriteNone:
+        return []
+    if mode == editorNode.OverwriteVisibleSegments:
+        return [one for one in others if display is None or display.GetSegmentVisibility(one)]
+    return others
+
+
+def _inRange(
+    editorNode: slicer.vtkMRMLSegmentEditorNode,
+    values: Callable[[slicer.vtkMRMLScalarVolumeNode], np.ndarray | None],
+) -> np.ndarray | None:
+    """Where the source volume is in the editor's intensity range; None for everywhere."""
+    volumeNode = editorNode.GetSourceVolumeNode()
+    grey = values(volumeNode) if editorNode.GetSourceVolumeIntensityMask() and volumeNode is not None else None
+    if grey is None:
+        return None
+    lowest, highest = editorNode.GetSourceVolumeIntensityMaskRange()
+    return (grey >= lowest) & (grey <= highest)
 
 
 def _chosen(

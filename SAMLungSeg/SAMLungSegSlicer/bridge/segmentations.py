@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -201,7 +201,12 @@ def editableVoxels(
     """
     grid, segmentation = gridOf(volumeNode, segmentationNode), segmentationNode.GetSegmentation()
     written = _written(segmentationNode, lungs)
-    return editableArea(segmentationNode, written, lambda one: readSegment(segmentation, one, grid))
+    return editableArea(
+        segmentationNode,
+        written,
+        lambda one: readSegment(segmentation, one, grid),
+        lambda source: slicer.util.arrayFromVolume(source) if source is volumeNode else None,
+    )
 
 
 def editableCut(
@@ -216,8 +221,40 @@ def editableCut(
         VolumeError, GeometryError, SettingsError: as `writeCut`.
     """
     grid, segmentation = gridOf(volumeNode, segmentationNode), segmentationNode.GetSegmentation()
+
+    def values(source: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray | None:
+        return cut.take(slicer.util.arrayFromVolume(source)) if source is volumeNode else None
+
     written = _written(segmentationNode, lungs)
-    return editableArea(segmentationNode, written, lambda one: readSegmentCut(segmentation, one, cut, grid))
+    return editableArea(segmentationNode, written, lambda one: readSegmentCut(segmentation, one, cut, grid), values)
+
+
+def eraseCut(
+    segmentationNode: slicer.vtkMRMLSegmentationNode,
+    segmentIds: Collection[str],
+    mask_hw: np.ndarray,
+    cut: ReformattedSlice,
+    volumeNode: slicer.vtkMRMLVolumeNode,
+) -> None:
+    """Take pixels of one slice out of segments.
+
+    Args:
+        segmentationNode: under any linear transform.
+        segmentIds: of any segments.
+        mask_hw: bool (H, W), pixels of the cut.
+        cut: of the volume.
+        volumeNode: whose grid counts.
+    Raises:
+        VolumeError, GeometryError: as `writeCut`.
+    """
+    grid, segmentation = gridOf(volumeNode, segmentationNode), checkedSegmentation(segmentationNode)
+    inside = _changeable(mask_hw, cut, mask_hw, grid)
+    nothing = CutRegion(cut, np.zeros(cut.size_hw, np.uint8), inside)
+    changed: list[str] = []
+    for one in segmentIds:  # they may overlap
+        if (readSegmentCut(segmentation, one, cut, grid) & inside).any():
+            changed += setVoxels(segmentation, {1: one}, nothing, grid)
+    announce(segmentationNode, changed)
 
 
 def _written(segmentationNode: slicer.vtkMRMLSegmentationNode, lungs: str) -> list[str]:

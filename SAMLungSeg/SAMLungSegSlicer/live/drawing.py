@@ -22,7 +22,7 @@ class ViewPencils:
             drawn: gets each line.
         """
         self._drawn = drawn
-        self._pencils: dict[Any, Pencil] = {}  # by slice view
+        self._pencils: dict[str, Pencil] = {}  # by layout name of the slice view
         self._tags: list[tuple[Any, int]] = []
 
     @property
@@ -32,11 +32,11 @@ class ViewPencils:
 
     def start(self, tip: Tip) -> None:
         """Draw with this in the views that there are now."""
-        views = _sliceViews()
-        if list(self._pencils) != views:
+        names = list(slicer.app.layoutManager().sliceViewNames())
+        if list(self._pencils) != names:
             self.stop()
-            for view in views:
-                self._observe(view)
+            for name in names:
+                self._observe(name)
         for pencil in self._pencils.values():
             pencil.use(tip)
 
@@ -48,8 +48,9 @@ class ViewPencils:
             pencil.cancel()
         self._tags, self._pencils = [], {}
 
-    def _observe(self, view: Any) -> None:
-        self._pencils[view] = pencil = Pencil(view, self._drawn)
+    def _observe(self, viewName: str) -> None:
+        view = slicer.app.layoutManager().sliceWidget(viewName).sliceView()
+        self._pencils[viewName] = pencil = Pencil(view, self._drawn)
         interactor = view.interactor()
         for event in EVENTS:
             tags: list[int] = []
@@ -60,8 +61,3 @@ class ViewPencils:
 
             tags.append(interactor.AddObserver(event, onEvent, PRIORITY))
             self._tags.append((interactor, tags[0]))
-
-
-def _sliceViews() -> list[Any]:
-    manager = slicer.app.layoutManager()
-    return [manager.sliceWidget(name).sliceView() for name in manager.sliceViewNames()]

@@ -22,7 +22,7 @@ EVENTS = (
     "LeaveEvent",
 )
 
-Kind = Literal["brush", "lasso", "scribble"]
+Kind = Literal["brush", "lasso", "scribble", "point", "box"]
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,14 @@ class Pencil:
             toWorld = self._view.mrmlSliceNode().GetXYToRAS()
             self._points.append(np.array(toWorld.MultiplyPoint((*position, 0, 1))[:3]))
         color = ERASING_COLOR if self._erases else COLOR
-        closed = [*self._positions, self._positions[0]] if self._tip.kind == "lasso" else self._positions
-        self._outline.show(closed, self._brushAt(position), color)
+        self._outline.show(self._shape(position), self._brushAt(position), color)
+
+    def _shape(self, position: tuple[int, int]) -> list[tuple[int, int]]:
+        """What is shown of the line, in pixels of the view."""
+        (left, top), (right, bottom) = self._positions[0], position
+        if self._tip.kind == "box":
+            return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+        return [*self._positions, self._positions[0]] if self._tip.kind == "lasso" else self._positions
 
     def _finish(self) -> None:
         line = Line(self._tip, self._view.mrmlSliceNode(), np.array(self._points), self._erases)

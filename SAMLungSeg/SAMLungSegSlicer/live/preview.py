@@ -41,6 +41,9 @@ logger = logging.getLogger(__name__)
 class PreviewController(Watcher):
     """Watches the prompts, the slice view and the volume, and keeps the preview of the slice up to date.
 
+    Attributes:
+        isWriting: whether `accept` is changing the segmentation.
+
     One request is under way at a time; what changes meanwhile is predicted next, so that dragging shows each prediction
     that is ready instead of none. MRML is touched on the main thread only.
     """
@@ -59,6 +62,7 @@ class PreviewController(Watcher):
         self._requested: Request | None = None
         self._isImporting = self._isWaiting = False
         self._held: Held | None = None
+        self.isWriting = False
         self._shownOver: tuple = ()
         self._allowed: set[dependencies.Feature] = set()
         self._timer = qt.QTimer()  # gathers the many events of one change
@@ -129,9 +133,13 @@ class PreviewController(Watcher):
         held, parameters = self._held, self._context.parameters
         isOfOutput = held.volumeNode is parameters.inputVolume
         output = parameters.outputSegmentation if isOfOutput else None
-        with oneStep(held.volumeNode, output) as (segmentationNode, session):
-            proposal = self._proposed(session, held, segmentationNode)
-            writeSlice(session, proposal, held.volumeNode, segmentationNode, held.provenance, held.extent)
+        self.isWriting = True
+        try:
+            with oneStep(held.volumeNode, output) as (segmentationNode, session):
+                proposal = self._proposed(session, held, segmentationNode)
+                self._write(session, held, proposal, segmentationNode)
+        finally:
+            self.isWriting = False
         if isOfOutput:
             parameters.outputSegmentation = segmentationNode
         self._clear()
@@ -198,6 +206,11 @@ class PreviewController(Watcher):
     ) -> Proposal:
         predicted, keep = held.predicted(segmentationNode), self._context.parameters.keepEdits
         return proposed(session, predicted, held.volumeNode, segmentationNode, keep=keep, pendingOnly=True)
+
+    def _write(
+        self, session: Session, held: Held, proposal: Proposal, segmentationNode: slicer.vtkMRMLSegmentationNode
+    ) -> None:
+        writeSlice(session, proposal, held.volumeNode, segmentationNode, held.provenance, held.extent)
 
     def _onEvent(self, _node: Any, _event: object) -> None:
         self._timer.start()

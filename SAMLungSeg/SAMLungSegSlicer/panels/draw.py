@@ -8,13 +8,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAMLungSegLib.models.registry import MODELS
-from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.context import Context, setEnabledWithReason
 from SAMLungSegSlicer.live.drawing import ViewPencils
+from SAMLungSegSlicer.live.lines import applyLine
 from SAMLungSegSlicer.live.pencil import Kind, Line, Tip
 from SAMLungSegSlicer.live.preview import PreviewController
 from SAMLungSegSlicer.panels.escape import EscapeKey
-from SAMLungSegSlicer.promptnodes import addScribble, ensurePoints
 from SAMLungSegSlicer.watching import Watched, Watcher
 
 
@@ -110,16 +109,4 @@ class DrawPanel(Watcher):
 
     def _onDrawn(self, line: Line) -> None:
         with self._context.guarded():
-            parameters, volumeNode = self._context.parameters, self._context.parameters.inputVolume
-            from SAMLungSegLib.interaction import Stroke
-
-            cut = bridge.cutFromSliceNode(line.sliceNode, volumeNode)
-            points_xy = bridge.pixelsFromWorld(line.points, cut, volumeNode).tolist()
-            kind, adds = line.tip.kind, not line.erases
-            stroke = Stroke(kind, tuple((x, y) for x, y in points_xy), adds, line.tip.radiusMm)
-            parameters.sliceView = line.sliceNode.GetLayoutName()
-            if kind == "scribble":
-                points = [point.xy for point in stroke.points(cut)]
-                addScribble(ensurePoints(parameters, adds), bridge.worldFromPixels(points, cut, volumeNode))
-            else:
-                self._preview.draw(line.sliceNode, stroke)
+            applyLine(line, self._context.parameters, self._preview)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from SAMLungSegLib.options import Progress
+if TYPE_CHECKING:
+    from SAMLungSegLib.options import Progress
 
 End = Literal["lock", "image", "distance", "volume end"]
 

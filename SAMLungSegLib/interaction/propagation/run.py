@@ -6,12 +6,15 @@ Everything starts from the automatic masks and from what was corrected, so that 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.interaction.propagation.result import Propagation
-from SAMLungSegLib.options import Progress
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.options import Progress
 
 Spacing = tuple[float, float, float]
 

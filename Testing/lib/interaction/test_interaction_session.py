@@ -76,6 +76,30 @@ def test_only_the_changed_one_of_two_boxes_is_written_again(work):
     assert work.preview(edited).labels_hw.tolist() == labels(".1.... 11.... ...... ...111 ...111").tolist()
 
 
+def test_slices_that_another_undo_brings_back_are_undone_and_redone_in_the_session_too(work):
+    first, second = prompts([(2, 4, True)]), prompts([(1, 1, True)], k=2)
+    accept(work, FOUND, first)
+    accept(work, POINTED, second)
+    written, locks, mark = np.array(work.labels_kji), work.locks, work.mark
+    present = np.array(written)
+    work.follow(lambda reformat: reformat.take(present))
+    assert work.mark == mark
+    present[:] = 0
+    work.follow(lambda reformat: reformat.take(present))
+    assert not work.labels_kji.any()
+    assert work.is_pending(first)
+    assert work.is_pending(second)
+    present[1] = written[1]
+    work.follow(lambda reformat: reformat.take(present))
+    assert not work.is_pending(first)
+    assert work.is_pending(second)
+    present[2] = written[2]
+    work.follow(lambda reformat: reformat.take(present))
+    assert work.mark == mark
+    assert work.locks == locks
+    np.testing.assert_array_equal(work.labels_kji, written)
+
+
 def test_changes_are_undone_and_redone_in_order(work):
     states = [slice_of(work)]
     for text, place in ((FOUND, 0), (POINTED, 1), ("222222 " * 5, 2)):

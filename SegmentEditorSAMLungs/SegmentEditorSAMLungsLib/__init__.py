@@ -1,0 +1,1 @@
+"""The effect as the Segment Editor loads it."""
