@@ -6,12 +6,13 @@ same voxels everywhere. Nothing here knows how segments are stored or shown.
 
 from SAMLungSegLib.interaction.automatic import AutomaticLungs
 from SAMLungSegLib.interaction.boxes import SortedBoxes, with_flat_boxes
+from SAMLungSegLib.interaction.changes import SliceChange, VolumeChange
 from SAMLungSegLib.interaction.corrections import Corrections, PropagatedVolume
 from SAMLungSegLib.interaction.locks import Locks, Place
 from SAMLungSegLib.interaction.prompts import SlicePrompts
 from SAMLungSegLib.interaction.propagation import End, Propagation, Propagator, Reach, propagate
 from SAMLungSegLib.interaction.rules import MergedVolume, Predicted, Proposal, merge_volume, propose, written_over
-from SAMLungSegLib.interaction.session import Session, SliceChange, VolumeChange
+from SAMLungSegLib.interaction.session import Session
 from SAMLungSegLib.interaction.strokes import Patch, Stroke, nothing_found, with_patches
 from SAMLungSegLib.interaction.timeline import Timeline
 

@@ -14,12 +14,12 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from SAMLungSegLib.interaction.changes import Change, SliceChange, Step, VolumeChange, is_back
 from SAMLungSegLib.interaction.locks import Locks, Place
 from SAMLungSegLib.interaction.rules import UNKNOWN, MergedVolume, Predicted, Proposal, propose
 
@@ -31,90 +31,6 @@ if TYPE_CHECKING:
 MAXIMUM_BYTES = 2**27  # that the changes of one session take
 
 _numbers = count(1)  # of all sessions, so that none takes another's mark for its own
-
-
-@dataclass(frozen=True, eq=False)
-class SliceChange:
-    """A slice that was written.
-
-    Attributes:
-        prompts: on the slice.
-        before_hw, after_hw: uint8 (H, W), its labels.
-        written_before_hw, written_after_hw: likewise, what was known to be of our own hand.
-        number: its place among all changes.
-    """
-
-    prompts: SlicePrompts
-    before_hw: np.ndarray
-    after_hw: np.ndarray
-    written_before_hw: np.ndarray
-    written_after_hw: np.ndarray
-    number: int
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it takes."""
-        return 4 * self.before_hw.nbytes
-
-    def undone(self, written_kji: np.ndarray) -> np.ndarray:
-        """What was written before, changed in place."""
-        self.prompts.reformat.put(self.written_before_hw, written_kji)
-        return written_kji
-
-    def redone(self, written_kji: np.ndarray) -> np.ndarray:
-        """What was written after it, changed in place."""
-        self.prompts.reformat.put(self.written_after_hw, written_kji)
-        return written_kji
-
-
-@dataclass(frozen=True, eq=False)
-class VolumeChange:
-    """A volume that was written.
-
-    Attributes:
-        before_kji, after_kji: uint8 (K, J, I), what was known to be of our own hand.
-        number: its place among all changes.
-    """
-
-    before_kji: np.ndarray
-    after_kji: np.ndarray
-    number: int
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it takes; its `after_kji` is the next one's `before_kji`."""
-        return self.before_kji.nbytes
-
-    def undone(self, _written_kji: np.ndarray) -> np.ndarray:
-        """What was written before."""
-        return self.before_kji
-
-    def redone(self, _written_kji: np.ndarray) -> np.ndarray:
-        """What was written after it."""
-        return self.after_kji
-
-
-Change = SliceChange | VolumeChange
-
-
-@dataclass(frozen=True, eq=False)
-class _Step:
-    """A change, and what it did to what the session knows.
-
-    Attributes:
-        held, lifted: slices that became locked by it, and that were locked until then.
-        before, after: the automatic lungs.
-    """
-
-    change: Change
-    held: frozenset[Place]
-    lifted: frozenset[Place]
-    before: AutomaticLungs | None
-    after: AutomaticLungs | None
-
-    @property
-    def nbytes(self) -> int:
-        return self.change.nbytes + (self.after.nbytes if self.after is not None else 0)
 
 
 class Session:
@@ -148,8 +64,8 @@ class Session:
         self._written = labels_kji
         self._predicted: Predicted | None = None
         self._done: set[Part] = set()
-        self._undo: list[_Step] = []
-        self._redo: list[_Step] = []
+        self._undo: list[Step] = []
+        self._redo: list[Step] = []
         self._start = next(_numbers)
 
     @classmethod
@@ -362,9 +278,9 @@ class Session:
         Args:
             read: gives the labels, uint8 (H, W), that a slice has now.
         """
-        while self._undo and _is_back(self._undo[-1].change, read):
+        while self._undo and is_back(self._undo[-1].change, read):
             self.undo()
-        while self._redo and _is_back(self._redo[-1].change, read, redone=True):
+        while self._redo and is_back(self._redo[-1].change, read, redone=True):
             self.redo()
 
     def _apply(
@@ -375,7 +291,7 @@ class Session:
         automatic: AutomaticLungs | None = None,
     ) -> None:
         added, gone = frozenset(held) - self.locks.held, frozenset(lifted) & self.locks.held
-        step = _Step(change, added, gone, self.automatic, automatic or self.automatic)
+        step = Step(change, added, gone, self.automatic, automatic or self.automatic)
         self._written = change.redone(self._written)
         self.locks, self.automatic = self.locks.holding(added, gone), step.after
         self._redo.clear()
@@ -399,10 +315,3 @@ class Session:
     def _finish(self, prompts: SlicePrompts) -> None:
         self._done.update(prompts.parts())
         self._predicted = None
-
-
-def _is_back(change: Change, read: Callable[[ReformattedSlice], np.ndarray], *, redone: bool = False) -> bool:
-    """Whether a slice has its labels of before a change, or of after it, which differ."""
-    if not isinstance(change, SliceChange) or np.array_equal(change.before_hw, change.after_hw):
-        return False
-    return np.array_equal(read(change.prompts.reformat), change.after_hw if redone else change.before_hw)
