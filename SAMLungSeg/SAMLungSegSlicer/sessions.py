@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.structures import ExtentChoice
     from SAMLungSegLib.volume import SlicePlane
 
-_LOCKS = "SAMLungSeg.automaticSlices"
+LOCKS_ATTRIBUTE = "SAMLungSeg.automaticSlices"
 _AUTOMATIC = "SAMLungSeg.automaticLungs"
 _OFF_ROUND = 0.000217  # mm; places are mostly round numbers, which files change in their last digits
 _MOST_SESSIONS = 3  # each keeps the voxels of a volume; that of a segmentation that was left is made again
@@ -77,7 +77,7 @@ def sessionOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtk
 
 def remember(segmentationNode: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
     """Keep with the segmentation what its next session has to know."""
-    segmentationNode.SetAttribute(_LOCKS, session.locks.to_json(session.plane))
+    segmentationNode.SetAttribute(LOCKS_ATTRIBUTE, session.locks.to_json(session.plane))
     if session.automatic is not None:
         segmentationNode.SetAttribute(_AUTOMATIC, session.automatic.to_json())
 
@@ -291,7 +291,7 @@ def _newSession(
     if segmentationNode is None or not bridge.stampOf(segmentationNode):
         return Session(np.zeros(plane.size_kji, np.uint8), known, plane)
     labelmap_kji = bridge.storedLungs(segmentationNode, volumeNode, copied=False).labelmap_kji()
-    text = segmentationNode.GetAttribute(_LOCKS)
+    text = segmentationNode.GetAttribute(LOCKS_ATTRIBUTE)
     if text is None:
         return Session(labelmap_kji, known, plane)
     automatic = AutomaticLungs.from_json(segmentationNode.GetAttribute(_AUTOMATIC), plane.size_nhw)
@@ -303,6 +303,22 @@ def _planeOf(volumeNode: slicer.vtkMRMLVolumeNode) -> SlicePlane:
     from SAMLungSegLib.volume.geometry import axial_plane_of
 
     return axial_plane_of(volumeNode.GetImageData().GetDimensions()[::-1], bridge.ijkToPatientMatrix(volumeNode))
+
+
+def locksOf(
+    volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtkMRMLSegmentationNode
+) -> tuple[Locks, SlicePlane] | None:
+    """What is known of the slices of a segmentation on the grid of a volume, and their plane; None where nothing is.
+
+    Raises:
+        GeometryError: a non-linear transform.
+    """
+    text = segmentationNode.GetAttribute(LOCKS_ATTRIBUTE)
+    if text is None:
+        return None
+    plane = _planeOf(volumeNode)
+    locks = Locks.from_json(text, plane)
+    return (locks, plane) if locks.grid == _slicesOf(volumeNode, plane) else None
 
 
 def _gridOf(volumeNode: slicer.vtkMRMLVolumeNode) -> str:

@@ -31,6 +31,7 @@ from SAMLungSegSlicer.panels.results import ResultsPanel
 from SAMLungSegSlicer.panels.segment import SegmentPanel
 from SAMLungSegSlicer.panels.shortcuts import Shortcuts, pressing
 from SAMLungSegSlicer.panels.slices import SlicesPanel
+from SAMLungSegSlicer.panels.tuning import TuningPanel
 from SAMLungSegSlicer.panels.view import ViewPanel
 from SAMLungSegSlicer.panels.volumes import VolumesPanel
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, forgetUnknownChoices
@@ -92,6 +93,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._evaluate,
             self._heart,
             FolderPanel(self._context, self._model),
+            TuningPanel(self._context, self._model),
         )
 
         scene = slicer.mrmlScene

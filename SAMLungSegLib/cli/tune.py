@@ -121,13 +121,13 @@ def options_of_tuning(
     from SAMLungSegLib.intensity import parse_window
     from SAMLungSegLib.training import TuneOptions, TuningConfig
     from SAMLungSegLib.training.data.cases import Windowing
+    from SAMLungSegLib.training.fine_tune import usual_kind
 
     can = model.capabilities
     config = {"learning_rate": can.learning_rate, **(defaults or {}), **given_choices(arguments, CONFIG_CHOICES)}
-    usual = "none" if not can.needs_prompt else "points" if can.accepts("points") else "box"
     given = given_choices(arguments, CASE_CHOICES)
     given.pop("overwrite", None)
-    fields = {_FIELDS.get(name, name): value for name, value in {"prompts": usual, **given}.items()}
+    fields = {_FIELDS.get(name, name): value for name, value in {"prompts": usual_kind(model), **given}.items()}
     if "window" in given:
         fields["windowing"] = Windowing(parse_window(fields.pop("window")))
     return TuneOptions(config=TuningConfig(**config), **fields)

@@ -132,6 +132,12 @@ class Locks:
         return tuple(sorted(one for one in self.held if one.axis != plane.axes[0]))
 
 
+def numbers_with_lung(labelmap_kji: np.ndarray, numbers: Iterable[int], plane: SlicePlane) -> tuple[int, ...]:
+    """Those of some slices of a plane that show visible lung, labels 1 and 2."""
+    is_lung = (labelmap_kji == 1) | (labelmap_kji == 2)
+    return tuple(number for number in numbers if is_lung[Place.of(plane, number).where].any())
+
+
 def digest_of(labels_hw: np.ndarray) -> str:
     """Eight characters that tell a slice's labels from others."""
     return f"{zlib.crc32(np.ascontiguousarray(labels_hw, np.uint8).data):08x}"

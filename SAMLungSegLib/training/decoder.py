@@ -24,7 +24,16 @@ from SAMLungSegLib.training.example_changes import AUGMENTATIONS, NONE, ExampleC
 from SAMLungSegLib.training.losses import LOSS_KINDS, LossKind, TuningLoss, on_grid
 from SAMLungSegLib.training.prompt_policies import PromptPolicy
 from SAMLungSegLib.training.renamed import in_earlier_names
-from SAMLungSegLib.training.trainer import Row, State, Trainer, TrainerSettings, TrainingTask, copied, with_state
+from SAMLungSegLib.training.trainer import (
+    Row,
+    State,
+    Trainer,
+    TrainerSettings,
+    TrainingTask,
+    Watch,
+    copied,
+    with_state,
+)
 
 CHECKPOINT_NAME = "tuning.pt"
 THRESHOLDS = (0.50, 0.55, 0.60, 0.65, 0.70)
@@ -133,6 +142,7 @@ def tune_decoder(
     folder: Path,
     *,
     title: str = "tuning",
+    watch: Watch | None = None,
 ) -> TunedDecoder:
     """Tune the mask decoder of a model; the model itself is as before afterwards.
 
@@ -147,12 +157,15 @@ def tune_decoder(
         config: the recipe.
         folder: where the run lies; made if it is not there.
         title: of the progress bar.
+        watch: told of each epoch.
+    Raises:
+        CancelledError: the watch said so; the run goes on from its last epoch.
     """
     with model.threads(), with_decoder(model, decoder_state(model)):
         task = DecoderTask(model, training, validation, policy, config)
         settings = trainer_settings(config)
         try:
-            trained = Trainer(task, settings, folder / CHECKPOINT_NAME, title=title).run()
+            trained = Trainer(task, settings, folder / CHECKPOINT_NAME, title=title, watch=watch).run()
         finally:
             model.network.mask_decoder.requires_grad_(False)
     return TunedDecoder(trained.state, trained.history, trained.epoch)

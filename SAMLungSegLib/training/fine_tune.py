@@ -23,6 +23,7 @@ from SAMLungSegLib.training.export import export_decoder
 from SAMLungSegLib.training.figures import before_and_after, learning_curve
 from SAMLungSegLib.training.prompt_policies import JITTER_PX, PromptPolicy, check_jitter, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import Comparison, compared, prompted_masks, scores_table, unprompted_masks
+from SAMLungSegLib.training.trainer import Watch
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,20 @@ class TuneResult:
     threshold: float
 
 
+def usual_kind(model: PromptableModel) -> PromptKind:
+    """Of prompts to tune a model with: none where it needs none, else points, else boxes."""
+    if not model.capabilities.needs_prompt:
+        return "none"
+    return "points" if model.capabilities.accepts("points") else "box"
+
+
 def tune(
-    model: PromptableModel, base: BaseCheckpoint, cases: Sequence[StudyCase], folder: Path, options: TuneOptions
+    model: PromptableModel,
+    base: BaseCheckpoint,
+    cases: Sequence[StudyCase],
+    folder: Path,
+    options: TuneOptions,
+    watch: Watch | None = None,
 ) -> TuneResult:
     """Tune a model's mask decoder and export it if it is better on images that were held out.
 
@@ -86,7 +99,9 @@ def tune(
         cases: images with masks.
         folder: where to write.
         options: see there.
+        watch: told of each epoch, and may stop the tuning.
     Raises:
+        CancelledError: the watch said so.
         VolumeError: too few images, an empty mask, a file that cannot be read.
         GeometryError: a mask on another grid than its image.
         SettingsError: a kind of prompts that the model does not accept.
@@ -98,13 +113,14 @@ def tune(
     recipe = recipe_of_training(
         options.kind, [one for one in examples if one.name in split.training], options.points_per_lung
     )
-    encoded = encode_examples(model, examples)
+    watch = watch or Watch()
+    encoded = encode_examples(model, examples, watch.check)
     training, validation, held_out = (
         [one for one in encoded if one.example.name in names]
         for names in (split.training, split.validation, split.held_out)
     )
     policy = PromptPolicy(recipe, options.jitter_px)
-    tuned = tune_decoder(model, training, validation, policy, options.config, folder / "run")
+    tuned = tune_decoder(model, training, validation, policy, options.config, folder / "run", watch=watch)
     table, comparison = _unprompted_comparison(model, tuned, recipe, held_out)
     prompted = _prompted_comparison(model, tuned, policy, held_out)
     written = write_tables(folder, tuned, table, comparison)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.errors import CancelledError, SettingsError
 from SAMLungSegLib.files import move_into_place, writable_folder, write_bytes
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,28 @@ class TrainerSettings:
     mixed_precision: bool = False
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who watches a training, and may stop it.
+
+    Attributes:
+        progress: called with (epochs done, epochs at most).
+        cancelled: asked before each step.
+    """
+
+    progress: Callable[[int, int], None] | None = None
+    cancelled: Callable[[], bool] = lambda: False
+
+    def check(self) -> None:
+        """Go on, or not.
+
+        Raises:
+            CancelledError: `cancelled` said so.
+        """
+        if self.cancelled():
+            raise CancelledError("The training was stopped; no weights were written.")
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """What a training leaves.
@@ -132,11 +154,21 @@ class Trainer:
         settings: how.
         path: of the checkpoint; its folder is made.
         title: of the progress bar.
+        watch: told of each epoch.
     """
 
-    def __init__(self, task: TrainingTask, settings: TrainerSettings, path: Path, *, title: str = "training") -> None:
+    def __init__(
+        self,
+        task: TrainingTask,
+        settings: TrainerSettings,
+        path: Path,
+        *,
+        title: str = "training",
+        watch: Watch | None = None,
+    ) -> None:
         writable_folder(path.parent)
         self.task, self.settings, self.path, self.title = task, settings, path, title
+        self.watch = watch or Watch()
         self.fingerprint = task.fingerprint
         self._begin()
 
@@ -149,6 +181,8 @@ class Trainer:
                 self.train_epoch(self.epochs_done)
                 bar.set_postfix(score=f"{self.task.score(self.history[self._kept_epoch]):.4f}")
                 bar.update()
+                if self.watch.progress is not None:
+                    self.watch.progress(self.epochs_done, epochs)
         return Trained(self.kept or self._weights(), self.history, max(0, self._kept_epoch))
 
     @property
@@ -164,6 +198,7 @@ class Trainer:
         losses, weights = [], []
         batches = self.task.batches(epoch)
         for batch in tqdm(batches, desc=f"epoch {epoch + 1}", leave=False, disable=None, delay=SLOW_EPOCH_S):
+            self.watch.check()
             losses.append(self.step(batch, epoch))
             weights.append(self.task.weight(batch))
         if not losses:

@@ -15,7 +15,7 @@ from SAMLungSegLib.files import replacing, write_bytes
 from SAMLungSegLib.structures import ExtentChoice, LabelSet, lungs_of_extent
 from SAMLungSegLib.volume.colours import label_colours
 from SAMLungSegLib.volume.extents import EXTENT_NAME
-from SAMLungSegLib.volume.itk import check_name, itk_reason, set_ijk_to_ras
+from SAMLungSegLib.volume.itk import check_name, image_of, itk_reason
 from SAMLungSegLib.volume.types import Volume
 from SAMLungSegLib.volume.verifying import check_holds
 
@@ -61,7 +61,7 @@ def write_labelmap(
     if extension == ".png":
         _write_picture(_plane(labelmap_kji, path), path, label_set, own)
         return
-    image = _volume_image(labelmap_kji, like)
+    image = image_of(labelmap_kji, like.ijk_to_ras)
     if extension in (".nii", ".nii.gz"):
         _check_not_sheared(like, path)
     if extension == ".seg.nrrd":
@@ -70,6 +70,18 @@ def write_labelmap(
         for name, text in {**(metadata or {}), **own}.items():
             image.SetMetaData(name, text)
     _write_whole(image, path)
+
+
+def write_volume(volume: Volume, path: Path) -> None:
+    """Write an image as it is, as .nrrd, .mha or .nii.gz; the file appears complete or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+        GeometryError: a sheared grid as NIfTI.
+    """
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        _check_not_sheared(volume, path)
+    _write_whole(image_of(np.ascontiguousarray(volume.array_kji), volume.ijk_to_ras), path)
 
 
 def _extension(path: Path) -> str:
@@ -86,12 +98,6 @@ def _checked_labelmap(labelmap_kji: np.ndarray, like: Volume, dtype: type[np.uns
     if labelmap_kji.dtype.kind not in "biu" or labelmap_kji.min() < 0 or labelmap_kji.max() > most:
         raise VolumeError(f"A labelmap of type {labelmap_kji.dtype} does not fit; expected integers from 0 to {most}.")
     return np.ascontiguousarray(labelmap_kji, dtype=dtype)
-
-
-def _volume_image(labelmap_kji: np.ndarray, like: Volume) -> sitk.Image:
-    image = sitk.GetImageFromArray(labelmap_kji)
-    set_ijk_to_ras(image, like.ijk_to_ras)
-    return image
 
 
 def _plane(labelmap_kji: np.ndarray, path: Path) -> np.ndarray:

@@ -15,6 +15,7 @@ from SAMLungSegSlicer.jobs.propagating import PropagateJob
 from SAMLungSegSlicer.jobs.segmenting import SegmentSliceJob, SegmentVolumeJob
 from SAMLungSegSlicer.jobs.settings import Settings
 from SAMLungSegSlicer.jobs.timeline import TimelineJob
+from SAMLungSegSlicer.jobs.tuning import TuneJob
 
 __all__ = [
     "CardiothoracicJob",
@@ -30,6 +31,7 @@ __all__ = [
     "SegmentVolumeJob",
     "Settings",
     "TimelineJob",
+    "TuneJob",
     "WorstSlice",
     "cardiothoracicTable",
     "releaseMemory",

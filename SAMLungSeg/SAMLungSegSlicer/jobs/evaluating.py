@@ -12,7 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.jobs.targets import isInScene
+from SAMLungSegSlicer.jobs.targets import isInScene, segmentedVolume
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ class EvaluateJob:
         if referenceNode is None:
             raise VolumeError("No reference is given; choose a segmentation or a labelmap volume to compare with.")
         self._nodes = predictionNode, referenceNode
-        volumeNode = volumeNode or _segmentedVolume(predictionNode) or _segmentedVolume(referenceNode)
+        volumeNode = volumeNode or segmentedVolume(predictionNode) or segmentedVolume(referenceNode)
         self._prediction, self._reference = (bridge.labelmapFromNode(node, volumeNode) for node in self._nodes)
         isSegmentation = referenceNode.IsA("vtkMRMLSegmentationNode")
         grid = volumeNode if isSegmentation else referenceNode
@@ -179,13 +179,6 @@ class EvaluateJob:
         nearest = np.argmin((y - y.mean()) ** 2 + (x - x.mean()) ** 2)
         ras = result.plane.nxy_to_ras((one.number, x[nearest], y[nearest]))
         return tuple((self._rasToWorld @ [*ras, 1])[:3].tolist())
-
-
-def _segmentedVolume(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLVolumeNode | None:
-    """The volume that a segmentation has its geometry from."""
-    if node is None or not node.IsA("vtkMRMLSegmentationNode"):
-        return None
-    return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
 
 
 def _diceBySlice(per_slice: pd.DataFrame) -> pd.DataFrame:

@@ -21,6 +21,13 @@ def isInScene(node: slicer.vtkMRMLNode) -> bool:
     return bool(slicer.mrmlScene.IsNodePresent(node)) and not slicer.mrmlScene.IsClosing()
 
 
+def segmentedVolume(node: slicer.vtkMRMLNode | None) -> slicer.vtkMRMLVolumeNode | None:
+    """The volume that a segmentation has its geometry from; None for anything else."""
+    if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+        return None
+    return node.GetNodeReference(slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole())
+
+
 class Target:
     """The volume whose lungs are found and the segmentation that they are written into.
 

@@ -21,7 +21,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import SAMLungSegError
 
-Feature = Literal["segment", "sam", "batch", "evaluate", "measure", "phantom"]
+Feature = Literal["segment", "sam", "batch", "evaluate", "measure", "phantom", "tune"]
 
 REQUIREMENTS = {
     "onnxruntime": ">=1.18",
@@ -59,6 +59,7 @@ _FEATURES: dict[Feature, tuple[str, ...]] = {
     "evaluate": ("pandas", "scikit-image"),
     "measure": ("scikit-image",),
     "phantom": ("scikit-image",),
+    "tune": (*_TORCH, *_INFERENCE, "pandas", "matplotlib"),
 }
 
 logger = logging.getLogger(__name__)

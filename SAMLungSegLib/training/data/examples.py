@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,11 +120,21 @@ def _resize(planes: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return F.interpolate(planes[None], size_hw, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
-def encode_examples(model: TrainableModel, examples: Sequence[Example]) -> list[EncodedExample]:
-    """Every example encoded once; the embeddings of slow encoders are kept on disk as well, for the next run."""
-    encoder = cached(model)
-    bar = tqdm(examples, desc="encoding", unit="slice", disable=None)
-    return [encoded_example(model, encoder, example) for example in bar]
+def encode_examples(
+    model: TrainableModel, examples: Sequence[Example], check: Callable[[], None] = lambda: None
+) -> list[EncodedExample]:
+    """Every example encoded once; the embeddings of slow encoders are kept on disk as well, for the next run.
+
+    Args:
+        model: whose encoder.
+        examples: slices.
+        check: called before each; what it raises stops the encoding.
+    """
+    encoder, encoded = cached(model), []
+    for example in tqdm(examples, desc="encoding", unit="slice", disable=None):
+        check()
+        encoded.append(encoded_example(model, encoder, example))
+    return encoded
 
 
 def encoded_example(model: TrainableModel, encoder: PromptableModel, example: Example) -> EncodedExample:
