@@ -1,7 +1,7 @@
-"""Output and prompts belong to the volume that they were made for, and come and go with it.
+"""Output, prompts and reference belong to the volume that they were made for, and come and go with it.
 
-Each volume node refers to its own, so that they are saved with the scene; nothing is deleted when another volume is
-chosen, its prompts are only hidden.
+Each volume node refers to its own, so that they are saved with the scene. Nothing is deleted when another volume is
+chosen: its prompts are hidden, and its lungs as well where it is not shown any more.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import slicer
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, boxNodes, setBoxNodes
 
 OUTPUT_ROLE = "SAMLungSeg.output"
+_ASIDE = "SAMLungSeg.aside"  # of an output that was hidden here, and is shown here again
 _ROLES = {
     "outputSegmentation": OUTPUT_ROLE,
+    "reference": "SAMLungSeg.reference",
     "positivePoints": "SAMLungSeg.positivePoints",
     "negativePoints": "SAMLungSeg.negativePoints",
 }
 _BOXES_ROLE = "SAMLungSeg.boxes"
-_VOLUME_ROLE = "belongingsOf"  # of the parameter node: the volume whose output and prompts it holds
+_VOLUME_ROLE = "belongingsOf"  # of the parameter node: the volume whose belongings it holds
 
 
 def followVolume(parameters: SAMLungSegParameterNode) -> None:
-    """Put the chosen volume's own output and prompts in the place of those of the volume chosen before.
+    """Put the chosen volume's own output, prompts and reference in the place of those of the volume chosen before.
 
     What the user has chosen himself since, stays: then it belongs to the present volume.
     """
@@ -55,7 +57,9 @@ def _exchange(parameters: SAMLungSegParameterNode, before: Any | None, volumeNod
         if before is None or node is before.GetNodeReference(role):
             own = volumeNode.GetNodeReference(role)
             setattr(parameters, name, own)
-            if name != "outputSegmentation":
+            if name == "outputSegmentation":
+                _changeOutput(node, own, before)
+            elif name != "reference":
                 _show(node, False)
                 _show(own, True)
     boxes = boxNodes(parameters)
@@ -65,6 +69,18 @@ def _exchange(parameters: SAMLungSegParameterNode, before: Any | None, volumeNod
             _show(node, False)
         for node in _boxesOf(volumeNode):
             _show(node, True)
+
+
+def _changeOutput(node: Any | None, own: Any | None, before: Any | None) -> None:
+    """Hide the lungs of a volume that no slice view shows any more, and show those that were hidden before."""
+    if node is own:
+        return
+    if node is not None and before is not None and not _isShown(before) and _isVisible(node):
+        _show(node, False)
+        node.SetAttribute(_ASIDE, "1")
+    if own is not None and own.GetAttribute(_ASIDE):
+        own.RemoveAttribute(_ASIDE)
+        _show(own, True)
 
 
 def _adopt(parameters: SAMLungSegParameterNode, volumeNode: Any) -> None:
@@ -92,6 +108,18 @@ def _boxesOf(volumeNode: Any) -> list[slicer.vtkMRMLMarkupsROINode]:
     count = volumeNode.GetNumberOfNodeReferences(_BOXES_ROLE)
     nodes = [volumeNode.GetNthNodeReference(_BOXES_ROLE, index) for index in range(count)]
     return [node for node in nodes if node is not None]
+
+
+def _isShown(volumeNode: Any) -> bool:
+    """Whether a slice view has the volume, alone or over another one."""
+    shown: set[str] = set()
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        shown |= {composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()}
+    return volumeNode.GetID() in shown
+
+
+def _isVisible(node: Any) -> bool:
+    return node.GetDisplayNode() is not None and bool(node.GetDisplayNode().GetVisibility())
 
 
 def _show(node: Any, isVisible: bool) -> None:

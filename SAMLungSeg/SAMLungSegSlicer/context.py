@@ -158,3 +158,10 @@ def objectionText(predicted: Predicted) -> str:
     else:
         text = _("The model does not follow the points in this slice; nothing is shown of it.")
     return text + " " + _("Paint with the brush (P), draw a box, or choose another model.")
+
+
+def fitHeight(table: Any) -> None:
+    """Make a table as high as its rows, however large the letters are."""
+    rows = sum(table.rowHeight(row) for row in range(table.model().rowCount()))
+    header, bar = table.horizontalHeader().sizeHint.height(), table.horizontalScrollBar().sizeHint.height()
+    table.setFixedHeight(header + rows + bar + 2 * table.frameWidth)

@@ -11,6 +11,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from SAMLungSegSlicer import forgetImports
+from SAMLungSegSlicer.arrivals import Arrivals, isImage
 from SAMLungSegSlicer.belongings import followVolume
 from SAMLungSegSlicer.bridge.history import forgetHistories
 from SAMLungSegSlicer.context import Context
@@ -21,6 +22,7 @@ from SAMLungSegSlicer.live.propagation import PropagationController
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 from SAMLungSegSlicer.panels.advanced import AdvancedPanel
 from SAMLungSegSlicer.panels.cardiothoracic import CardiothoracicPanel
+from SAMLungSegSlicer.panels.comparison import ComparisonPanel
 from SAMLungSegSlicer.panels.correct import CorrectPanel
 from SAMLungSegSlicer.panels.draw import DrawPanel
 from SAMLungSegSlicer.panels.evaluate import EvaluatePanel
@@ -69,6 +71,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.worker = InferenceWorker()
         self._context = Context(self.ui, self.logic, self.worker, self.refresh)
         self._context.say()
+        self._arrivals = Arrivals(self._context)
         self._model = ModelPanel(self._context)
         self.preview = PreviewController(self._context, self._model.unavailableReason)
         self.ahead = AheadController(self._context, self.preview, self._model.unavailableReason)
@@ -79,6 +82,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.slices = SlicesPanel(self._context, self.propagation)
         self.shortcuts = Shortcuts(self._keys())
         self._heart = CardiothoracicPanel(self._context)
+        self._comparison = ComparisonPanel(self._context, self._model)
         self._panels = (
             ViewPanel(self._context),
             AdvancedPanel(self._context),
@@ -90,6 +94,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.slices,
             ResultsPanel(self._context),
             VolumesPanel(self._context),
+            self._comparison,
             self._evaluate,
             self._heart,
             FolderPanel(self._context, self._model),
@@ -109,6 +114,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.initializeParameterNode()
         self._model.enter()
         self.preview.enter()
+        self._arrivals.refresh()
         self.refresh()
 
     def exit(self) -> None:
@@ -151,6 +157,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._context.parameters = parameters
         if parameters is None:
             self._prompts.exit()
+            self._arrivals.exit()
             self._draw.exit()
             self.preview.exit()
             self.ahead.exit()
@@ -203,6 +210,7 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAdded(self, _scene: Any, _event: object, node: Any) -> None:
+        self._arrivals.add(node)
         if self._context.parameters is not None and node.IsA("vtkMRMLSliceNode"):  # another layout was chosen
             self.refresh()
 
@@ -215,6 +223,8 @@ class SAMLungSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
         self._evaluate.forget()
         self._heart.forget()
+        self._comparison.forget()
+        self._arrivals.forget()
         self._context.say()
         forgetHistories()
         forgetSessions()
@@ -237,5 +247,4 @@ def shownVolume() -> slicer.vtkMRMLScalarVolumeNode | None:
         for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     ]
     volumes = [*shown, *slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
-    suitable = (node for node in volumes if node is not None and not node.IsA("vtkMRMLLabelMapVolumeNode"))
-    return next((node for node in suitable if node.IsA("vtkMRMLScalarVolumeNode")), None)
+    return next(filter(isImage, volumes), None)

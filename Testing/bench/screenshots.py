@@ -1,4 +1,4 @@
-"""Pictures of the module for a person to look at: ``python -m bench.screenshots FOLDER``.
+"""Pictures of the module for a person to look at: ``python -m bench.screenshots FOLDER [--scale 1.5] [--dark]``.
 
 Needs ``Testing`` and ``SAMLungSeg`` on the path (PYTHONPATH). The pictures are the test bench's, not Slicer's.
 """
@@ -39,12 +39,41 @@ def main(arguments: list[str] | None = None) -> None:
     """Draws every picture into a folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the pictures are written")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("--scale", type=float, default=1.0, help="of the screen, such as 1.5 for 150 %%")
+    parser.add_argument("--font", type=float, default=1.0, help="size of letters, by the usual one")
+    parser.add_argument("--dark", action="store_true", help="with a dark palette, as Slicer's dark style has one")
+    options = parser.parse_args(arguments)
+    folder = options.folder
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    os.environ["QT_SCALE_FACTOR"] = f"{options.scale:g}"  # read when Qt starts
     application = bench.start()
+    look(application.qt, options.font, dark=options.dark)
     for story in (ct_story, xray_story, folder_story):
         application.reset()
         story(folder)
+
+
+def look(qt_application: Any, font: float = 1.0, *, dark: bool = False) -> None:
+    """Has the application draw with larger letters, and light on dark."""
+    letters = qt_application.font()
+    letters.setPointSizeF(letters.pointSizeF() * font)
+    qt_application.setFont(letters)
+    if not dark:
+        return
+    import qt
+
+    roles, palette = qt.QPalette, qt.QPalette()
+    text, faint = qt.QColor(255, 255, 255), qt.QColor(125, 125, 125)
+    for role, grey in ((roles.Window, 50), (roles.Base, 35), (roles.AlternateBase, 50), (roles.Button, 50)):
+        palette.setColor(role, qt.QColor(grey, grey, grey))
+    for role in (roles.WindowText, roles.Text, roles.ButtonText, roles.ToolTipText, roles.HighlightedText):
+        palette.setColor(role, text)
+    for role in (roles.WindowText, roles.Text, roles.ButtonText):
+        palette.setColor(roles.Disabled, role, faint)
+    palette.setColor(roles.Highlight, qt.QColor(61, 138, 199))
+    palette.setColor(roles.Link, qt.QColor(120, 180, 240))
+    qt_application.setStyle("Fusion")
+    qt_application.setPalette(palette)
 
 
 def ct_story(folder: Path) -> None:

@@ -20,7 +20,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("volume",),
     ("hounsfield", "intensity", "modality", "masks", "metrics", "phantom"),
     ("air", "cardiothoracic", "laterality", "results", "volumetry"),
-    ("postprocess",),
+    ("postprocess", "classical"),
     ("prompts",),
     ("adapters",),
     ("options", "models"),

@@ -26,9 +26,9 @@ def headingOf(name: str) -> Heading:
     if name in known:
         return known[name]
     metric, _separator, side = name.rpartition("_")
-    if metric in _metrics() and side in _lungs():
+    if metric in _metrics() and side in _sides():
         measured = _metrics()[metric]
-        return Heading(f"{measured.title}, {_lungs()[side].lower()}", measured.unit)
+        return Heading(f"{measured.title}, {_sides()[side]}", measured.unit)
     words = name.replace("_", " ")
     return Heading(words[:1].upper() + words[1:])
 
@@ -49,6 +49,10 @@ def _with(title: str, unit: str) -> Heading:
 
 def _lungs() -> dict[str, str]:
     return {"right": _("Right lung"), "left": _("Left lung"), "both": _("Both lungs")}
+
+
+def _sides() -> dict[str, str]:
+    return {"right": _("right"), "left": _("left"), "both": _("both")}
 
 
 def _metrics() -> dict[str, Heading]:

@@ -7,6 +7,7 @@ and `finish` belong to the main thread. A job that is cancelled or fails has cha
 from SAMLungSegSlicer.jobs.caches import releaseMemory
 from SAMLungSegSlicer.jobs.cardiothoracic import CardiothoracicJob, CardiothoracicNodes, cardiothoracicTable
 from SAMLungSegSlicer.jobs.cohorts import FolderJob
+from SAMLungSegSlicer.jobs.comparing import CompareMethodsJob
 from SAMLungSegSlicer.jobs.downloading import DownloadJob
 from SAMLungSegSlicer.jobs.evaluating import EvaluateJob, EvaluationNodes, WorstSlice
 from SAMLungSegSlicer.jobs.measuring import MeasureJob
@@ -20,6 +21,7 @@ from SAMLungSegSlicer.jobs.tuning import TuneJob
 __all__ = [
     "CardiothoracicJob",
     "CardiothoracicNodes",
+    "CompareMethodsJob",
     "DownloadJob",
     "EncodeAheadJob",
     "EvaluateJob",

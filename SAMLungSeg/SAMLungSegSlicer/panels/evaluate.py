@@ -11,7 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.context import EVALUATING, Context, setEnabledWithReason
+from SAMLungSegSlicer.context import EVALUATING, Context, fitHeight, setEnabledWithReason
 from SAMLungSegSlicer.jobs import EvaluateJob, EvaluationNodes
 from SAMLungSegSlicer.runtime import dependencies
 
@@ -37,6 +37,7 @@ class EvaluatePanel:
         self._context = context
         self._evaluation: Evaluation | None = None
         self._nodes: EvaluationNodes | None = None
+        self._compared: slicer.vtkMRMLSegmentationNode | None = None
         ui = context.ui
         ui.evaluateButton.connect("clicked(bool)", self.onEvaluate)
         ui.saveCsvButton.connect("clicked(bool)", self.onSaveCsv)
@@ -52,13 +53,13 @@ class EvaluatePanel:
             _("Dice, Jaccard and surface distances of each lung, and a plot."),
         )
         setEnabledWithReason(
-            ui.saveCsvButton, "" if self._nodes else _("Evaluate first."), _("Save the values of all slices.")
+            ui.saveCsvButton, "" if self._isOfOutput() else _("Evaluate first."), _("Save the values of all slices.")
         )
-        ui.resultsWidget.visible = self._nodes is not None
+        ui.resultsWidget.visible = self._isOfOutput()
 
     def forget(self) -> None:
         """Show no results, as when the scene closes."""
-        self._evaluation = self._nodes = None
+        self._evaluation = self._nodes = self._compared = None
         self._context.ui.summaryTable.setMRMLTableNode(None)
         self._context.ui.worstList.clear()
 
@@ -91,6 +92,11 @@ class EvaluatePanel:
         if self._nodes is not None and 0 <= row < len(self._nodes.worst):
             bridge.jumpTo(self._nodes.worst[row].worldRas)
 
+    def _isOfOutput(self) -> bool:
+        """Whether there are results, and of the present segmentation rather than another patient's."""
+        parameters = self._context.parameters
+        return self._nodes is not None and parameters is not None and parameters.outputSegmentation is self._compared
+
     def _unavailableReason(self) -> str:
         parameters = self._context.parameters
         if parameters is None or parameters.outputSegmentation is None:
@@ -114,7 +120,7 @@ class EvaluatePanel:
         self._context.worker.submit(
             job.run,
             channel=CHANNEL,
-            done=partial(self._finish, job),
+            done=partial(self._finish, job, parameters.outputSegmentation),
             failed=self._context.show,
             cancelled=self._onCancelled,
         )
@@ -123,13 +129,13 @@ class EvaluatePanel:
         self._context.say()
         self._context.changed()
 
-    def _finish(self, job: EvaluateJob, result: Evaluation) -> None:
+    def _finish(self, job: EvaluateJob, compared: slicer.vtkMRMLSegmentationNode | None, result: Evaluation) -> None:
         with self._context.guarded():
             nodes = job.finish(result)
             if nodes is None:
                 self._context.say(_("What was compared has been removed meanwhile."))
             else:
-                self._evaluation, self._nodes = result, nodes
+                self._evaluation, self._nodes, self._compared = result, nodes, compared
                 self._show(nodes)
         self._context.changed()
 
@@ -151,3 +157,5 @@ def _showTable(view: Any, table: slicer.vtkMRMLTableNode) -> None:
     for column in range(table.GetNumberOfColumns()):
         view.setColumnHidden(column, table.GetColumnName(column) in HIDDEN_COLUMNS)
     view.resizeColumnsToContents()
+    view.resizeRowsToContents()
+    fitHeight(view)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -12,6 +13,7 @@ from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.context import Context, setEnabledWithReason
 from SAMLungSegSlicer.watching import Watched, Watcher
 
+LIST_DELAY_MS = 100
 _EVENTS = (
     vtk.vtkCommand.ModifiedEvent,
     slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent,
@@ -27,6 +29,10 @@ class ResultsPanel(Watcher):
     def __init__(self, context: Context) -> None:
         super().__init__()
         self._context = context
+        self._timer = qt.QTimer()  # lists are drawn apart from the lungs themselves, or the window is deaf for longer
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(LIST_DELAY_MS)
+        self._timer.connect("timeout()", self._list)
         ui = context.ui
         ui.show3DButton.connect("clicked(bool)", self.onShow3D)
         ui.exportButton.connect("clicked(bool)", self.onExport)
@@ -35,11 +41,13 @@ class ResultsPanel(Watcher):
 
     def refresh(self) -> None:
         """Follow the output segmentation."""
-        ui, node = self._context.ui, self._output()
+        node = self._output()
         self.watch(Watched(node, _EVENTS, self._onEvent))
-        if ui.segmentsTable.segmentationNode() is not node:
-            ui.segmentsTable.setSegmentationNode(node)
-        ui.segmentsTable.visible = node is not None
+        if node is None:
+            self._timer.stop()
+            self._list()
+        elif self._context.ui.segmentsTable.segmentationNode() is not node:
+            self._timer.start()
         self._onEvent()
 
     def onShow3D(self) -> None:
@@ -61,6 +69,12 @@ class ResultsPanel(Watcher):
         """Open Slicer's module that writes segmentations into files."""
         with self._context.guarded():
             slicer.util.selectModule("Segmentations")
+
+    def _list(self) -> None:
+        table, node = self._context.ui.segmentsTable, self._output()
+        if table.segmentationNode() is not node:
+            table.setSegmentationNode(node)
+        table.visible = node is not None
 
     def _output(self) -> slicer.vtkMRMLSegmentationNode | None:
         parameters = self._context.parameters

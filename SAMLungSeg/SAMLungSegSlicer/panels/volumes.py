@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import SAMLungSegError
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.context import Context, setEnabledWithReason
+from SAMLungSegSlicer.context import Context, fitHeight, setEnabledWithReason
 from SAMLungSegSlicer.jobs import MeasureJob
 from SAMLungSegSlicer.jobs.measuring import sizesTable
 from SAMLungSegSlicer.live.prefetch import CHANNEL as AHEAD
@@ -195,8 +195,7 @@ def _fill(table: Any, sizes: LungSizes) -> None:
             table.setItem(index, column, item)
     table.resizeColumnsToContents()
     table.resizeRowsToContents()
-    height = table.horizontalHeader().height + sum(table.rowHeight(row) for row in range(len(sizes.rows)))
-    table.setFixedHeight(height + 2 * table.frameWidth)
+    fitHeight(table)
     table.toolTip = _tip(sizes)
     table.visible = True
 

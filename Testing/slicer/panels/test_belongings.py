@@ -150,6 +150,7 @@ def test_a_scene_that_is_opened_again_still_knows_what_belongs_to_which_volume(w
 
 def test_a_removed_volume_takes_its_prompts_and_lungs_out_of_play(window, chest):
     same = tools.show(chests.axialChest("same place"))
+    window.choose(window.ui.inputSelector, chest)
     press(window, window.ui.segmentVolumeButton)
     add_point(window, (30, 50, SLICE))
     add_box(window, (12, 25, 1), (40, 75, 6))

@@ -159,10 +159,12 @@ def test_the_list_of_segments_is_that_of_the_output(window, chest):
     assert not window.ui.segmentsTable.visible
     segmentation = segment(window)
     table = window.ui.segmentsTable
+    window.wait_until(lambda: table.visible)
     assert table.segmentationNode() is segmentation
     assert table.segmentCount == 2
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
     window.choose(window.ui.outputSelector, other)
+    window.wait_until(lambda: table.segmentationNode() is other)
     assert table.segmentCount == 0
     slicer.mrmlScene.Clear(0)
     window.process_events()
@@ -209,3 +211,25 @@ def test_export_opens_slicers_module_for_it(window):
     assert all(word in window.ui.exportButton.toolTip for word in ("Export to files", ".seg.nrrd", "DICOM"))
     window.click(window.ui.exportButton)
     assert slicer.util.moduleSelector().selectedModule == "Segmentations"
+
+
+@pytest.fixture
+def large_letters(slicer_app):
+    """Half as large again, as on a screen at 150 %."""
+    usual, large = slicer_app.qt.font(), slicer_app.qt.font()
+    large.setPointSizeF(usual.pointSizeF() * 1.5)
+    slicer_app.qt.setFont(large)
+    yield
+    slicer_app.qt.setFont(usual)
+
+
+def test_every_row_of_sizes_and_every_button_can_be_read_with_large_letters(large_letters, chest, module_window):
+    window = module_window(size=(1300, 1200))
+    segment(window)
+    measured(window)
+    table = window.ui.sizesTable
+    assert table.viewport().height >= sum(table.rowHeight(row) for row in range(table.rowCount))
+    for name in ("segmentVolumeButton", "segmentSliceButton", "show3DButton", "copySizesButton", "exportButton"):
+        button = getattr(window.ui, name)
+        assert button.fontMetrics().horizontalAdvance(button.text) < button.sizeHint.width(), name
+        assert button.width >= button.minimumSizeHint.width(), name
