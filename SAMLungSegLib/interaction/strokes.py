@@ -94,28 +94,32 @@ def brush_mask(
         steps_xy_mm: float (2, 3), from a pixel to the next along x and along y; they need not be square.
     """
     mask = np.zeros(size_hw, bool)
-    reach = radius_mm * np.sqrt(np.diag(np.linalg.inv(steps_xy_mm @ steps_xy_mm.T)))
+    metric = steps_xy_mm @ steps_xy_mm.T
+    reach = radius_mm * np.sqrt(np.diag(np.linalg.inv(metric)))
+    to_mm = np.linalg.cholesky(metric).T  # of a difference (x, y): as long in mm
     limit = np.array(size_hw[::-1]) - 1
     for start, stop in zip(points_xy, [*points_xy[1:], points_xy[-1]], strict=True):
         first = np.maximum(np.floor(np.minimum(start, stop) - reach), 0).astype(int)
         last = np.minimum(np.ceil(np.maximum(start, stop) + reach), limit).astype(int)
         if (first > last).any():
             continue
-        window = np.s_[first[1] : last[1] + 1, first[0] : last[0] + 1]
-        y, x = np.mgrid[window]
-        mask[window] |= _distance_mm(np.stack([x, y], axis=-1), start, stop, steps_xy_mm) <= radius_mm
+        x, y = (np.arange(low, high + 1) for low, high in zip(first, last, strict=True))
+        near = _squared_distance(x - start[0], y - start[1], stop - start, to_mm) <= radius_mm**2
+        mask[first[1] : last[1] + 1, first[0] : last[0] + 1] |= near
     for x, y in np.rint(points_xy).astype(int):
         if 0 <= x <= limit[0] and 0 <= y <= limit[1]:
             mask[y, x] = True
     return mask
 
 
-def _distance_mm(pixels_xy: np.ndarray, start: np.ndarray, stop: np.ndarray, steps_xy_mm: np.ndarray) -> np.ndarray:
-    """Float (...): from pixels (..., 2) to the straight piece between two points."""
-    way, to_pixel = (stop - start) @ steps_xy_mm, (pixels_xy - start) @ steps_xy_mm
-    squared = float(way @ way)
-    share = np.clip(to_pixel @ way / squared, 0, 1) if squared > 0 else np.zeros(pixels_xy.shape[:-1])
-    return np.asarray(np.linalg.norm(to_pixel - share[..., None] * way, axis=-1))
+def _squared_distance(x: np.ndarray, y: np.ndarray, stop_xy: np.ndarray, to_mm: np.ndarray) -> np.ndarray:
+    """Float (len(y), len(x)): of pixels to the straight piece from 0, 0 to `stop_xy`; `to_mm` is upper triangular."""
+    (across, shear), (_, down) = to_mm
+    along_x, along_y = across * x + shear * y[:, None], down * y[:, None]
+    way_x, way_y = to_mm @ stop_xy
+    squared = way_x**2 + way_y**2
+    share = np.clip((along_x * way_x + along_y * way_y) / squared, 0, 1) if squared > 0 else 0.0
+    return np.asarray((along_x - share * way_x) ** 2 + (along_y - share * way_y) ** 2)
 
 
 def lasso_mask(points_xy: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:

@@ -69,8 +69,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
 
     def updateGUIFromMRML(self) -> None:
         """The editor's parameters have changed: another volume or segmentation, perhaps."""
-        self.lungs.follow()
-        self.lungs.refresh()
+        self.lungs.updateGUIFromMRML()
 
     def updateMRMLFromGUI(self) -> None:
         """Its parameters are the module's."""

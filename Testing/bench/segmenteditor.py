@@ -205,7 +205,7 @@ class SegmentEditor:
         for effect in self._effects.values():
             effect.self().cleanup()
             effect.optionsFrame().delete()
-        self._effects = {}
+        self._effects, self._tags = {}, []
 
     def _on_node_modified(self, _node: Any, _event: str) -> None:
         if self._active is not None:

@@ -6,7 +6,7 @@ side of the edge has the same label anyway, the line is drawn generously. Brush 
 prompts: points in what they mark.
 
 python Testing/benchmarks/strokes.py ../shared/data                   # prints Markdown
-python Testing/benchmarks/strokes.py ../shared/data --docs docs/slicer.md
+python Testing/benchmarks/strokes.py ../shared/data --docs docs/model.md
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from SAMLungSegSlicer.belongings import followVolume
+from SAMLungSegSlicer.bridge.history import forgetHistories
 from SAMLungSegSlicer.context import Context, keptParts
 from SAMLungSegSlicer.effect.options import EffectOptions
 from SAMLungSegSlicer.effect.preview import EffectPreview
+from SAMLungSegSlicer.jobs import releaseMemory
 from SAMLungSegSlicer.live.lines import applyLine
 from SAMLungSegSlicer.live.pencil import EVENTS, Kind, Line, Pencil, Tip
 from SAMLungSegSlicer.logic import SAMLungSegLogic
@@ -20,7 +22,7 @@ from SAMLungSegSlicer.parameters import SAMLungSegParameterNode, forgetUnknownCh
 from SAMLungSegSlicer.promptnodes import clearPrompts, hasPrompts
 from SAMLungSegSlicer.runtime import dependencies
 from SAMLungSegSlicer.runtime.worker import InferenceWorker
-from SAMLungSegSlicer.sessions import followUndo
+from SAMLungSegSlicer.sessions import followUndo, forgetSessions
 
 _PROMPTING = ("point", "scribble", "box")
 
@@ -45,6 +47,8 @@ class LungsEffect(VTKObservationMixin):
 
     def activate(self) -> None:
         """The user has chosen the effect: work on what the editor works on."""
+        if self._context is not None:
+            return
         logic = SAMLungSegLogic()
         self._context = Context(self._options, logic, InferenceWorker(), self.refresh)
         self._context.say()
@@ -54,6 +58,7 @@ class LungsEffect(VTKObservationMixin):
         self._context.parameters = parameters
         self.follow()
         self._preview.enter()
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParameters)
         self.refresh()
 
@@ -63,11 +68,7 @@ class LungsEffect(VTKObservationMixin):
             return
         with self._context.guarded():
             self._preview.settle()
-        self.use(None)
-        self.removeObservers()
-        self._preview.exit()
-        self._context.worker.stop()
-        self._context = self._preview = None
+        self._leave()
 
     def cleanup(self) -> None:
         """The effect goes for good."""
@@ -77,10 +78,11 @@ class LungsEffect(VTKObservationMixin):
             self._options = None
 
     def follow(self) -> None:
-        """The editor's volume or segmentation is another one."""
-        if self._context is None:
+        """Take the editor's volume and segmentation."""
+        editorNode = self._scriptedEffect.parameterSetNode()
+        if self._context is None or editorNode is None:
             return
-        editorNode, parameters = self._scriptedEffect.parameterSetNode(), self._context.parameters
+        parameters = self._context.parameters
         segmentationNode = editorNode.GetSegmentationNode()
         parameters.inputVolume = editorNode.GetSourceVolumeNode()
         followVolume(parameters)
@@ -89,9 +91,16 @@ class LungsEffect(VTKObservationMixin):
         if segmentationNode is not None:  # all that the editor's undo says
             self.addObserver(segmentationNode, slicer.vtkSegmentation.SegmentModified, self._onSegments)
 
+    def updateGUIFromMRML(self) -> None:
+        """The editor's parameters have changed: volume or segmentation, perhaps."""
+        self.follow()
+        self.refresh()
+
     def use(self, kind: Kind | None) -> None:
         """Draw with a tool in the slice views from now on; None for none."""
         context = self._context
+        if context is None:  # the scene was closed
+            return
         if kind in _PROMPTING:
             with context.guarded():
                 if not dependencies.ensure(context.segmenting):
@@ -118,6 +127,8 @@ class LungsEffect(VTKObservationMixin):
 
     def apply(self) -> None:
         """Write the preview."""
+        if self._context is None:
+            return
         with self._context.guarded():
             if not self._scriptedEffect.confirmCurrentSegmentVisible():
                 return
@@ -127,12 +138,16 @@ class LungsEffect(VTKObservationMixin):
 
     def discard(self) -> None:
         """Hide the preview."""
+        if self._context is None:
+            return
         with self._context.guarded():
             self._preview.discard()
         self.refresh()
 
     def clear(self) -> None:
         """Remove all prompts."""
+        if self._context is None:
+            return
         with self._context.guarded():
             clearPrompts(self._context.parameters)
         self.refresh()
@@ -149,6 +164,20 @@ class LungsEffect(VTKObservationMixin):
             self._preview.refresh()
         finally:
             self._isRefreshing = False
+
+    def _leave(self) -> None:
+        self.use(None)
+        self._options.show(None, self._options.radiusMm, isShown=False, hasPrompts=False)
+        self.removeObservers()
+        self._preview.exit()
+        self._context.worker.stop()
+        self._context = self._preview = None
+
+    def _onSceneStartClose(self, _scene: Any, _event: object) -> None:
+        self._leave()
+        forgetHistories()
+        forgetSessions()
+        releaseMemory()
 
     @property
     def parameters(self) -> SAMLungSegParameterNode | None:

@@ -120,7 +120,8 @@ class Held:
             return self.found
         from SAMLungSegLib.interaction import with_patches
 
-        return with_patches(self.found, self.patches, self.present(segmentationNode), self.labels)
+        present_hw = self.found.labels_hw if self.request is None else self.present(segmentationNode)
+        return with_patches(self.found, self.patches, present_hw, self.labels)
 
     def present(self, segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> np.ndarray:
         """Uint8 (H, W): the slice as it is in a segmentation; empty where it is to come."""

@@ -25,6 +25,8 @@ from SAMLungSegSlicer.sessions import oneStep, proposed, sessionOf, writeSlice
 from SAMLungSegSlicer.watching import Watched, Watcher
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from SAMLungSegLib.interaction import Predicted, Proposal, Session, Stroke
     from SAMLungSegLib.pipeline import SliceSegmentation
 
@@ -64,6 +66,7 @@ class PreviewController(Watcher):
         self._held: Held | None = None
         self.isWriting = False
         self._shownOver: tuple = ()
+        self._seen_hw: np.ndarray | None = None  # the slice as the preview shows it
         self._allowed: set[dependencies.Feature] = set()
         self._timer = qt.QTimer()  # gathers the many events of one change
         self._timer.setSingleShot(True)
@@ -165,8 +168,8 @@ class PreviewController(Watcher):
             self.settle()
             self._clear()
         held, labels = self._held or empty, bridge.lungLabels(parameters.lungs)
-        proposal = self._proposed(self._sessionOf(held.volumeNode), held, parameters.outputSegmentation)
-        patch = Patch.of(stroke, held.found.prompts.reformat, proposal.labels_hw, labels)
+        seen_hw = held.present(parameters.outputSegmentation) if self._held is None else self._seen_hw
+        patch = Patch.of(stroke, held.found.prompts.reformat, seen_hw, labels)
         if patch.mask_hw.any():
             self._hold(replace(held, patches=(*held.patches, patch), labels=labels))
         else:
@@ -329,6 +332,7 @@ class PreviewController(Watcher):
     def _show(self) -> None:
         held, segmentationNode = self._held, self._context.parameters.outputSegmentation
         proposal = self._proposed(self._sessionOf(held.volumeNode), held, segmentationNode)
+        self._seen_hw = proposal.labels_hw
         self._node.show(proposal.shown_hw, proposal.prompts, held.volumeNode, held.sliceNode)
         self._shownOver = self._underlay()
 

@@ -302,6 +302,39 @@ def test_an_oblique_volume_under_a_transform_is_drawn_on_as_any_other(module_win
     person.editor.close()
 
 
+def test_without_a_source_volume_nothing_is_drawn_until_there_is_one(person):
+    before = person.lungs()
+    person.editor.node.SetAndObserveSourceVolumeNode(None)
+    person.press("Brush")
+    person.draw(MIDDLE)
+    np.testing.assert_array_equal(person.lungs(), before)
+    person.editor.node.SetAndObserveSourceVolumeNode(person.volume)
+    person.press("Brush")
+    person.press("Brush")
+    person.draw(MIDDLE)
+    person.press("Apply")
+    assert person.lungs()[SLICE, 30, 48]
+
+
+def test_a_scene_that_closes_while_the_effect_is_chosen_leaves_nothing_of_it(person, chest):
+    person.press("Brush")
+    person.draw(MIDDLE)
+    slicer.mrmlScene.Clear(0)
+    person.settle()
+    assert slicer.mrmlScene.GetFirstNodeByName("Lung preview") is None
+    assert person.lungs_effect.preview is None
+    person.editor.close()
+    volume = tools.show(chests.axialChest("next"))
+    another = Person(person.window, volume, bridge.ensureSegmentation(volume))
+    another.draw(MIDDLE)
+    assert not another.lungs_effect.preview.isShown
+    another.press("Brush")
+    another.draw(MIDDLE)
+    another.press("Apply")
+    assert another.lungs()[SLICE, 30, 48]
+    another.editor.close()
+
+
 def test_the_bench_says_what_slicer_lacks():
     effect = segmenteditor.qSlicerSegmentEditorScriptedEffect()
     with pytest.raises(AttributeError):
