@@ -237,3 +237,33 @@ def test_a_layout_without_the_chosen_view_keeps_it(window, chest):
     tools.place(window, window.ui.negativeButton, "Green", tools.world(chest, (30, 50, 5)))
     tools.settled(window)
     assert window.ui.viewSelector.currentText == "Green"
+
+
+# ---- two patients beside each other
+
+
+def test_a_patient_who_is_loaded_in_a_compare_layout_is_chosen_and_shown_in_all_views(window, chest):
+    choose_layout(window, chest)
+    window.choose(window.ui.viewSelector, "Compare 2")
+    window.click(window.ui.segmentVolumeButton)
+    tools.idle(window, "segment")
+    first = window.ui.outputSelector.currentNode()
+    loaded = tools.show(chests.axialChest("next"))
+    window.process_events()
+    assert window.ui.inputSelector.currentNode() is loaded
+    assert window.ui.viewSelector.currentText == "Compare 2"
+    assert not first.GetDisplayNode().GetVisibility()
+
+
+def test_lungs_stay_where_another_view_still_shows_their_volume(window, chest):
+    choose_layout(window, chest)
+    window.click(window.ui.segmentVolumeButton)
+    tools.idle(window, "segment")
+    first = window.ui.outputSelector.currentNode()
+    loaded = chests.axialChest("next")
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if composite.GetLayoutName() != "Compare3":
+            composite.SetBackgroundVolumeID(loaded.GetID())
+    window.process_events()
+    assert window.ui.inputSelector.currentNode() is loaded
+    assert first.GetDisplayNode().GetVisibility()
