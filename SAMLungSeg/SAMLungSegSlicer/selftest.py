@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import unittest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
@@ -17,6 +17,7 @@ from SAMLungSegSlicer.runtime import dependencies
 if TYPE_CHECKING:
     import numpy as np
 
+EFFECT_MODULE = "SegmentEditorSAMLungs"
 LEAST_DICE = 0.9
 LUNGS = {1: "right lung", 2: "left lung"}
 
@@ -110,6 +111,40 @@ class SAMLungSegTest(ScriptedLoadableModuleTest):
         self.assertEqual(found[k, j, i], 1)
         self.assertGreater(dice(found[k] == 1, truth[k] == 1), LEAST_DICE)
         self.assertEqual((found > 0).sum(), (found[k] == 1).sum())
+
+    def test_effectWritesWhatIsDrawn(self) -> None:
+        """The Segment Editor's effect previews a stroke, applies it, and the editor undoes it."""
+        from SAMLungSegLib.interaction import Stroke
+
+        if EFFECT_MODULE not in slicer.app.moduleManager().modulesNames():
+            self.skipTest(f"The module {EFFECT_MODULE} is not loaded; add its folder to the additional module paths")
+        self.delayDisplay("Drawing by the Segment Editor's effect")
+        segmentationNode = bridge.ensureSegmentation(self.volumeNode)
+        editor = self._editorOf(segmentationNode)
+        try:
+            self.assertIsNotNone(editor.activeEffect(), "the effect is not registered")
+            lungs = editor.activeEffect().self().lungs
+            sliceNode = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceNode()
+            sliceNode.SetOrientation("Axial")
+            sliceNode.JumpSliceByOffsetting(*(bridge.ijkToWorldMatrix(self.volumeNode) @ (10, 10, 10, 1))[:3])
+            lungs.preview.draw(sliceNode, Stroke("lasso", ((10.0, 10.0), (20.0, 10.0), (20.0, 20.0), (10.0, 20.0))))
+            self.assertTrue(lungs.preview.isShown)
+            lungs.apply()
+            self.assertTrue(self._labels(segmentationNode)[10].any())
+            editor.undo()
+            self.assertFalse(bool(bridge.stampOf(segmentationNode)), "the editor has not undone it")
+        finally:
+            editor.setActiveEffectByName("")
+
+    def _editorOf(self, segmentationNode: slicer.vtkMRMLSegmentationNode) -> Any:
+        """A Segment Editor with the effect chosen."""
+        editor = slicer.qMRMLSegmentEditorWidget()
+        editor.setMRMLScene(slicer.mrmlScene)
+        editor.setMRMLSegmentEditorNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
+        editor.setSegmentationNode(segmentationNode)
+        editor.setSourceVolumeNode(self.volumeNode)
+        editor.setActiveEffectByName("SAM lungs")
+        return editor
 
     def test_sceneComesBack(self) -> None:
         """Segments, points and settings, saved in a bundle and opened again."""

@@ -121,8 +121,8 @@ class qSlicerSegmentEditorEffectFactory:
         self._effects[effect.name] = effect
         return True
 
-    def registered(self) -> dict[str, qSlicerSegmentEditorScriptedEffect]:
-        return dict(self._effects)
+    def registeredEffects(self) -> list[qSlicerSegmentEditorScriptedEffect]:
+        return list(self._effects.values())
 
 
 def install() -> None:
@@ -136,10 +136,11 @@ def install() -> None:
             setattr(sys.modules[name], member.__name__, member)
     qSlicerSegmentEditorEffectFactory._instance = None
     slicer.qSlicerSegmentEditorEffectFactory = qSlicerSegmentEditorEffectFactory
+    slicer.qMRMLSegmentEditorWidget = qMRMLSegmentEditorWidget
 
 
-class SegmentEditor:
-    """One open editor.
+class qMRMLSegmentEditorWidget:
+    """One open editor, without anything to be seen of it.
 
     Attributes:
         node: the real vtkMRMLSegmentEditorNode.
@@ -147,39 +148,50 @@ class SegmentEditor:
         answer: of the person where the editor asks whether to edit a hidden segment; None where it must not ask.
     """
 
-    def __init__(self, volumeNode: Any, segmentationNode: Any) -> None:
-        self.node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
+    def __init__(self) -> None:
+        self.node: Any = None
         self.logic = slicer.vtkSlicerSegmentEditorLogic()
-        self.logic.SetMRMLScene(slicer.mrmlScene)
-        self.logic.SetSegmentEditorNode(self.node)
-        self.logic.SetSegmentationNode(segmentationNode)
-        self.logic.SetSourceVolumeNode(volumeNode)
         self.answer: bool | None = None
         self._active: qSlicerSegmentEditorScriptedEffect | None = None
         self._tags: list[tuple[Any, int]] = []
         factory = qSlicerSegmentEditorEffectFactory.instance()
-        self._effects = {name: effect.self().clone() for name, effect in factory.registered().items()}
+        self._effects = {effect.name: effect.self().clone() for effect in factory.registeredEffects()}
         for effect in self._effects.values():
             vars(effect)["_editor"] = self
             effect.self().setupOptionsFrame()
-            effect.self().setMRMLDefaults()
-        self._observe(self.node, "ModifiedEvent", self._on_node_modified)
-        self._observe_views()
 
-    def activate(self, name: str | None) -> qSlicerSegmentEditorScriptedEffect | None:
-        """The user chooses an effect, or none."""
+    def setMRMLScene(self, scene: Any) -> None:
+        self.logic.SetMRMLScene(scene)
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
+        self.node = node
+        self.logic.SetSegmentEditorNode(node)
+        for effect in self._effects.values():
+            effect.self().setMRMLDefaults()
+        self._observe(node, "ModifiedEvent", self._on_node_modified)
+
+    def setSegmentationNode(self, node: Any) -> None:
+        self.logic.SetSegmentationNode(node)
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        self.logic.SetSourceVolumeNode(node)
+
+    def activeEffect(self) -> qSlicerSegmentEditorScriptedEffect | None:
+        return self._active
+
+    def setActiveEffectByName(self, name: str) -> None:
+        """Chooses an effect; none where there is no such."""
         if self._active is not None:
             vars(self._active)["_active"] = False
             self._active.optionsFrame().visible = False
             self._active.self().deactivate()
-        self._active = self._effects[name] if name is not None else None
-        self.node.SetActiveEffectName(name or "")
+        self._active = self._effects.get(name)
+        self.node.SetActiveEffectName(name if self._active is not None else "")
         if self._active is not None:
             vars(self._active)["_active"] = True
             self._active.optionsFrame().visible = True
             self._active.self().updateGUIFromMRML()
             self._active.self().activate()
-        return self._active
 
     def undo(self) -> None:
         """The editor's own undo."""
@@ -199,7 +211,7 @@ class SegmentEditor:
 
     def close(self) -> None:
         """The editor goes."""
-        self.activate(None)
+        self.setActiveEffectByName("")
         for observed, tag in self._tags:
             observed.RemoveObserver(tag)
         for effect in self._effects.values():
@@ -211,7 +223,8 @@ class SegmentEditor:
         if self._active is not None:
             self._active.self().updateGUIFromMRML()
 
-    def _observe_views(self) -> None:
+    def setupViewObservations(self) -> None:
+        """Passes what happens in the slice views on to the chosen effect."""
         manager = slicer.app.layoutManager()
         for name in manager.sliceViewNames():
             widget = manager.sliceWidget(name)

@@ -194,7 +194,7 @@ import SegmentEditorSAMLungs
 heavy = {"torch", "SimpleITK", "pandas", "scipy", "skimage", "onnxruntime"}
 SegmentEditorSAMLungs.SegmentEditorSAMLungs(types.SimpleNamespace(path=SegmentEditorSAMLungs.__file__))
 slicer.app.finishStartup()
-(effect,) = segmenteditor.qSlicerSegmentEditorEffectFactory.instance().registered().values()
+(effect,) = segmenteditor.qSlicerSegmentEditorEffectFactory.instance().registeredEffects()
 assert not effect.self().icon().isNull()
 print(sorted(heavy & (set(sys.modules) - before)))
 """

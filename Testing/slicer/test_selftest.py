@@ -5,6 +5,7 @@ from __future__ import annotations
 import unittest
 from collections.abc import Iterator
 
+import effecttools
 import numpy as np
 import pytest
 import slicer
@@ -25,6 +26,7 @@ def window(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def open_window(name: str) -> None:
         opened.append(ModuleWindow(SAMLungSeg.SAMLungSegWidget, SAMLungSeg.__file__))
 
+    effecttools.register(monkeypatch)
     monkeypatch.setattr(slicer.util, "delayDisplay", lambda *arguments, **options: None)
     monkeypatch.setattr(slicer.util, "selectModule", open_window)
     yield
@@ -52,7 +54,7 @@ def test_one_click_runs_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(SAMLungSeg.SAMLungSegTest, name, lambda self, name=name: ran.append(name))
     SAMLungSeg.SAMLungSegTest().runTest()
     assert [name for name in ran if name in JOBS] == JOBS
-    assert ran.count("setUp") == ran.count("tearDown") == len(JOBS) == 5
+    assert ran.count("setUp") == ran.count("tearDown") == len(JOBS) == 6
 
 
 def test_a_wrong_result_fails_the_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,3 +79,10 @@ def test_without_the_packages_it_is_skipped_and_the_scene_stays(monkeypatch: pyt
     ((_test, reason),) = run("test_sceneComesBack").skipped
     assert "not installed" in reason
     assert slicer.mrmlScene.IsNodePresent(node)
+
+
+def test_without_the_effects_module_its_part_is_skipped_and_says_what_to_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slicer.app.moduleManager(), "modulesNames", lambda: ["SAMLungSeg"])
+    ((_test, reason),) = run("test_effectWritesWhatIsDrawn").skipped
+    assert "SegmentEditorSAMLungs" in reason
+    assert "add its folder" in reason

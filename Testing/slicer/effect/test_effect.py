@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from itertools import pairwise
-from pathlib import Path
 
 import bridge_nodes as nodes
 import chests
+import effecttools
 import numpy as np
 import pytest
 import qt
@@ -21,7 +19,6 @@ from PySide6.QtWidgets import QPushButton
 
 from SAMLungSegSlicer import bridge
 
-EFFECT = Path(__file__).resolve().parents[3] / "SegmentEditorSAMLungs"
 SLICE = 4
 MIDDLE = (48, 30, SLICE)
 
@@ -31,14 +28,7 @@ pytestmark = pytest.mark.usefixtures("model")
 @pytest.fixture
 def registered(slicer_app, monkeypatch):
     """The effect, as Slicer loads it when it starts."""
-    segmenteditor.install()
-    monkeypatch.syspath_prepend(str(EFFECT))
-    sys.modules.pop("SegmentEditorSAMLungs", None)
-    sys.modules.pop("SegmentEditorSAMLungsLib", None)
-    module = __import__("SegmentEditorSAMLungs")
-    module.SegmentEditorSAMLungs(types.SimpleNamespace(path=str(EFFECT / "SegmentEditorSAMLungs.py")))
-    slicer.app.finishStartup()
-    return segmenteditor.qSlicerSegmentEditorEffectFactory.instance().registered()
+    return effecttools.register(monkeypatch)
 
 
 class Person:
@@ -46,8 +36,8 @@ class Person:
 
     def __init__(self, window, volume, segmentation):
         self.window, self.volume, self.segmentation = window, volume, segmentation
-        self.editor = segmenteditor.SegmentEditor(volume, segmentation)
-        self.effect = self.editor.activate("SAM lungs")
+        self.editor = effecttools.opened(volume, segmentation)
+        self.effect = self.editor.activeEffect()
         self.lungs_effect = self.effect.self().lungs
         self.effect.optionsFrame().show()
         window.jump(tools.world(volume, MIDDLE))
@@ -116,7 +106,7 @@ def nodule(person):
 
 
 def test_the_effect_is_registered_under_its_name_when_slicer_has_started(registered):
-    (effect,) = registered.values()
+    (effect,) = registered
     assert (effect.name, effect.title) == ("SAM lungs", "SAM lungs")
     assert (effect.perSegment, effect.requireSegments) == (False, False)
     assert not effect.self().icon().isNull()
@@ -133,7 +123,7 @@ def test_a_point_is_previewed_and_applied_and_shared_with_the_panel(person):
     person.press("Apply")
     np.testing.assert_array_equal(person.lungs()[SLICE], shown[SLICE])
     np.testing.assert_array_equal(np.delete(person.lungs(), SLICE, 0), np.delete(before, SLICE, 0))
-    person.editor.activate(None)
+    person.editor.setActiveEffectByName("")
     person.window.enter()
     assert person.window.ui.negativeCountLabel.text == "1 point"
     assert person.window.ui.undoButton.enabled
@@ -244,7 +234,7 @@ def test_a_hidden_selected_segment_is_changed_only_where_the_person_confirms(per
 def test_another_effect_ends_it_and_what_was_drawn_is_written(person):
     person.press("Brush")
     person.draw(MIDDLE)
-    person.editor.activate(None)
+    person.editor.setActiveEffectByName("")
     assert person.lungs()[SLICE, 30, 48]
     after = person.lungs()
     person.draw((44, 60, SLICE))
