@@ -7,7 +7,7 @@ are saved with the scene.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,11 +16,13 @@ import numpy as np
 import slicer
 import vtk
 
+from SAMLungSegLib.boxes import IndexBox, box_of
 from SAMLungSegLib.interaction import (
     AutomaticLungs,
     Locks,
     MergedVolume,
     Predicted,
+    PreparedVolume,
     Proposal,
     Session,
     merge_volume,
@@ -190,15 +192,40 @@ def writeSlice(
 # ---- the volume
 
 
+class MergedLungs(NamedTuple):
+    """An automatic result with what stays, worked out as far as another thread can.
+
+    Attributes:
+        volume: as it will be.
+        box: outside of which no segment changes.
+        prepared: what the session does then.
+    """
+
+    volume: MergedVolume
+    box: IndexBox
+    prepared: PreparedVolume
+
+    @classmethod
+    def of(
+        cls, merged: MergedVolume, labels: Collection[int], stored: bridge.StoredLungs | None, session: Session
+    ) -> MergedLungs:
+        """What was merged over lungs that were stored at that time; None for none."""
+        after = merged.labelmap_kji
+        box = box_of(after) if stored is None else stored.boxOfChange(after, labels)
+        return cls(merged, box, session.prepare_volume(merged))
+
+
 @dataclass(frozen=True, eq=False)
 class LungsBefore:
     """The lungs of a segmentation before an automatic result is written; any thread may merge the two."""
 
     grid: str
+    session: Session
     stored: bridge.StoredLungs | None = None
     locks: Locks = field(default_factory=Locks)
     automatic: AutomaticLungs | None = None
     editable_kji: np.ndarray | None = None
+    editableStamp: tuple = ()
 
     @classmethod
     def of(
@@ -209,13 +236,13 @@ class LungsBefore:
         Raises:
             VolumeError, GeometryError: as `bridge.storedLungs`.
         """
-        grid = _slicesOf(volumeNode, _planeOf(volumeNode))
+        grid, session = _slicesOf(volumeNode, _planeOf(volumeNode)), sessionOf(volumeNode, segmentationNode)
         if segmentationNode is None:
-            return cls(grid)
+            return cls(grid, session)
         stored = bridge.storedLungs(segmentationNode, volumeNode)
         editable_kji = bridge.editableVoxels(segmentationNode, volumeNode, lungs)
-        session = sessionOf(volumeNode, segmentationNode)
-        return cls(grid, stored, session.locks, session.automatic, editable_kji)
+        stamp = bridge.editableStamp(segmentationNode, lungs)
+        return cls(grid, session, stored, session.locks, session.automatic, editable_kji, stamp)
 
     def isOutdated(
         self,
@@ -226,15 +253,15 @@ class LungsBefore:
         """Whether lungs, locks or editable area may have changed since."""
         if segmentationNode is None or self.stored is None:
             return False
-        areas = self.editable_kji, bridge.editableVoxels(segmentationNode, volumeNode, lungs)
-        hasChanged = bridge.stampOf(segmentationNode) != self.stored.stamp or any(area is not None for area in areas)
+        stamps = bridge.stampOf(segmentationNode), bridge.editableStamp(segmentationNode, lungs)
+        hasChanged = stamps != (self.stored.stamp, self.editableStamp)
         return hasChanged or sessionOf(volumeNode, segmentationNode).locks != self.locks
 
-    def merge(self, result: Segmentation, lungs: str, keep: bool) -> MergedVolume:
+    def merge(self, result: Segmentation, lungs: str, keep: bool) -> MergedLungs:
         """An automatic result on the grid of the volume, with the slices that are kept."""
         locks, plane = self.locks.of_grid(self.grid, result.plane.size_nhw[0]), result.plane
         before, labels = None if self.stored is None else self.stored.labelmap_kji(), bridge.lungLabels(lungs)
-        return merge_volume(
+        merged = merge_volume(
             before,
             result.labelmap_kji,
             labels,
@@ -244,6 +271,7 @@ class LungsBefore:
             editable_kji=self.editable_kji,
             automatic=AutomaticLungs.of(plane.to_display(self._found(result, labels, before)), result.scores),
         )
+        return MergedLungs.of(merged, labels, self.stored, self.session)
 
     def _found(self, result: Segmentation, labels: tuple[int, ...], before: np.ndarray | None) -> np.ndarray:
         """With the lung that was not looked for as it was found before, or is."""
@@ -255,7 +283,7 @@ class LungsBefore:
 
 def writeVolume(
     session: Session,
-    merged: MergedVolume,
+    lungsToWrite: MergedLungs,
     volumeNode: slicer.vtkMRMLVolumeNode,
     segmentationNode: slicer.vtkMRMLSegmentationNode,
     lungs: str,
@@ -265,12 +293,14 @@ def writeVolume(
     """Write what was merged, how it was found, and of which extent the lungs on an X-ray are."""
     from SAMLungSegLib.actions import Action
 
+    merged = lungsToWrite.volume
     action = Action(provenance, is_whole=merged.editable_kji is None, kept=merged.kept)
     if len(merged.kept_slices) < merged.plane.size_nhw[0]:
         bridge.noteExtent(segmentationNode, lungs, extent)
     bridge.noteAction(segmentationNode, volumeNode, lungs, action)
-    bridge.writeLabelmap(segmentationNode, merged.labelmap_kji, volumeNode, lungs, merged.editable_kji)
-    session.accept_volume(merged)
+    area = merged.labelmap_kji, volumeNode, lungs, merged.editable_kji, lungsToWrite.box
+    bridge.writeLabelmap(segmentationNode, *area)
+    session.accept_volume(merged, lungsToWrite.prepared)
 
 
 # ---- which session

@@ -6,7 +6,7 @@ same voxels everywhere. Nothing here knows how segments are stored or shown.
 
 from SAMLungSegLib.interaction.automatic import AutomaticLungs
 from SAMLungSegLib.interaction.boxes import SortedBoxes, with_flat_boxes
-from SAMLungSegLib.interaction.changes import SliceChange, VolumeChange
+from SAMLungSegLib.interaction.changes import PreparedVolume, SliceChange, VolumeChange
 from SAMLungSegLib.interaction.corrections import Corrections, PropagatedVolume
 from SAMLungSegLib.interaction.locks import Locks, Place
 from SAMLungSegLib.interaction.prompts import SlicePrompts
@@ -25,6 +25,7 @@ __all__ = [
     "Patch",
     "Place",
     "Predicted",
+    "PreparedVolume",
     "PropagatedVolume",
     "Propagation",
     "Propagator",

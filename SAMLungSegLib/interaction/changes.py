@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from SAMLungSegLib.coding import CodedSlice, bytes_of
 
 if TYPE_CHECKING:
     from SAMLungSegLib.interaction.automatic import AutomaticLungs
@@ -54,26 +56,44 @@ class VolumeChange:
     """A volume that was written.
 
     Attributes:
-        before_kji, after_kji: uint8 (K, J, I), what was known to be of our own hand.
+        before, after: what was known to be of our own hand, by slice (J, I) along K, where it changes.
         number: its place among all changes.
     """
 
-    before_kji: np.ndarray
-    after_kji: np.ndarray
+    before: Mapping[int, CodedSlice]
+    after: Mapping[int, CodedSlice]
     number: int
 
     @property
     def nbytes(self) -> int:
-        """Memory that it takes; its `after_kji` is the next one's `before_kji`."""
-        return self.before_kji.nbytes
+        """Memory that it takes."""
+        return bytes_of([*self.before.values(), *self.after.values()])
 
-    def undone(self, _written_kji: np.ndarray) -> np.ndarray:
-        """What was written before."""
-        return self.before_kji
+    def undone(self, written_kji: np.ndarray) -> np.ndarray:
+        """What was written before, changed in place."""
+        for number, one in self.before.items():
+            one.put(written_kji[number])
+        return written_kji
 
-    def redone(self, _written_kji: np.ndarray) -> np.ndarray:
-        """What was written after it."""
-        return self.after_kji
+    def redone(self, written_kji: np.ndarray) -> np.ndarray:
+        """What was written after it, changed in place."""
+        for number, one in self.after.items():
+            one.put(written_kji[number])
+        return written_kji
+
+
+class PreparedVolume(NamedTuple):
+    """What `Session.accept_volume` does, worked out on another thread.
+
+    Attributes:
+        change: of a session.
+        written_kji: uint8 (K, J, I), what is of our own hand after it.
+        revision: of the session that it is for.
+    """
+
+    change: VolumeChange
+    written_kji: np.ndarray
+    revision: int
 
 
 Change = SliceChange | VolumeChange
@@ -94,10 +114,11 @@ class Step:
     before: AutomaticLungs | None
     after: AutomaticLungs | None
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that it takes."""
-        return self.change.nbytes + (self.after.nbytes if self.after is not None else 0)
+
+def bytes_of_steps(steps: Collection[Step]) -> int:
+    """Memory that steps take together; automatic lungs are those of several."""
+    automatic = {id(one): one.nbytes for step in steps for one in (step.before, step.after) if one is not None}
+    return sum(step.change.nbytes for step in steps) + sum(automatic.values())
 
 
 def is_back(change: Change, read: Callable[[ReformattedSlice], np.ndarray], *, redone: bool = False) -> bool:

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from SAMLungSegLib.interaction.changes import Change, SliceChange, Step, VolumeChange, is_back
+from SAMLungSegLib.coding import CodedSlice
+from SAMLungSegLib.interaction.changes import (
+    Change,
+    PreparedVolume,
+    SliceChange,
+    Step,
+    VolumeChange,
+    bytes_of_steps,
+    is_back,
+)
 from SAMLungSegLib.interaction.locks import Locks, Place
 from SAMLungSegLib.interaction.rules import UNKNOWN, MergedVolume, Predicted, Proposal, propose
 
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.interaction.prompts import Part, SlicePrompts
     from SAMLungSegLib.volume import ReformattedSlice, SlicePlane
 
-MAXIMUM_BYTES = 2**27  # that the changes of one session take
+MAXIMUM_BYTES = 2**26  # that the changes of one session take; lungs of 512 x 512 x 400 voxels take 3 MB
 
 _numbers = count(1)  # of all sessions, so that none takes another's mark for its own
 
@@ -61,7 +70,7 @@ class Session:
         self.locks = locks or Locks()
         self.automatic = automatic
         self._plane = plane
-        self._written = labels_kji
+        self._write(labels_kji)
         self._predicted: Predicted | None = None
         self._done: set[Part] = set()
         self._undo: list[Step] = []
@@ -170,7 +179,7 @@ class Session:
         labels = proposal.before_hw, proposal.labels_hw
         change = SliceChange(proposal.prompts, *labels, before_hw, after_hw, next(_numbers))
         place = Place.of_reformat(reformat) if proposal.is_of_person else None
-        self._apply(change, held=() if place is None else (place,))
+        self._apply(change, change.redone(self._written), held=() if place is None else (place,))
         if self._plane is not None and place is not None and self.is_crossing(reformat):
             self._know_crossed(self._plane, proposal, self._written if present_kji is None else present_kji)
         self._finish(proposal.prompts)
@@ -187,21 +196,33 @@ class Session:
 
     # ---- the volume
 
-    def accept_volume(self, merged: MergedVolume) -> VolumeChange:
-        """A merged volume is written; what stays of it is of whose hand it was."""
-        after = merged.labelmap_kji.copy()
-        before_nhw, after_nhw = merged.plane.to_display(self._written), merged.plane.to_display(after)
-        for index in merged.kept_slices:
-            after_nhw[index] = before_nhw[index]
-        for place in merged.kept_across:
-            after[place.where] = self._written[place.where]
-        if merged.editable_kji is not None:
-            np.copyto(after, self._written, where=~merged.editable_kji)
-        change = VolumeChange(self._written, after, next(_numbers))
+    def prepare_volume(self, merged: MergedVolume) -> PreparedVolume:
+        """Work out, on any thread, what `accept_volume` does; what stays of it is of whose hand it was."""
+        revision, written = self._revision, merged.labelmap_kji.copy()
+        stays = [*(Place.of(merged.plane, number) for number in merged.kept_slices), *merged.kept_across]
+        for place in stays:
+            written[place.where] = self._written[place.where]
+        before, after = {}, {}
+        for number, (old, new) in enumerate(zip(self._written, written, strict=True)):
+            if merged.editable_kji is not None:
+                np.copyto(new, old, where=~merged.editable_kji[number])
+            if not np.array_equal(old, new):
+                before[number], after[number] = CodedSlice.of(old), CodedSlice.of(new)
+        return PreparedVolume(VolumeChange(before, after, next(_numbers)), written, revision)
+
+    def accept_volume(self, merged: MergedVolume, prepared: PreparedVolume | None = None) -> VolumeChange:
+        """A merged volume is written.
+
+        Args:
+            merged: with what stays.
+            prepared: of the same volume; where the session has changed since, it is worked out anew.
+        """
+        if prepared is None or prepared.revision != self._revision:
+            prepared = self.prepare_volume(merged)
         lifted = self.locks.held - merged.locks.held
         self.locks, self._plane = merged.locks.holding(lifted), merged.plane
-        self._apply(change, lifted=lifted, automatic=merged.automatic)
-        return change
+        self._apply(prepared.change, prepared.written_kji, lifted=lifted, automatic=merged.automatic)
+        return prepared.change
 
     # ---- locks
 
@@ -235,7 +256,7 @@ class Session:
         if not self._undo:
             return None
         step = self._undo.pop()
-        self._written = step.change.undone(self._written)
+        self._write(step.change.undone(self._written))
         self.locks, self.automatic = self.locks.holding(step.lifted, step.held), step.before
         self._redo.append(step)
         if isinstance(step.change, SliceChange):
@@ -249,7 +270,7 @@ class Session:
         if not self._redo:
             return None
         step = self._redo.pop()
-        self._written = step.change.redone(self._written)
+        self._write(step.change.redone(self._written))
         self.locks, self.automatic = self.locks.holding(step.held, step.lifted), step.after
         self._undo.append(step)
         if isinstance(step.change, SliceChange):
@@ -286,18 +307,22 @@ class Session:
     def _apply(
         self,
         change: Change,
+        written_kji: np.ndarray,
         held: Iterable[Place] = (),
         lifted: Iterable[Place] = (),
         automatic: AutomaticLungs | None = None,
     ) -> None:
         added, gone = frozenset(held) - self.locks.held, frozenset(lifted) & self.locks.held
         step = Step(change, added, gone, self.automatic, automatic or self.automatic)
-        self._written = change.redone(self._written)
+        self._write(written_kji)
         self.locks, self.automatic = self.locks.holding(added, gone), step.after
         self._redo.clear()
         self._undo.append(step)
-        while len(self._undo) > 1 and sum(one.nbytes for one in self._undo) > MAXIMUM_BYTES:
+        while self._undo and bytes_of_steps([*self._undo, *self._redo]) > MAXIMUM_BYTES:
             self._start = self._undo.pop(0).change.number
+
+    def _write(self, written_kji: np.ndarray) -> None:
+        self._written, self._revision = written_kji, next(_numbers)
 
     def _know_crossed(self, plane: SlicePlane, proposal: Proposal, present_kji: np.ndarray) -> None:
         """Slices that one of a person's crosses are not locked for being changed by it."""
@@ -308,7 +333,7 @@ class Session:
         self.locks = self.locks.with_automatic(changed)
 
     def _forget(self, mark: int) -> None:
-        self._written = np.full(self.size_kji, UNKNOWN, np.uint8)
+        self._write(np.full(self.size_kji, UNKNOWN, np.uint8))
         self._undo, self._redo, self._start = [], [], mark
         self._done.clear()
 

@@ -8,6 +8,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
-for name in ("lung_compact.py", "sam_encoder.py", "sam_volume.py", "batch.py"):
+for name in ("lung_compact.py", "sam_encoder.py", "sam_volume.py", "batch.py", "large_volumes.py"):
     print(f"\n== {name}\n", flush=True)
     subprocess.run([sys.executable, str(HERE / name)], check=True)

@@ -13,11 +13,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 ROUNDS = 3
 SIZE_KJI = (400, 512, 512)
+IJK_TO_RAS = np.array([[-0.7, 0, 0, 179], [0, -0.7, 0, 179], [0, 0, 1, -200], [0, 0, 0, 1]])
+MRMLNode = Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -51,54 +55,63 @@ class Watch:
         return "\n".join(["| step | ms | own ms |", "|---|---:|---:|", *rows])
 
 
-def measure(watch: Watch, surfaces: bool = False) -> dict[str, int]:
-    """One round; the bytes that undo takes then."""
+def measure(watch: Watch) -> int:
+    """One round; the bytes that undo takes at its end. The bench must have been started."""
     import slicer
 
-    from SAMLungSegLib.pipeline import Segmentation
-    from SAMLungSegLib.volume import axial_plane
-    from SAMLungSegSlicer import jobs
-    from SAMLungSegSlicer.bridge.history import forgetHistories, historyOf
+    from SAMLungSegSlicer.bridge.history import bytesOfHistories, forgetHistories, historyOf
     from SAMLungSegSlicer.sessions import forgetSessions, sessionOf
 
     slicer.mrmlScene.Clear(0)
-    forgetHistories(), forgetSessions()
-    volume_node = slicer.util.addVolumeFromArray(np.zeros(SIZE_KJI, np.int16), name="CT")
-    settings = jobs.Settings(modality="CT")
-
-    def segmented(labels: np.ndarray, node, name: str):
-        with watch.step(f"{name}: job made"):
-            job = jobs.SegmentVolumeJob(volume_node, node, settings)
-        volume = job._image.volume
-        plane = axial_plane(volume)
-        job._found = Segmentation(volume, "CT", plane, labels, labels, np.zeros(len(labels), np.float32))
-        result = job._merge()
-        with watch.step(f"{name}: written"):
-            return job.finish(result)
-
-    first, second = ellipsoids(), ellipsoids()
+    forgetHistories()
+    forgetSessions()
+    volume_node = slicer.util.addVolumeFromArray(np.zeros(SIZE_KJI, np.int16), ijkToRAS=IJK_TO_RAS, name="CT")
+    node = segmented(watch, "first write", volume_node, None, ellipsoids())
+    second = ellipsoids()
     second[150:160] = ellipsoids(1.05)[150:160]
-    node = segmented(first, None, "first write")
-    with watch.step("events after first write"):
-        slicer.app.processEvents()
-    history = historyOf(node)
-    segmented(second, node, "second write, 10 slices differ")
+    segmented(watch, "second write, 10 slices differ", volume_node, node, second)
+    segmented(watch, "third write, all slices differ", volume_node, node, ellipsoids(0.9))
     accept_slice(watch, volume_node, node)
-    for name in ("slice", "second write", "first write"):
+    history = historyOf(node)
+    for name in ("slice", "third write", "second write", "first write"):
         with watch.step(f"undo of {name}"):
             assert history.undo()
             sessionOf(volume_node, node)
-    for name in ("first write", "second write", "slice"):
+    for name in ("first write", "second write", "third write", "slice"):
         with watch.step(f"redo of {name}"):
             assert history.redo()
             sessionOf(volume_node, node)
     forgetSessions()
-    with watch.step("session made of a segmentation"):
+    with watch.step("session of a segmentation that was opened"):
         sessionOf(volume_node, node)
-    return {}
+    return bytesOfHistories()
 
 
-def accept_slice(watch: Watch, volume_node, node) -> None:
+def segmented(
+    watch: Watch, name: str, volume_node: MRMLNode, node: MRMLNode | None, labelmap_kji: np.ndarray
+) -> MRMLNode:
+    """The segmentation after *Segment volume* has found a labelmap."""
+    from SAMLungSegLib.pipeline import Segmentation
+    from SAMLungSegLib.volume import axial_plane
+    from SAMLungSegSlicer import jobs
+    from SAMLungSegSlicer.jobs.caches import imageOf
+
+    with watch.step(f"{name}: job made"):
+        job = jobs.SegmentVolumeJob(volume_node, node, jobs.Settings(modality="CT"))
+    volume = imageOf(volume_node).volume
+    scores = np.zeros(len(labelmap_kji), np.float32)
+    found = Segmentation(volume, "CT", axial_plane(volume), labelmap_kji, labelmap_kji, scores)
+    with (
+        patch("SAMLungSegLib.segment_volume", lambda *_, **__: found),
+        patch.object(jobs.Settings, "loadedModel", lambda _: None),
+    ):
+        result = job.run()
+    with watch.step(f"{name}: written"):
+        return job.finish(result)
+
+
+def accept_slice(watch: Watch, volume_node: MRMLNode, node: MRMLNode) -> None:
+    """Write a prediction into the axial slice in the middle, as *Accept* does."""
     import slicer
 
     from SAMLungSegLib.interaction import Predicted, SlicePrompts
@@ -110,14 +123,12 @@ def accept_slice(watch: Watch, volume_node, node) -> None:
     slice_node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
     slice_node.SetLayoutName("Red")
     slice_node.SetOrientation("Axial")
-    slice_node.JumpSliceByCentering(-256, -256, 200)
-    slice_node.JumpSliceByCentering(256, 256, 200)
     cut = bridge.cutFromSliceNode(slice_node, volume_node)
     prompts = SlicePrompts.of(cut, VolumePrompts((), ()), imageOf(volume_node).volume)
     labels = np.zeros(cut.size_hw, np.uint8)
     labels[100:300, 100:200], labels[100:300, 300:400] = 1, 2
     predicted = Predicted.of(prompts, labels, (1, 2), needs_prompt=False)
-    with watch.step("slice accepted"), oneStep(volume_node, node) as (node, session):
+    with watch.step("slice accepted"), oneStep(volume_node, node) as (_, session):
         proposal = proposed(session, predicted, volume_node, node, keep=False)
         writeSlice(session, proposal, volume_node, node, None, None)
 
@@ -128,9 +139,9 @@ def main() -> None:
 
     bench.start()
     watch = Watch()
-    for _ in range(ROUNDS):
-        measure(watch)
+    used = [measure(watch) for _ in range(ROUNDS)]
     print(watch.table())
+    print(f"\nStates to undo and redo to: {max(used) / 2**20:.1f} MB.")
 
 
 if __name__ == "__main__":

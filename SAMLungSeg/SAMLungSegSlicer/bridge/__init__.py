@@ -13,6 +13,7 @@ from SAMLungSegSlicer.bridge.markups import (
 from SAMLungSegSlicer.bridge.planes import cutFromSliceNode, pixelsFromWorld, worldFromPixels
 from SAMLungSegSlicer.bridge.segmentations import (
     editableCut,
+    editableStamp,
     editableVoxels,
     ensureSegmentation,
     eraseCut,
@@ -39,6 +40,7 @@ __all__ = [
     "countPoints",
     "cutFromSliceNode",
     "editableCut",
+    "editableStamp",
     "editableVoxels",
     "ensureLungSegments",
     "ensureSegmentation",

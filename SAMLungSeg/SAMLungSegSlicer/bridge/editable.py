@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 import numpy as np
 import slicer
 
+from SAMLungSegSlicer.bridge.layers import stampOfSegment
+
 _Node = slicer.vtkMRMLSegmentationNode
 
 
@@ -25,9 +27,7 @@ def editableArea(
         values: of a volume, of the same shape; None where that lies otherwise, so that its range plays no part.
     """
     area = None
-    for editorNode in slicer.util.getNodesByClass("vtkMRMLSegmentEditorNode"):
-        if editorNode.GetSegmentationNode() is not segmentationNode:
-            continue
+    for editorNode in _editorsOf(segmentationNode):
         limits = [_inRange(editorNode, values)]
         chosen = _chosen(editorNode, segmentationNode, written)
         if chosen is not None:
@@ -38,6 +38,27 @@ def editableArea(
             if allowed is not None:
                 area = allowed if area is None else area & allowed
     return area
+
+
+def stampOfArea(segmentationNode: slicer.vtkMRMLSegmentationNode, written: Collection[str]) -> tuple:
+    """What changes when `editableArea` does; the same for everywhere."""
+    segmentation, stamps = segmentationNode.GetSegmentation(), []
+    for editorNode in _editorsOf(segmentationNode):
+        chosen, volumeNode = _chosen(editorNode, segmentationNode, written), editorNode.GetSourceVolumeNode()
+        if chosen is not None:
+            ids, isInside = chosen
+            stamps.append((isInside, *((one, stampOfSegment(segmentation, one)) for one in ids)))
+        if editorNode.GetSourceVolumeIntensityMask() and volumeNode is not None:
+            image = volumeNode.GetImageData()
+            when = image and image.GetMTime()
+            stamps.append((volumeNode.GetID(), when, *editorNode.GetSourceVolumeIntensityMaskRange()))
+    return tuple(stamps)
+
+
+def _editorsOf(segmentationNode: slicer.vtkMRMLSegmentationNode) -> list[slicer.vtkMRMLSegmentEditorNode]:
+    """Nodes of the editors that are set up for a segmentation."""
+    editors = slicer.util.getNodesByClass("vtkMRMLSegmentEditorNode")
+    return [one for one in editors if one.GetSegmentationNode() is segmentationNode]
 
 
 def overwrittenSegments(

@@ -226,6 +226,17 @@ def imageOf(segmentation: slicer.vtkSegmentation, segmentId: str) -> slicer.vtkO
     return segmentation.GetSegment(segmentId).GetRepresentation(_LABELMAP)
 
 
+def stampOfSegment(segmentation: slicer.vtkSegmentation, segmentId: str) -> tuple:
+    """What changes when the voxels of a segment do; empty where it has none.
+
+    Scripts are told to say by `segment.Modified()` that they have written into its voxels.
+    """
+    image = imageOf(segmentation, segmentId)
+    if isEmpty(image):
+        return ()
+    return image.GetAddressAsString(""), image.GetMTime(), segmentation.GetSegment(segmentId).GetMTime()
+
+
 def _sharing(segmentation: slicer.vtkSegmentation, segmentId: str) -> list[str]:
     """All segments of a segment's layer, itself included."""
     image = imageOf(segmentation, segmentId)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -47,38 +47,52 @@ class Redraw:
         self.changed: set[int] = set()
         self.crowded: int | None = None
 
-    def __call__(self, before: np.ndarray, labels: np.ndarray, inside: np.ndarray | None) -> np.ndarray | None:
+    def __call__(self, before: np.ndarray | None, labels: np.ndarray, inside: np.ndarray | None) -> np.ndarray | None:
         """What label values become; None where they stay, or are `crowded`.
 
         Args:
-            before: label values, of any shape.
+            before: label values, of any shape; None where there are none.
             labels: the wanted labels, of the same shape; those of no segment that is written count as 0.
             inside: bool, what may change; None for all.
         """
-        wanted = self._wanted(labels, np.result_type(before, np.min_scalar_type(max(self._values.values()))))
-        if np.array_equal(wanted, before):
+        dtype = np.min_scalar_type(max(self._values.values()))
+        wanted = self._wanted(labels, dtype if before is None else np.result_type(before, dtype))
+        if before is None:
+            after = wanted if inside is None else np.where(inside, wanted, np.zeros((), wanted.dtype))
+            isSame = not after.any()
+        else:
+            after = self._over(before, wanted, inside)
+            self.crowded = self._crowded(before, after)
+            isSame = np.array_equal(after, before)
+        if isSame or self.crowded is not None:
             return None
+        for label, value in self._values.items():
+            if label not in self.changed and _hasChanged(before, after, value):
+                self.changed.add(label)
+        return after
+
+    def _wanted(self, labels: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Label values in the layer."""
+        if labels.dtype == dtype and all(
+            self._values.get(label) == label for label in range(1, int(labels.max(initial=0)) + 1)
+        ):
+            return labels
+        wanted = np.zeros(labels.shape, dtype)
+        for label, value in self._values.items():
+            np.copyto(wanted, value, where=labels == label)
+        return wanted
+
+    def _over(self, before: np.ndarray, wanted: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+        if np.array_equal(wanted, before):
+            return before
+        if inside is None and set(self._values.values()).issuperset(range(1, int(before.max()) + 1)):
+            return wanted  # nobody else can be there
         may = wanted != 0
         for value in self._values.values():
             may |= before == value
         if inside is not None:
             may &= inside
-        after = np.where(may, wanted, before)
-        self.crowded = self._crowded(before, after)
-        if self.crowded is not None or np.array_equal(after, before):
-            return None
-        self.changed.update(
-            label
-            for label, value in self._values.items()
-            if label not in self.changed and not np.array_equal(before == value, after == value)
-        )
-        return after
-
-    def _wanted(self, labels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        wanted = np.zeros(labels.shape, dtype)
-        for label, value in self._values.items():
-            np.copyto(wanted, value, where=labels == label)
-        return wanted
+        return np.where(may, wanted, before)
 
     def _crowded(self, before: np.ndarray, after: np.ndarray) -> int | None:
         for other in self._others:
@@ -86,6 +100,12 @@ class Redraw:
             if taken.size:
                 return next(label for label, value in self._values.items() if value == taken[0])
         return None
+
+
+def _hasChanged(before: np.ndarray | None, after: np.ndarray, value: int) -> bool:
+    """Whether a segment has got or lost a voxel."""
+    has = after == value
+    return bool(has.any()) if before is None else not np.array_equal(before == value, has)
 
 
 class Region(Protocol):
@@ -117,34 +137,50 @@ class BoxRegion:
         return any((labels == label).any() for labels in self._labels)
 
     def write(self, layer: Layer, redraw: Redraw) -> None:
+        if layer.box.is_empty:
+            layer.makeWritable(self._box)
+            for target, (_, labels, inside) in zip(layer.voxels, self._slices(), strict=True):
+                after = redraw(None, labels, inside)
+                if after is not None:
+                    target[...] = after
+            return
         isGrown = False
-        for number, labels in enumerate(self._labels):
-            k = self._box.start[0] + number
-            sheet = IndexBox((k, *self._box.start[1:]), (k + 1, *self._box.stop[1:]))
-            inside = None if self._inside is None else self._inside[number]
+        for sheet, labels, inside in self._slices():
             after = redraw(_read(layer, sheet), labels, inside)
             if redraw.crowded is not None:
                 return
             if after is not None:
                 if not isGrown:
-                    layer.makeWritable(self._boxOfLabels() if not layer.box.holds(self._box) else self._box)
+                    layer.makeWritable(self._needed(layer))
                     isGrown = True
                 common = sheet.clipped(layer.box)
                 layer.voxels[common.within(layer.box)] = after[None][common.within(sheet)]
 
-    def _boxOfLabels(self) -> IndexBox:
+    def _slices(self) -> Iterator[tuple[IndexBox, np.ndarray, np.ndarray | None]]:
+        """Box, labels and what may change of each."""
+        (first, *low), (_, *high) = self._box
+        for number, labels in enumerate(self._labels):
+            inside = None if self._inside is None else self._inside[number]
+            yield IndexBox((first + number, *low), (first + number + 1, *high)), labels, inside
+
+    def _needed(self, layer: Layer) -> IndexBox:
+        """What a layer has to hold."""
+        if layer.box.holds(self._box):
+            return self._box
         start, stop = box_of(self._labels)
-        return IndexBox(tuple(np.add(start, self._box.start).tolist()), tuple(np.add(stop, self._box.start).tolist()))
+        first = self._box.start
+        return IndexBox(tuple(np.add(start, first).tolist()), tuple(np.add(stop, first).tolist()))
 
 
-def _read(layer: Layer, sheet: IndexBox) -> np.ndarray:
-    """Label values (J, I) of one slice of a box; 0 where the layer does not reach."""
+def _read(layer: Layer, sheet: IndexBox) -> np.ndarray | None:
+    """Label values (J, I) of one slice of a box, 0 beyond the layer; None where it does not reach there."""
     common = sheet.clipped(layer.box)
+    if common.is_empty:
+        return None
     if common == sheet:
         return layer.voxels[sheet.within(layer.box)][0]
     values = np.zeros(sheet.size, layer.voxels.dtype)
-    if not common.is_empty:
-        values[common.within(sheet)] = layer.voxels[common.within(layer.box)]
+    values[common.within(sheet)] = layer.voxels[common.within(layer.box)]
     return values[0]
 
 

@@ -12,7 +12,7 @@ import vtk
 
 from SAMLungSegLib.boxes import IndexBox, box_of
 from SAMLungSegLib.errors import GeometryError, VolumeError
-from SAMLungSegSlicer.bridge.editable import editableArea
+from SAMLungSegSlicer.bridge.editable import editableArea, stampOfArea
 from SAMLungSegSlicer.bridge.grids import GEOMETRY, Grid, gridOf, referenceGrid
 from SAMLungSegSlicer.bridge.layers import (
     announce,
@@ -207,6 +207,11 @@ def editableVoxels(
         lambda one: readSegment(segmentation, one, grid),
         lambda source: slicer.util.arrayFromVolume(source) if source is volumeNode else None,
     )
+
+
+def editableStamp(segmentationNode: slicer.vtkMRMLSegmentationNode, lungs: str = "both") -> tuple:
+    """What changes when `editableVoxels` does."""
+    return stampOfArea(segmentationNode, _written(segmentationNode, lungs))
 
 
 def editableCut(

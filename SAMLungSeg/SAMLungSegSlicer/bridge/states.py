@@ -8,7 +8,7 @@ than the voxels that differ, and edits by other hands in between are part of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -51,21 +51,24 @@ class Layer:
         return cls(ids, stamp, _frameOf(image), coded)
 
     def replaced(
-        self, image: slicer.vtkOrientedImageData, present: Layer
+        self, image: slicer.vtkOrientedImageData, present: Layer, values: Collection[int]
     ) -> tuple[slicer.vtkOrientedImageData, set[int]]:
-        """An image with the same frame, whose state is known, with the voxels of this one; the values that changed."""
+        """An image with the same frame, whose state is known, with the voxels of this one.
+
+        Returns:
+            The image, or another one; and which of some label values have got or lost a voxel.
+        """
         numbers = [] if self.voxels is None else self.voxels.differing(present.voxels)
         if not numbers:
             return image, set()
-        image = withOwnMemory(image)
-        voxels, changed = voxelsOf(image), set()
+        image, unchanged = withOwnMemory(image), set(values)
+        voxels = voxelsOf(image)
         for number in numbers:
-            after = self.voxels.slices[number].decoded()
-            differs = voxels[number] != after
-            changed.update(np.unique(np.stack([voxels[number][differs], after[differs]])).tolist())
-            voxels[number] = after
+            before, after = voxels[number], self.voxels.slices[number].decoded()
+            unchanged = {one for one in unchanged if np.array_equal(before == one, after == one)}
+            before[...] = after
         image.GetPointData().GetScalars().Modified()
-        return image, changed
+        return image, set(values) - unchanged
 
     def newImage(self) -> slicer.vtkOrientedImageData:
         """Another image with its voxels."""
@@ -188,14 +191,14 @@ class State:
         changed = []
         for layer in self.layers:
             now = next((one for one in present.layers if one.ids == layer.ids), None)
+            values = {one: segmentation.GetSegment(one).GetLabelValue() for one in layer.ids}
             if now is None or now.frame != layer.frame:
-                image, values = layer.newImage(), None
+                image, touched = layer.newImage(), set(values.values())
             else:
-                image, values = layer.replaced(imageOf(segmentation, layer.ids[0]), now)
-            for one in layer.ids:
-                segment = segmentation.GetSegment(one)
-                if values is None or segment.GetLabelValue() in values:
-                    changed.append(one)
+                image = imageOf(segmentation, layer.ids[0])
+                image, touched = layer.replaced(image, now, values.values())
+            changed += [one for one, value in values.items() if value in touched]
+            for segment in map(segmentation.GetSegment, layer.ids):
                 if segment.GetRepresentation(LABELMAP) is not image:
                     segment.AddRepresentation(LABELMAP, image)
         return changed

@@ -13,11 +13,12 @@ from SAMLungSegLib.interaction import Corrections, PropagatedVolume, Session
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.jobs.caches import imageOf
 from SAMLungSegSlicer.jobs.targets import Target
-from SAMLungSegSlicer.sessions import sessionOf, writeVolume
+from SAMLungSegSlicer.sessions import MergedLungs, sessionOf, writeVolume
 
 if TYPE_CHECKING:
     from SAMLungSegLib.structures import ExtentChoice
 
+_LUNGS = "both"
 _EXTENT: ExtentChoice | None = None  # a volume of several slices is no X-ray
 
 
@@ -63,6 +64,8 @@ class PropagateJob:
         self._editable_kji = bridge.editableVoxels(segmentationNode, volumeNode)
         self._written_kji = session.labels_kji.copy() if session.is_crossing(cut) else session.labels_kji
         self._automatic, self._locks, self._segmented = session.automatic, session.locks, session.plane
+        self._session = session
+        self._lungs: MergedLungs | None = None
 
     def run(
         self, progress: Callable[[int, int], None] | None = None, cancelled: Callable[[], bool] = lambda: False
@@ -76,9 +79,11 @@ class PropagateJob:
         corrections = Corrections.of(
             self._stored.labelmap_kji(), self._written_kji, self._automatic, self._locks, self._segmented, self._plane
         )
-        return corrections.propagated(
+        found = corrections.propagated(
             self._volume.array_kji, editable_kji=self._editable_kji, progress=progress, cancelled=cancelled
         )
+        self._lungs = MergedLungs.of(found.merged, bridge.lungLabels(_LUNGS), self._stored, self._session)
+        return found
 
     def isOutdated(self) -> bool:
         """Whether lungs, locks or the volume are not what they were when the job began."""
@@ -97,7 +102,7 @@ class PropagateJob:
         volumeNode = self.target.volumeNode
 
         def fill(node: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
-            writeVolume(session, result.merged, volumeNode, node, "both", None, _EXTENT)
+            writeVolume(session, self._lungs, volumeNode, node, _LUNGS, None, _EXTENT)
 
         if self.target.isThere() and self.isOutdated():
             self.target.discarded = _("The lungs were changed meanwhile: nothing is propagated, do it again.")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from SAMLungSegLib.interaction import MergedVolume, Predicted, Session, SlicePrompts, SortedBoxes, with_flat_boxes
+from SAMLungSegLib.interaction import Predicted, Session, SlicePrompts, SortedBoxes, with_flat_boxes
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.jobs.caches import imageOf, provenanceOf, segmenters
 from SAMLungSegSlicer.jobs.settings import Settings
 from SAMLungSegSlicer.jobs.targets import Target
-from SAMLungSegSlicer.sessions import LungsBefore, proposed, writeSlice, writeVolume
+from SAMLungSegSlicer.sessions import LungsBefore, MergedLungs, proposed, writeSlice, writeVolume
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,7 @@ class SegmentVolumeJob(_SegmentJob):
 
     Attributes:
         kept: how many slices stay as they were painted or accepted, once it has run.
+        litres: of right and left lung, likewise.
 
     Example:
         >>> job = SegmentVolumeJob(volumeNode, None, Settings(lungs="right"))
@@ -84,8 +85,8 @@ class SegmentVolumeJob(_SegmentJob):
         super().__init__(volumeNode, segmentationNode, settings, points, boxes, keepEdits)
         self._before = LungsBefore.of(volumeNode, segmentationNode, settings.lungs)
         self._found: Segmentation | None = None
-        self._merged: MergedVolume | None = None
-        self.kept = 0
+        self._merged: MergedLungs | None = None
+        self.kept, self.litres = 0, (0.0, 0.0)
 
     def run(
         self, progress: Callable[[int, int], None] | None = None, cancelled: Callable[[], bool] = lambda: False
@@ -134,8 +135,10 @@ class SegmentVolumeJob(_SegmentJob):
     def _merge(self) -> Segmentation:
         """What was found, with the edits that are kept."""
         self._merged = self._before.merge(self._found, self._settings.lungs, self._keepEdits)
-        self.kept = self._merged.kept
-        return replace(self._found, labelmap_kji=self._merged.labelmap_kji)
+        labelmap_kji, voxel_ml = self._merged.volume.labelmap_kji, self._found.volume.voxel_ml
+        right, left = (sum(int((one == label).sum()) for one in labelmap_kji) for label in (1, 2))
+        self.kept, self.litres = self._merged.volume.kept, (right * voxel_ml / 1000, left * voxel_ml / 1000)
+        return replace(self._found, labelmap_kji=labelmap_kji)
 
 
 class SegmentSliceJob(_SegmentJob):

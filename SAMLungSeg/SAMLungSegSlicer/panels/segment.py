@@ -160,7 +160,7 @@ class SegmentPanel:
 
     def _onVolume(self, job: Job, result: Segmentation) -> None:
         seconds = time.monotonic() - self._startedAt
-        right, left = ((result.labelmap_kji == label).sum() * result.volume.voxel_ml / 1000 for label in (1, 2))
+        right, left = job.litres
         if result.modality == "XRAY":
             text = _("Lungs of {name} found in {seconds:.1f} s.")
         else:

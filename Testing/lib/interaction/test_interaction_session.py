@@ -213,6 +213,50 @@ def test_the_oldest_changes_are_dropped_when_they_take_too_much_memory(work, mon
     assert (work.labels_kji == 255).all()
 
 
+def test_a_change_that_takes_more_memory_than_all_may_is_written_and_not_kept(work, monkeypatch):
+    monkeypatch.setattr(session, "MAXIMUM_BYTES", 0)
+    beginning, found = work.mark, np.zeros(SIZE_KJI, np.uint8)
+    found[:, 1:3] = 1
+    work.accept_volume(merge(found, work))
+    np.testing.assert_array_equal(work.labels_kji, found)
+    assert work.undo() is None
+    work.go_to(beginning)
+    assert (work.labels_kji == 255).all()
+
+
+def test_a_volume_takes_the_memory_of_what_changes_in_it(work):
+    found = np.zeros(SIZE_KJI, np.uint8)
+    found[:, 1:3] = 1
+    work.accept_volume(merge(found, work))
+    found[2, 4] = 2
+    change = work.accept_volume(merge(found, work))
+    assert (list(change.before), list(change.after)) == ([2], [2])
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_what_was_prepared_on_another_thread_is_done_and_worked_out_anew_where_the_session_has_changed(is_changed):
+    found = np.zeros(SIZE_KJI, np.uint8)
+    found[:, 1:3] = 1
+    area = np.ones(SIZE_KJI, bool)
+    area[1, 0] = False
+    results = []
+    for is_prepared in (False, True):
+        work = Session(np.zeros(SIZE_KJI, np.uint8))
+        plane, locks = axial_plane(volume()), work.locks.of_grid("grid", 3)
+        merged = merge_volume(None, found, (1, 2), plane, locks, editable_kji=area)
+        prepared = work.prepare_volume(merged) if is_prepared else None
+        if is_changed:
+            accept(work, "222222 " * 5, prompts())
+        work.accept_volume(merged, prepared)
+        results.append(np.array(work.labels_kji))
+        assert results[-1][1, 0, 0] == (2 if is_changed else 0)
+        work.undo()
+        results.append(np.array(work.labels_kji))
+        work.redo()
+        np.testing.assert_array_equal(work.labels_kji, results[-2])
+    np.testing.assert_array_equal(results[:2], results[2:])
+
+
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (1, -1, -1)])
 def test_the_same_place_in_the_world_is_written_however_the_volume_is_stored(flips):
     signs = np.array(flips)

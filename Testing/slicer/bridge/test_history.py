@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import weakref
 
+import bridge_nodes as nodes
 import numpy as np
 import pytest
 import slicer
+from vtk.util.numpy_support import vtk_to_numpy
 
+from SAMLungSegSlicer import bridge
 from SAMLungSegSlicer.bridge.history import MAXIMUM_STATES, SegmentationHistory, forgetHistories, historyOf
 
 
@@ -156,3 +159,126 @@ def test_histories_are_forgotten_together(segmentationNode):
     forgetHistories()
     assert historyOf(segmentationNode) is not history
     assert isinstance(historyOf(segmentationNode), SegmentationHistory)
+
+
+# ---- other hands in between, as the Segment Editor works: in place
+
+
+def brush(node, segmentId: str, voxel) -> None:
+    """One voxel (k, j, i) inside the segment's labelmap, painted by Slicer's own function for it."""
+    image = node.GetBinaryLabelmapInternalRepresentation(segmentId)
+    stroke = slicer.vtkOrientedImageData()
+    stroke.DeepCopy(image)
+    voxels = vtk_to_numpy(stroke.GetPointData().GetScalars())
+    voxels[:] = 0
+    inImage = tuple(np.subtract(voxel, stroke.GetExtent()[4::-2]))
+    voxels.reshape(stroke.GetDimensions()[::-1])[inImage] = node.GetSegmentation().GetSegment(segmentId).GetLabelValue()
+    slicer.vtkOrientedImageDataResample.ModifyImage(
+        image, stroke, slicer.vtkOrientedImageDataResample.OPERATION_MAXIMUM
+    )
+
+
+@pytest.fixture
+def lungs():
+    """A volume on an oblique, flipped grid under a transform, and both lungs and a heart in one layer."""
+    rng = np.random.default_rng(3)
+    grid, transform = nodes.random_grid(rng), nodes.add_transform(nodes.random_transform(rng))
+    volume = nodes.add_volume(np.zeros((4, 5, 6), np.int16), grid, parent=transform)
+    node = nodes.add_segmentation(volume)
+    codes = np.zeros((4, 5, 6), np.uint8)
+    codes[1, 1:4, 1], codes[1, 1:4, 4], codes[3, 0] = 1, 2, 3
+    nodes.import_labelmap(node, codes, grid, ["right lung", "left lung", "heart"])
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return volume, node, codes
+
+
+def codesOf(node, volume) -> np.ndarray:
+    codes = np.zeros((4, 5, 6), np.uint8)
+    for code, segmentId in enumerate(node.GetSegmentation().GetSegmentIDs(), start=1):
+        codes[nodes.segment_array(node, segmentId, volume) > 0] = code
+    return codes
+
+
+def test_strokes_of_the_segment_editor_between_two_writes_come_back_exactly(lungs):
+    volume, node, first = lungs
+    history, ids = historyOf(node), node.GetSegmentation().GetSegmentIDs()
+    history.save()
+    second = np.where(first == 3, 3, 0)
+    second[2, 2, 2] = 1
+    bridge.writeLabelmap(node, np.where(second == 3, 0, second), volume)
+    brush(node, ids[2], (2, 3, 5))
+    brush(node, ids[0], (1, 0, 0))
+    painted = second.copy()
+    painted[2, 3, 5], painted[1, 0, 0] = 3, 1
+    np.testing.assert_array_equal(codesOf(node, volume), painted)
+    history.save()
+    bridge.writeLabelmap(node, np.where(first == 3, 0, 3 - first) % 3, volume)
+    third = codesOf(node, volume)
+    assert history.undo()
+    np.testing.assert_array_equal(codesOf(node, volume), painted)
+    assert history.undo()
+    np.testing.assert_array_equal(codesOf(node, volume), first)
+    assert not history.canUndo()
+    assert history.redo()
+    np.testing.assert_array_equal(codesOf(node, volume), painted)
+    assert history.redo()
+    np.testing.assert_array_equal(codesOf(node, volume), third)
+
+
+def test_a_stroke_after_the_last_write_is_taken_back_with_it_and_comes_again_with_redo(lungs):
+    volume, node, first = lungs
+    history, ids = historyOf(node), node.GetSegmentation().GetSegmentIDs()
+    history.save()
+    bridge.writeLabelmap(node, np.where(first == 1, 2, 0), volume)
+    brush(node, ids[2], (2, 0, 0))
+    painted = codesOf(node, volume)
+    assert (painted == 3).sum() == 7
+    history.undo()
+    np.testing.assert_array_equal(codesOf(node, volume), first)
+    history.redo()
+    np.testing.assert_array_equal(codesOf(node, volume), painted)
+
+
+def test_surfaces_of_segments_that_do_not_change_are_not_made_anew(lungs):
+    volume, node, first = lungs
+    history, ids = historyOf(node), node.GetSegmentation().GetSegmentIDs()
+    node.CreateClosedSurfaceRepresentation()
+    history.save()
+    bridge.writeLabelmap(node, np.where(first == 1, 1, 0), volume)
+    surfaces = [node.GetClosedSurfaceInternalRepresentation(one) for one in ids]
+    assert surfaces[1].GetNumberOfPoints() == 0
+    history.undo()
+    again = [node.GetClosedSurfaceInternalRepresentation(one) for one in ids]
+    assert [one is another for one, another in zip(surfaces, again, strict=True)] == [True, False, True]
+    assert again[1].GetNumberOfPoints() > 0
+
+
+def test_surfaces_shown_after_a_write_stay_and_fit_when_it_is_undone(lungs):
+    volume, node, first = lungs
+    history, ids = historyOf(node), node.GetSegmentation().GetSegmentIDs()
+    history.save()
+    larger = np.where(first == 3, 0, first)
+    larger[2, 1:4, 1] = 1
+    bridge.writeLabelmap(node, larger, volume)
+    node.CreateClosedSurfaceRepresentation()
+    before = [node.GetClosedSurfaceInternalRepresentation(one).GetNumberOfPoints() for one in ids]
+    history.undo()
+    after = [node.GetClosedSurfaceInternalRepresentation(one).GetNumberOfPoints() for one in ids]
+    assert 0 < after[0] < before[0]
+    assert after[1:] == before[1:]
+
+
+def test_a_labelmap_volume_that_shares_its_voxels_with_the_segments_is_not_changed_by_undo(volumeNode):
+    codes = np.zeros((4, 5, 6), np.uint8)
+    codes[1] = 1
+    labelmap = nodes.add_volume(codes, np.eye(4), class_name="vtkMRMLLabelMapVolumeNode")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "lungs")
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labelmap, node)
+    (segmentId,) = node.GetSegmentation().GetSegmentIDs()
+    history = historyOf(node)
+    history.save()
+    brush(node, segmentId, (0, 0, 0))
+    shown = slicer.util.arrayFromVolume(labelmap).copy()
+    history.undo()
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(labelmap), shown)
+    assert len(nodes.voxels_in_world(node, segmentId)) == 5 * 6
