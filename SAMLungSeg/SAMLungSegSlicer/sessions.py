@@ -177,9 +177,9 @@ def writeSlice(
 
     cut, lungs = proposal.prompts.reformat, bridge.lungsWord(proposal.labels)
     isWhole = bool(proposal.inside_hw[cut.inside_hw].all())
-    if provenance is not None:  # what is only drawn is of the extent of what is there
-        bridge.noteExtent(segmentationNode, lungs, extent)
     isDrawn = bool(proposal.prompts.drawn_hw().any())
+    if provenance is not None or not isDrawn:  # what is only drawn is of the extent of what is there
+        bridge.noteExtent(segmentationNode, lungs, extent)
     action = Action(provenance, cut, isWhole, proposal.kept_pixels, isDrawn)
     bridge.noteAction(segmentationNode, volumeNode, lungs, action)
     bridge.writeCut(segmentationNode, proposal.labels_hw, cut, volumeNode, lungs, proposal.inside_hw)
