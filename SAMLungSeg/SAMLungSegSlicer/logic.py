@@ -19,6 +19,7 @@ from SAMLungSegSlicer.jobs import (
     EvaluateJob,
     EvaluationNodes,
     FolderJob,
+    PropagateJob,
     SegmentSliceJob,
     SegmentVolumeJob,
     Settings,
@@ -143,6 +144,39 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
             logger.warning("%s", note)
         return written
 
+    def propagate(
+        self,
+        volumeNode: slicer.vtkMRMLVolumeNode,
+        segmentationNode: slicer.vtkMRMLSegmentationNode,
+        sliceView: slicer.vtkMRMLSliceNode | str = "Red",
+        *,
+        progress: Progress | None = None,
+        cancelled: Cancelled = lambda: False,
+    ) -> tuple[int, ...]:
+        """Carry what was corrected in slices along a view, by whatever means, to the other slices, in one step of undo.
+
+        It starts from what `segmentVolume` has found; corrected and locked slices stay as they are.
+
+        Example:
+            >>> logic.propagate(volumeNode, segmentationNode, "Green")
+
+        Args:
+            volumeNode: CT.
+            segmentationNode: its lungs, found by `segmentVolume` and corrected since.
+            sliceView: name of a view along slices of the volume, or its slice node.
+            progress: called with (slices done, slices in all).
+            cancelled: asked between slices; nothing is written when it says so.
+        Returns:
+            Numbers of the slices that have changed, as that view's plane counts them.
+        Raises:
+            SAMLungSegError: nothing was found or corrected, or the view is oblique to the volume; CancelledError when
+                `cancelled` said so.
+        """
+        job = PropagateJob(volumeNode, segmentationNode, _sliceNode(sliceView))
+        result = job.run(progress, cancelled)
+        _written(job, result)
+        return result.changed_slices
+
     def evaluate(
         self,
         prediction: slicer.vtkMRMLNode,
@@ -252,7 +286,7 @@ def _ensureInstalled(*features: dependencies.Feature) -> None:
         raise SAMLungSegError(f"Python packages are missing ({names}); call again and agree to install them.")
 
 
-def _written(job: SegmentVolumeJob | SegmentSliceJob, result: object) -> slicer.vtkMRMLSegmentationNode:
+def _written(job: SegmentVolumeJob | SegmentSliceJob | PropagateJob, result: object) -> slicer.vtkMRMLSegmentationNode:
     """The segmentation with the result; a progress callback may have changed the scene meanwhile."""
     segmentationNode = job.finish(result)
     if segmentationNode is None:

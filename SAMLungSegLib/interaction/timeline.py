@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.volume import SlicePlane
 
 DOUBTFUL = 0.2  # of the slices that a volume shows as doubtful at most, the lowest by predicted quality
-APART = 2  # slices; closer ones are doubtful for the same reason, and a correction of one is propagated to the others
+APART_MM = 15.0  # closer slices are doubtful for the same reason, and a correction of one is propagated to the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +22,15 @@ class Timeline:
     """One entry for each displayed slice.
 
     Attributes:
-        ranks: float (N,), predicted quality as a rank within the volume, 0 the lowest, 1 the highest; NaN where it is
-            not known or nothing was found. Absolute values mean little between volumes.
+        ranks: float (N,), predicted quality as a rank within the volume, 0 the most doubtful, 1 the least; NaN where it
+            is not known or nothing was found. What is ranked is how much of a slice is expected to be wrong, its area
+            times 1 - predicted IoU: small slices at the ends of the lungs have low IoU, and little in them is wrong.
+            Absolute values mean little between volumes.
         locked: bool (N,).
         prompted: bool (N,), slices with a point or a box.
         disagreement: float (N,), 1 - Dice of both lungs with a reference; NaN where both are empty or there is none.
         places: of the slices in the volume.
+        spacing_mm: of neighbouring slices.
     """
 
     ranks: np.ndarray
@@ -35,6 +38,7 @@ class Timeline:
     prompted: np.ndarray
     disagreement: np.ndarray
     places: tuple[Place, ...]
+    spacing_mm: float
 
     @classmethod
     def of(
@@ -65,10 +69,10 @@ class Timeline:
         disagreement = np.full(count, np.nan)
         if reference_kji is not None:
             disagreement = _disagreement(labels_nhw, plane.to_display(reference_kji))
-        found = np.asarray(labels_nhw.any(axis=(1, 2)))
-        ranks = _ranks(np.asarray(list(scores), float), found) if len(scores) == count else np.full(count, np.nan)
+        areas = np.count_nonzero(labels_nhw, axis=(1, 2))
+        ranks = _ranks(np.asarray(list(scores), float), areas) if len(scores) == count else np.full(count, np.nan)
         places = tuple(Place.of(plane, n) for n in range(count))
-        return cls(ranks, locked, has_prompt, disagreement, places)
+        return cls(ranks, locked, has_prompt, disagreement, places, plane.slice_spacing_mm)
 
     @property
     def doubtful(self) -> tuple[int, ...]:
@@ -76,27 +80,34 @@ class Timeline:
         candidates = [n for n in np.argsort(self.ranks, kind="stable") if not np.isnan(self.ranks[n])]
         chosen: list[int] = []
         for n in candidates[: int(np.ceil(DOUBTFUL * len(candidates)))]:
-            if not self.locked[n] and all(abs(int(n) - one) > APART for one in chosen):
+            if not self.locked[n] and all(abs(int(n) - one) * self.spacing_mm >= APART_MM for one in chosen):
                 chosen.append(int(n))
         return tuple(chosen)
 
     def next_doubtful(self, number: int | None, step: int = 1) -> int | None:
-        """The doubtful slice after (or, with step -1, before) a slice in the order of doubt; the first from any other.
+        """The doubtful slice after (or, with step -1, before) a slice in the order of doubt; None where there is none.
 
-        None where no slice is doubtful.
+        From a slice that is not among them, such as one that was locked since, the next one that is less doubtful than
+        it; from one that never was, the first.
         """
         order = self.doubtful
         if not order:
             return None
-        if number not in order:
-            return order[0]
-        return order[(order.index(number) + step) % len(order)]
+        if number in order:
+            return order[(order.index(number) + step) % len(order)]
+        rank = np.inf if number is None else self.ranks[number]
+        later = [n for n in order if self.ranks[n] > rank]
+        if step > 0:
+            return later[0] if later else order[0]
+        earlier = [n for n in order if self.ranks[n] < rank]
+        return earlier[-1] if later and earlier else order[0]
 
 
-def _ranks(scores: np.ndarray, found: np.ndarray) -> np.ndarray:
-    known = np.flatnonzero(~np.isnan(scores) & found)
+def _ranks(scores: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    known = np.flatnonzero(~np.isnan(scores) & (areas > 0))
+    expected_wrong = (1 - scores[known]) * areas[known]
     ranks = np.full(scores.shape, np.nan)
-    order = known[np.argsort(scores[known], kind="stable")]
+    order = known[np.argsort(-expected_wrong, kind="stable")]
     ranks[order] = np.arange(len(order)) / max(len(order) - 1, 1)
     return ranks
 

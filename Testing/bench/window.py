@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,25 @@ class ModuleWindow:
             QTest.mouseMove(view, start + (end - start) * (step / steps))
             self.process_events()
         QTest.mouseRelease(view, qt.Qt.LeftButton, qt.Qt.NoModifier, end)
+        self.process_events()
+
+    def draw_in_view(
+        self, name: str, positions_ras: Any, modifier: Any = qt.Qt.NoModifier, *, release: bool = True
+    ) -> None:
+        """Draws with the left mouse button from one position (mm, RAS) through others, straight in between.
+
+        Raises:
+            ValueError: the view does not show one of them.
+        """
+        view, points = self.view(name), [self._position(name, ras) for ras in positions_ras]
+        QTest.mouseMove(view, qt.QPoint(2, 2))
+        QTest.mouseMove(view, points[0])
+        QTest.mousePress(view, qt.Qt.LeftButton, modifier, points[0])
+        for start, stop in pairwise(points):
+            for step in range(1, 9):
+                QTest.mouseMove(view, start + (stop - start) * (step / 8))
+        if release:
+            QTest.mouseRelease(view, qt.Qt.LeftButton, modifier, points[-1])
         self.process_events()
 
     def _position(self, name: str, ras: Any) -> qt.QPoint:

@@ -106,7 +106,7 @@ def _fill(
 def _tip(timeline: Timeline, current: int | None) -> str:
     lines = [
         _("One column for each slice, inferior at the left; click to go there."),
-        _("Grey and orange: how doubtful, as a rank within this volume; orange ones come first."),
+        _("Grey and orange: how much is expected to be wrong, as a rank within this volume; orange comes first."),
         _("Blue: locked ({count}). Yellow: with prompts.").format(count=int(timeline.locked.sum())),
     ]
     if not np.isnan(timeline.disagreement).all():

@@ -35,6 +35,14 @@ def test_quality_is_a_rank_within_the_volume_and_nothing_where_nothing_was_found
     assert np.isnan(timeline(labelmap, plane_of(), [0.9]).ranks).all()
 
 
+def test_a_large_slice_with_a_lower_iou_comes_before_a_small_one_with_a_much_lower_one():
+    labelmap = np.zeros(SIZE, np.uint8)
+    labelmap[0, 0, :2] = 1  # 2 pixels, 1.0 of them expected wrong
+    labelmap[1, :, :] = 1  # 16 pixels, 1.6
+    labelmap[2, 0, 0] = 1  # 1 pixel, 0.9
+    np.testing.assert_array_equal(timeline(labelmap, plane_of(), [0.5, 0.9, 0.1, 0.9]).ranks, [0.5, 0, 1, np.nan])
+
+
 @pytest.mark.parametrize("to_ras", [LPS, DOWNWARDS])
 def test_locks_and_prompts_are_of_their_slices_however_the_volume_is_stored(to_ras):
     plane = plane_of(to_ras)
@@ -55,17 +63,29 @@ def test_disagreement_is_one_minus_dice_with_sides():
 
 
 def test_the_most_doubtful_slices_come_first_without_neighbours_and_locked_ones():
-    size = (20, 2, 2)
-    plane = plane_of(size=size)
+    size, spaced = (20, 2, 2), np.diag([-1.0, -1, 5, 1])
+    plane = plane_of(spaced, size)
     scores = np.linspace(0.8, 0.99, 20)
-    scores[[7, 8, 15, 2]] = [0.1, 0.2, 0.3, 0.4]
+    scores[[7, 10, 15, 2]] = [0.1, 0.2, 0.3, 0.4]
     assert timeline(filled(size), plane, scores).doubtful == (7, 15, 2)
     locked = timeline(filled(size), plane, scores, held=[Place(0, 7)])
-    assert locked.doubtful == (8, 15, 2)
-    assert locked.next_doubtful(None) == locked.next_doubtful(3) == 8
-    assert locked.next_doubtful(8) == 15
-    assert locked.next_doubtful(2) == 8
-    assert locked.next_doubtful(8, -1) == 2
+    assert locked.doubtful == (10, 15, 2)
+    assert locked.next_doubtful(None) == locked.next_doubtful(3) == 10
+    assert locked.next_doubtful(10) == 15
+    assert locked.next_doubtful(2) == 10
+    assert locked.next_doubtful(10, -1) == 2
+
+
+def test_from_a_slice_that_was_locked_since_the_way_goes_on_and_not_back():
+    size = (20, 2, 2)
+    plane = plane_of(np.diag([-1.0, -1, 5, 1]), size)
+    scores = np.linspace(0.8, 0.99, 20)
+    scores[[7, 15, 2]] = [0.1, 0.3, 0.4]
+    one = timeline(filled(size), plane, scores, held=[Place(0, 15)])
+    assert one.doubtful == (7, 2)
+    assert one.next_doubtful(15) == 2
+    assert one.next_doubtful(15, -1) == 7
+    assert one.next_doubtful(2) == 7
 
 
 def test_without_scores_nothing_is_doubtful():

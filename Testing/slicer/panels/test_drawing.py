@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import chests
 import numpy as np
 import pytest
@@ -24,17 +22,7 @@ pytestmark = pytest.mark.usefixtures("model")
 
 def stroke(window: ModuleWindow, view: str, positions, *, key=qt.Qt.NoModifier, release=True):
     """Press the left button at the first position (mm), move through the others, release it at the last."""
-    widget = window.view(view)
-    points = [widget.rasToPosition(ras) for ras in positions]
-    QTest.mouseMove(widget, QPoint(2, 2))
-    QTest.mouseMove(widget, points[0])
-    QTest.mousePress(widget, qt.Qt.LeftButton, key, points[0])
-    for start, stop in pairwise(points):
-        for step in range(1, 9):
-            QTest.mouseMove(widget, start + (stop - start) * (step / 8))
-    if release:
-        QTest.mouseRelease(widget, qt.Qt.LeftButton, key, points[-1])
-    window.process_events()
+    window.draw_in_view(view, positions, key, release=release)
 
 
 def at(volume, *voxels):
