@@ -18,7 +18,7 @@ from SAMLungSegLib.interaction.propagation.regions import (
 )
 from SAMLungSegLib.masks import Box
 
-ZONE_MM = 6.0
+ZONE_MM = 4.0
 MARGIN_MM = 12.0
 SMALLEST_MM2, MOST_REGIONS = 8.0, 16
 TOLERANCE = 0.05  # of the contrast between labels and what surrounds them: 40 HU in a chest CT

@@ -27,9 +27,9 @@ from SAMLungSegLib.interaction.propagation.regions import (
 from SAMLungSegLib.interaction.propagation.result import End
 
 FARTHEST_MM = 40.0
-DECAY_MM = 17.0
+DECAY_MM = 15.0
 INTERPOLATED_MM = 30.0
-LEAST_SUPPORT = 0.3
+LEAST_SUPPORT = 0.45
 BLEND_MM, BORDER_MM = 4.0, 1.5
 NEAR_MM, WINDOW_MM = 5.0, 24.0
 LARGEST_GROWTH, GROWTH_MM2 = 3.0, 40.0
