@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -22,9 +22,6 @@ PROPAGATE = "propagate"
 _BY_ONNX = ("SAMLungSegLib.models.compact.onnx_loading", "SAMLungSegLib.pipeline", "onnxruntime")
 _BY_TORCH = ("torch", "SAMLungSegLib.models.torch_loading", "SAMLungSegLib.pipeline")
 EVALUATING = ("SAMLungSegLib.evaluation",)
-
-if TYPE_CHECKING:
-    from SAMLungSegLib.interaction import Predicted
 
 logger = logging.getLogger(__name__)
 
@@ -149,15 +146,6 @@ def setItemTitles(combo: Any, choices: tuple[str, ...], titles: dict[str, str]) 
     """Show words in place of the parameter's values; the items stay in the order of `choices`."""
     for index, choice in enumerate(choices):
         combo.setItemText(index, titles.get(choice, choice))
-
-
-def objectionText(predicted: Predicted) -> str:
-    """What to say of a prediction that does not follow the points of its slice."""
-    if predicted.objection == "against":
-        text = _("The model changes this slice mostly the other way than the points say; nothing is shown of it.")
-    else:
-        text = _("The model does not follow the points in this slice; nothing is shown of it.")
-    return text + " " + _("Paint with the brush (P), draw a box, or choose another model.")
 
 
 def fitHeight(table: Any) -> None:

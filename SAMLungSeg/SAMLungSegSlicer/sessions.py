@@ -79,7 +79,7 @@ def sessionOf(volumeNode: slicer.vtkMRMLVolumeNode, segmentationNode: slicer.vtk
 
 def remember(segmentationNode: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
     """Keep with the segmentation what its next session has to know."""
-    segmentationNode.SetAttribute(LOCKS_ATTRIBUTE, session.locks.to_json(session.plane))
+    segmentationNode.SetAttribute(LOCKS_ATTRIBUTE, session.locks.to_text(session.plane))
     if session.automatic is not None:
         segmentationNode.SetAttribute(_AUTOMATIC, session.automatic.to_json())
 
@@ -325,7 +325,7 @@ def _newSession(
     if text is None:
         return Session(labelmap_kji, known, plane)
     automatic = AutomaticLungs.from_json(segmentationNode.GetAttribute(_AUTOMATIC), plane.size_nhw)
-    return Session.restored(labelmap_kji, Locks.from_json(text, plane), grid, plane, automatic)
+    return Session.restored(labelmap_kji, Locks.from_text(text, plane), grid, plane, automatic)
 
 
 def _planeOf(volumeNode: slicer.vtkMRMLVolumeNode) -> SlicePlane:
@@ -347,7 +347,7 @@ def locksOf(
     if text is None:
         return None
     plane = _planeOf(volumeNode)
-    locks = Locks.from_json(text, plane)
+    locks = Locks.from_text(text, plane)
     return (locks, plane) if locks.grid == _slicesOf(volumeNode, plane) else None
 
 

@@ -65,8 +65,8 @@ class Locks:
     held: frozenset[Place] = frozenset()
 
     @classmethod
-    def from_json(cls, text: str | None, plane: SlicePlane) -> Locks:
-        """What `to_json` has written; nothing is known where that is absent or damaged.
+    def from_text(cls, text: str | None, plane: SlicePlane) -> Locks:
+        """What `to_text` has written; nothing is known where that is absent or damaged.
 
         Args:
             text: may be None.
@@ -79,7 +79,7 @@ class Locks:
         except (ValueError, TypeError, KeyError, IndexError):
             return cls()
 
-    def to_json(self, plane: SlicePlane) -> str:
+    def to_text(self, plane: SlicePlane) -> str:
         """As text, to be kept with the segmentation; places as the plane displays them, however voxels are stored."""
         if not self.digests and not self.held:
             return "{}"

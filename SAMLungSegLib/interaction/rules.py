@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from SAMLungSegLib.prompts import PointPrompt
     from SAMLungSegLib.volume import SlicePlane
 
-Objection = Literal["ignored", "against"]
 MOST_AGAINST = 0.2  # of the pixels that points change; with more, the change is not what they ask for
+INSTEAD = "Paint with the brush, draw a box, or choose another model."
 
 UNKNOWN = 255  # in place of a label, where it is not known what our own hand wrote
 
@@ -61,24 +61,25 @@ class Predicted:
         return cls(prompts, labels_hw, shown if is_partial else tuple(labels), without_prompts_hw)
 
     @property
-    def objection(self) -> Objection | None:
-        """Why this is no answer to the points on the slice; None where it is, or where it cannot be told.
+    def objection(self) -> str:
+        """Why this is no answer to the points on the slice, for people; empty where it is, or where it cannot be told.
 
         The place of a point has to have the label that the point says, and where all points say the same, most of what
         they change has to go their way.
         """
-        points = self.prompts.points
-        if any(self._says(point) is False for point in points):
-            return "ignored"
-        ways = {point.positive for point in points}
+        if any(self._says(point) is False for point in self.prompts.points):
+            return f"The model does not follow the points in this slice: nothing is taken from it. {INSTEAD}"
+        if self._goes_against():
+            return f"The model changes this slice mostly against its points: nothing is taken from it. {INSTEAD}"
+        return ""
+
+    def _goes_against(self) -> bool:
+        ways = {point.positive for point in self.prompts.points}
         if self.automatic_hw is None or self.prompts.boxes or len(ways) != 1:
-            return None
+            return False
         is_lung, was_lung = self.labels_hw > 0, self.automatic_hw > 0
-        changed, wrong = (
-            int((is_lung != was_lung).sum()),
-            was_lung & ~is_lung if ways == {True} else is_lung & ~was_lung,
-        )
-        return "against" if int(wrong.sum()) > MOST_AGAINST * changed else None
+        wrong = was_lung & ~is_lung if ways == {True} else is_lung & ~was_lung
+        return int(wrong.sum()) > MOST_AGAINST * int((is_lung != was_lung).sum())
 
     def _says(self, point: PointPrompt) -> bool | None:
         """Whether the place of a point has the label that it says; None where only one lung is looked for."""

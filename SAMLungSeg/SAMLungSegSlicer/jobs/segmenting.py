@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import slicer
 
+from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.interaction import Predicted, Session, SlicePrompts, SortedBoxes, with_flat_boxes
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegSlicer import bridge
@@ -225,8 +226,12 @@ class SegmentSliceJob(_SegmentJob):
         Returns:
             The segmentation; None, with nothing changed, when the volume or the segmentation is not what it was when
             the job began: `target.discarded` says why.
+        Raises:
+            PromptError: the model does not follow the points on the slice; nothing has changed.
         """
         predicted, volumeNode = self.predicted(result), self.target.volumeNode
+        if predicted.objection:
+            raise PromptError(predicted.objection)
 
         def fill(node: slicer.vtkMRMLSegmentationNode, session: Session) -> None:
             proposal = proposed(session, predicted, volumeNode, node, keep=self._keepEdits)

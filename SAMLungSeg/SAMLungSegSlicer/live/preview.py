@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import PromptError, SAMLungSegError
 from SAMLungSegSlicer import bridge
-from SAMLungSegSlicer.context import SEGMENT, Context, objectionText
+from SAMLungSegSlicer.context import SEGMENT, Context
 from SAMLungSegSlicer.live.held import Held, Request
 from SAMLungSegSlicer.live.node import PreviewNode
 from SAMLungSegSlicer.parameters import boxNodes, sliceNodeOf
@@ -302,7 +302,7 @@ class PreviewController(Watcher):
                 held = self._held if self._held is not None and self._held.place == request.place else None
                 held = held or Held.nothing(request.volumeNode, request.sliceNode)
                 predicted = request.job.predicted(result)
-                if predicted.objection is None:
+                if not predicted.objection:
                     self._hold(held.over(request, predicted))
                 else:
                     self._refuse(held, predicted)
@@ -311,7 +311,7 @@ class PreviewController(Watcher):
     def _refuse(self, held: Held, predicted: Predicted) -> None:
         """What does not follow the clicks is not shown as an answer to them; what was drawn stays."""
         self._hold(held.alone())
-        self._context.say("⚠ " + objectionText(predicted))
+        self._context.say("⚠ " + predicted.objection)
 
     def _onFailed(self, error: BaseException) -> None:
         self._isWaiting = False
