@@ -13,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from SAMLungSegLib.adapters.base import Adapter, BlockAdapter
+from SAMLungSegLib.adapters.bottleneck import check_placement
 from SAMLungSegLib.adapters.registry import register_adapter
 from SAMLungSegLib.errors import ModelError
 
@@ -28,6 +29,8 @@ class Lora(Adapter):
         rank: numbers between `down` and `up`.
         alpha: strength; twice the rank doubles what is learned at the same learning rate.
         targets: of 'q', 'k', 'v'.
+        placement: 'published' begins with random numbers in `up` as well, as SimAda's code does, so that a new adapter
+            changes the encoder's output; the places are the same.
     Raises:
         ModelError: a setting is not possible.
     """
@@ -35,6 +38,7 @@ class Lora(Adapter):
     rank: int = 4
     alpha: float = 4.0
     targets: tuple[str, ...] = ("q", "v")
+    placement: str = "default"
 
     def __post_init__(self) -> None:
         if type(self.rank) is not int or self.rank < 1:
@@ -44,6 +48,7 @@ class Lora(Adapter):
         is_tuple = isinstance(self.targets, tuple) and len(set(map(str, self.targets))) == len(self.targets)
         if not is_tuple or not self.targets or not set(map(str, self.targets)) <= set(PARTS):
             raise ModelError(f"A LoRA on {self.targets!r} is not possible; choose of {', '.join(PARTS)}, each once.")
+        check_placement(self.name, self.placement)
 
     def block_adapter(self, block: nn.Module, number: int, count: int) -> BlockAdapter:
         """One for each block."""
@@ -56,6 +61,9 @@ class _LoraBlock(BlockAdapter):
         self.scale = settings.alpha / settings.rank
         self.down = nn.ParameterDict({one: torch.randn(settings.rank, width) * width**-0.5 for one in settings.targets})
         self.up = nn.ParameterDict({one: torch.zeros(width, settings.rank) for one in settings.targets})
+        if settings.placement == "published":
+            for one in (*self.down.values(), *self.up.values()):
+                nn.init.uniform_(one, -(one.shape[1] ** -0.5), one.shape[1] ** -0.5)
 
     def on_qkv(self, tokens: Tensor, qkv: Tensor) -> Tensor:
         width = tokens.shape[-1]

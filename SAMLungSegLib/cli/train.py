@@ -66,7 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--part",
         help="that is trained on them: decoder (default), prompt, encoder, all, or adapters:METHOD such as "
-        "adapters:lora; the others stay as they are",
+        "adapters:lora or adapters:series:placement=published, see docs/adapters.md; the others stay as they are",
     )
     parser.add_argument(
         "-o", "--output", type=given_path, default=Path("training-output"), metavar="DIR", help="folder to write into"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,14 +54,17 @@ class TrainedPart:
     """What is trained of a network.
 
     Attributes:
-        name: as users give it: 'decoder', 'prompt', 'encoder', 'all' or 'adapters:<method>'.
+        name: as users give it: 'decoder', 'prompt', 'encoder', 'all' or 'adapters:<method>', where settings may
+            follow, as in 'adapters:lora:rank=8,placement=published'.
         modules: the parts of the network.
         method: of the adapters; None for parts that the network has by itself.
+        settings: of the method, those that differ from its defaults.
     """
 
     name: str
     modules: tuple[str, ...]
     method: str | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> TrainedPart:
@@ -67,23 +72,25 @@ class TrainedPart:
 
         Raises:
             SettingsError: no such part.
-            ModelError: no such method of adapters.
+            ModelError: no such method of adapters, or settings that it does not have or that are not possible.
         """
-        from SAMLungSegLib.adapters import adapter_class, adapter_names
+        from SAMLungSegLib.adapters import adapter_from, adapter_names
 
         if text in _PARTS:
             return cls(text, _PARTS[text])
-        kind, colon, method = text.partition(":")
+        kind, colon, described = text.partition(":")
         if kind != ADAPTERS or not colon:
             adapters = ", ".join(f"{ADAPTERS}:{name}" for name in adapter_names())
             raise SettingsError(f"There is no part '{text}' to train; choose one of {', '.join(_PARTS)}, {adapters}.")
-        adapter_class(method)
-        return cls(text, (ADAPTERS,), method)
+        method, _, given = described.partition(":")
+        settings = _parsed_settings(given)
+        adapter_from(method, settings)
+        return cls(text, (ADAPTERS,), method, tuple(settings.items()))
 
     @property
     def label(self) -> str:
         """For names of files."""
-        return self.name.replace(":", "-")
+        return re.sub("[:=,+]", "-", self.name)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -96,6 +103,20 @@ class TrainedPart:
     def encodes(self) -> bool:
         """Whether embeddings change with it, so that every slice is encoded at every step."""
         return not {"image_encoder", ADAPTERS}.isdisjoint(self.modules)
+
+
+def _parsed_settings(text: str) -> dict[str, Any]:
+    """From 'rank=8,targets=q+k,placement=published': numbers, words, and several words joined by '+'."""
+    settings: dict[str, Any] = {}
+    for item in filter(None, text.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise SettingsError(f"{item!r} is no setting of adapters; give NAME=VALUE, such as placement=published.")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = tuple(value.split("+")) if "+" in value else value
+    return settings
 
 
 class PartsTask(DecoderTask):
@@ -176,10 +197,10 @@ def train_part(
     """
     check_kind(model, options.kind)
     if part.method is not None:
-        from SAMLungSegLib.adapters import adapter_class
+        from SAMLungSegLib.adapters import adapter_from
 
         torch.manual_seed(options.config.seed)
-        adapter_class(part.method)().inject(model.network)
+        adapter_from(part.method, dict(part.settings)).inject(model.network)
     split = split_cases(cases)
     examples = read_examples(cases, options.windowing, slices_each=options.slices_each)
     learned = [one for one in examples if one.name in split.training]

@@ -78,7 +78,8 @@ def test_the_file_holds_adapters_alone_and_the_card_says_what_they_are(tmp_path)
     }
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["schema"] == "samlungseg-adapter/1"
-    assert card["adapter"] == {"method": "lora", "settings": {"rank": 2, "alpha": 3.0, "targets": ["q", "v"]}}
+    settings = {"rank": 2, "alpha": 3.0, "targets": ["q", "v"], "placement": "default"}
+    assert card["adapter"] == {"method": "lora", "settings": settings}
     assert (card["base"], card["trained"], card["input_size"]) == ("sam-vit-b", "adapters", 256)
     assert (card["threshold"], card["prompts"], card["data"]) == (None, None, [{"set": "mine"}])
 

@@ -111,7 +111,7 @@ def test_a_method_registers_itself_and_its_name_is_taken(monkeypatch):
         def block_adapter(self, block, number, count):
             return None
 
-    assert adapter_names() == ("lora", "nothing")
+    assert {"lora", "nothing"} <= set(adapter_names())
     assert adapter_from("nothing", {"strength": 2.0}) == Nothing(2.0)
     with pytest.raises(ModelError, match="an adapter 'nothing' already, Nothing; choose another name"):
         register_adapter("nothing")(Nothing)

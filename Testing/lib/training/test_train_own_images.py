@@ -12,7 +12,9 @@ from scipy import ndimage
 from tiny_sams import tiny_sam
 from tuning_sets import chest, register_tiny_sam, write_png, write_set
 
+from SAMLungSegLib.adapters.base import adapter_in
 from SAMLungSegLib.cli import main
+from SAMLungSegLib.errors import ModelError, SettingsError
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.checkpoints import load_state_dict
 from SAMLungSegLib.models.compact.model import CompactModel
@@ -213,3 +215,39 @@ def test_lung_compact_has_no_adapters_to_train(tmp_path, capsys):
     data = write_set(tmp_path / "data", 8)
     assert train(data, "-o", str(tmp_path / "out"), "--part", "adapters:lora", "--device", "cpu") == 2
     assert "has no part 'adapters'" in capsys.readouterr().err
+
+
+def test_settings_of_adapters_follow_their_method():
+    part = TrainedPart.parse("adapters:lora:rank=8,targets=q+k,placement=published")
+    assert part.method == "lora" and dict(part.settings) == {
+        "rank": 8, "targets": ("q", "k"), "placement": "published",
+    }  # fmt: skip
+    assert part.label == "adapters-lora-rank-8-targets-q-k-placement-published"
+    assert TrainedPart.parse("adapters:mixed").settings == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "message"),
+    [
+        ("adapters:", ModelError, "There is no adapter ''; choose one of lora, mixed"),
+        ("adapters:serial", ModelError, "There is no adapter 'serial'; choose one of lora, mixed, parallel, series"),
+        ("adapters:lora:rank", SettingsError, "'rank' is no setting of adapters; give NAME=VALUE"),
+        ("adapters:series:rank=4", ModelError, "has no setting 'rank'; it has ratio, scale, placement"),
+        ("adapters:series:ratio=-1", ModelError, "ratio -1 is not possible"),
+        ("adapter", SettingsError, "all, adapters:lora, adapters:mixed, adapters:parallel, adapters:series"),
+    ],
+)
+def test_adapters_that_are_not_there_are_refused_in_words(part, error, message):
+    with pytest.raises(error, match=message):
+        TrainedPart.parse(part)
+
+
+def test_bottlenecks_as_published_are_trained_and_loaded(tmp_path, capsys):
+    data, out = write_set(tmp_path / "data", 8), tmp_path / "out"
+    assert train(data, "-o", str(out), "--part", "adapters:parallel:placement=published", *FAST) == 0
+    assert "Adopted" in capsys.readouterr().out
+    weights = out / "sam-vit-b-adapters-parallel-placement-published.safetensors"
+    settings = {"ratio": 0.25, "scale": 0.5, "placement": "published"}
+    card = json.loads(weights.with_suffix(".json").read_text())
+    assert card["adapter"] == {"method": "parallel", "settings": settings}
+    assert adapter_in(load_model("sam-vit-b", weights=weights, device="cpu").network).settings == settings

@@ -1,0 +1,46 @@
+"""Each method in a ViT-B of random weights: one training step on the CPU moves what it names, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from segment_anything import sam_model_registry
+from tiny_sams import relative_error, with_random_positions
+from tuning_sets import chest
+
+from SAMLungSegLib.adapters import adapter_class, adapter_names
+from SAMLungSegLib.adapters.base import adapter_state, remove_adapter
+from SAMLungSegLib.models.sam.model import SamModel
+from SAMLungSegLib.prompts import PointPrompt, PromptSet
+from SAMLungSegLib.training.adapters import AdapterConfig, PromptedSlice, fit_adapters
+
+INPUT_SIZE = 128  # 8 x 8 tokens; at 1024 a step takes half a minute
+
+
+@pytest.fixture(scope="module")
+def model() -> SamModel:
+    torch.manual_seed(0)
+    sam = sam_model_registry["vit_b"](checkpoint=None)
+    return SamModel(with_random_positions(sam), name="vit_b", input_size=INPUT_SIZE)
+
+
+@pytest.fixture
+def adapted(model, request):
+    torch.manual_seed(1)
+    adapter_class(request.param)().inject(model.network)
+    yield model
+    remove_adapter(model.network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapted", adapter_names(), indirect=True)
+def test_one_step_moves_the_named_parameters_alone_and_both_ways_agree(adapted):
+    grey, mask = chest(0)
+    before = {name: value.clone() for name, value in adapted.network.state_dict().items()}
+    slices = [PromptedSlice(grey, PromptSet((PointPrompt((22.0, 48.0)),)), mask)]
+    fit_adapters(adapted, slices, AdapterConfig(steps=1, batch=1, learning_rate=1e-2))
+    after = adapted.network.state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved and moved <= adapter_state(adapted.network).keys()
+    [fast], [with_gradients] = adapted.encode([grey]), adapted.encode_batch([grey])
+    assert relative_error(fast.features[0].numpy(), with_gradients.features[0].detach().numpy()) <= 1e-5
