@@ -81,7 +81,7 @@ def remember(segmentationNode: slicer.vtkMRMLSegmentationNode, session: Session)
     """Keep with the segmentation what its next session has to know."""
     segmentationNode.SetAttribute(LOCKS_ATTRIBUTE, session.locks.to_text(session.plane))
     if session.automatic is not None:
-        segmentationNode.SetAttribute(_AUTOMATIC, session.automatic.to_json())
+        segmentationNode.SetAttribute(_AUTOMATIC, session.automatic.text)
 
 
 @contextmanager
@@ -324,7 +324,7 @@ def _newSession(
     text = segmentationNode.GetAttribute(LOCKS_ATTRIBUTE)
     if text is None:
         return Session(labelmap_kji, known, plane)
-    automatic = AutomaticLungs.from_json(segmentationNode.GetAttribute(_AUTOMATIC), plane.size_nhw)
+    automatic = AutomaticLungs.from_text(segmentationNode.GetAttribute(_AUTOMATIC), plane.size_nhw)
     return Session.restored(labelmap_kji, Locks.from_text(text, plane), grid, plane, automatic)
 
 

@@ -8,8 +8,11 @@ import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+
+from SAMLungSegLib.errors import PromptError
 
 _LEVEL = 1  # of zlib: fast; labels are mostly runs of the same
 
@@ -40,19 +43,19 @@ class AutomaticLungs:
         return cls((n, h, w), tuple(round(float(one), 4) for one in scores), packed)
 
     @classmethod
-    def from_json(cls, text: str | None, size_nhw: tuple[int, int, int]) -> AutomaticLungs | None:
-        """What `to_json` has written for a volume of that size; None where that is absent, damaged or of another."""
+    def from_text(cls, text: str | None, size_nhw: tuple[int, int, int]) -> AutomaticLungs | None:
+        """What `text` has written for a volume of that size; None where that is absent, damaged or of another."""
         try:
             fields = json.loads(text or "")
             scores = tuple(math.nan if one is None else float(one) for one in fields["scores"])
             automatic = cls(size_nhw, scores, base64.b64decode(fields["labels"], validate=True))
-            automatic.labelmap_nhw()
-        except (ValueError, TypeError, KeyError, zlib.error):
+        except (ValueError, TypeError, KeyError):
             return None
         return automatic if list(size_nhw) == fields.get("size") else None
 
-    def to_json(self) -> str:
-        """As text, to be kept with the segmentation."""
+    @cached_property
+    def text(self) -> str:
+        """To be kept with the segmentation."""
         scores = [None if math.isnan(one) else one for one in self.scores]
         labels = base64.b64encode(self._packed).decode("ascii")
         return json.dumps({"size": list(self.size_nhw), "scores": scores, "labels": labels})
@@ -66,6 +69,11 @@ class AutomaticLungs:
         """Uint8 (N, H, W), of the caller's own.
 
         Raises:
-            ValueError, zlib.error: what it was made from is damaged.
+            PromptError: what was kept with the segmentation is damaged.
         """
-        return np.frombuffer(bytearray(zlib.decompress(self._packed)), np.uint8).reshape(self.size_nhw)
+        try:
+            return np.frombuffer(bytearray(zlib.decompress(self._packed)), np.uint8).reshape(self.size_nhw)
+        except (ValueError, zlib.error) as error:
+            raise PromptError(
+                "What was found automatically is damaged in this segmentation; segment both lungs of the volume again."
+            ) from error

@@ -170,7 +170,7 @@ class Session:
         Args:
             proposal: of this session.
             present_kji: uint8 (K, J, I), all labels once they are written, of use where the slice crosses those of the
-                volume; None where no other hand changes labels.
+                volume, and the caller's own; None where no other hand changes labels.
         """
         reformat = proposal.prompts.reformat
         before_hw = reformat.take(self._written)
@@ -326,11 +326,15 @@ class Session:
 
     def _know_crossed(self, plane: SlicePlane, proposal: Proposal, present_kji: np.ndarray) -> None:
         """Slices that one of a person's crosses are not locked for being changed by it."""
-        before_kji = present_kji.copy()
-        proposal.prompts.reformat.put(proposal.before_hw, before_kji, proposal.inside_hw)
-        slices = zip(plane.to_display(before_kji), plane.to_display(present_kji), strict=True)
-        changed = {n: after for n, (before, after) in enumerate(slices) if not self.locks.is_painted(n, before)}
-        self.locks = self.locks.with_automatic(changed)
+        reformat, inside_hw = proposal.prompts.reformat, proposal.inside_hw
+        changed = (inside_hw & (proposal.labels_hw != proposal.before_hw))[reformat.inside_hw]
+        positions = np.unique(reformat.voxels_kji()[plane.axes[0]][changed])
+        numbers = [Place(plane.axes[0], int(at)).number_in(plane) for at in positions]
+        slices_nhw = plane.to_display(present_kji)
+        reformat.put(proposal.before_hw, present_kji, inside_hw)
+        unpainted = [n for n in numbers if not self.locks.is_painted(n, slices_nhw[n])]
+        reformat.put(proposal.labels_hw, present_kji, inside_hw)
+        self.locks = self.locks.with_automatic({n: slices_nhw[n] for n in unpainted})
 
     def _forget(self, mark: int) -> None:
         self._write(np.full(self.size_kji, UNKNOWN, np.uint8))

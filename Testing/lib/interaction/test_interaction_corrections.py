@@ -249,7 +249,7 @@ def test_undo_and_redo_of_any_sequence_bring_back_voxels_locks_and_what_was_foun
 
 def _state(work):
     session = work.session
-    return session.labels_kji.tobytes(), session.locks.held, session.automatic.to_json()
+    return session.labels_kji.tobytes(), session.locks.held, session.automatic.text
 
 
 def _act(rng, work):

@@ -7,6 +7,7 @@ import pytest
 from slices_in_work import LPS, SIZE_KJI, labels, predicted, prompts, volume
 
 from SAMLungSegLib import VolumePoint
+from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.interaction import AutomaticLungs, Locks, Place, Predicted, Session, SlicePrompts, merge_volume
 from SAMLungSegLib.prompts.volume import VolumePrompts
 from SAMLungSegLib.volume import axial_plane
@@ -143,14 +144,16 @@ def test_a_volume_that_is_stored_in_another_order_has_the_same_slices_locked():
 
 def test_what_was_found_comes_back_from_its_text_and_damage_or_another_size_is_noticed():
     automatic = AutomaticLungs.of(found(), [0.98765, float("nan"), 1])
-    again = AutomaticLungs.from_json(automatic.to_json(), SIZE_KJI)
+    again = AutomaticLungs.from_text(automatic.text, SIZE_KJI)
     np.testing.assert_array_equal(again.labelmap_nhw(), found())
     assert again.scores[0] == 0.9877
     assert np.isnan(again.scores[1])
-    damaged = automatic.to_json().replace('"labels": "', '"labels": "AAAA')
-    for text in (None, "", "{", "[]", "7", damaged):
-        assert AutomaticLungs.from_json(text, SIZE_KJI) is None
-    assert AutomaticLungs.from_json(automatic.to_json(), (5, 3, 6)) is None
+    damaged = automatic.text.replace('"labels": "', '"labels": "AAAA')
+    with pytest.raises(PromptError, match="damaged"):
+        AutomaticLungs.from_text(damaged, SIZE_KJI).labelmap_nhw()
+    for text in (None, "", "{", "[]", "7"):
+        assert AutomaticLungs.from_text(text, SIZE_KJI) is None
+    assert AutomaticLungs.from_text(automatic.text, (5, 3, 6)) is None
 
 
 @pytest.mark.parametrize("to_ras", [LPS, FLIPPED])
