@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ["QT_SCALE_FACTOR"] = f"{options.scale:g}"  # read when Qt starts
     application = bench.start()
     look(application.qt, options.font, dark=options.dark)
-    for story in (ct_story, xray_story, folder_story):
+    for story in (ct_story, volume_story, xray_story, folder_story):
         application.reset()
         story(folder)
 
@@ -83,6 +83,8 @@ def ct_story(folder: Path) -> None:
     _grab(window, folder / "1-ct-opened.png")
     window.click(window.ui.segmentVolumeButton)
     _wait(window)
+    window.wait(0.5)  # the strip and the sizes are read a little after the last edit
+    _wait(window)
     _grab(window, folder / "2-ct-segmented.png")
     window.choose(window.ui.referenceSelector, truth)
     window.click(window.ui.evaluateButton)
@@ -97,16 +99,60 @@ def ct_story(folder: Path) -> None:
     window.close()
 
 
+def volume_story(folder: Path) -> None:
+    """A CT with a consolidated lung: followed through the strip, corrected in two slices, propagated."""
+    import qt
+    import slicer
+
+    from bench.person import lasso_largest_error
+    from SAMLungSegLib.phantom import chest_ct
+
+    phantom = chest_ct(seed=5, size_kji=(56, 144, 144), spacing_mm=(5.0, 2.6, 2.6))
+    volume = slicer.util.addVolumeFromArray(phantom.hu_kji, ijkToRAS=phantom.ijk_to_ras, name="Phantom CT")
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    volume.GetDisplayNode().AutoWindowLevelOff()
+    volume.GetDisplayNode().SetWindowLevel(1500, -500)
+    window = _open()
+    window.click(window.ui.segmentVolumeButton)
+    _wait(window)
+    for turn in range(2):
+        window.wait(0.5)  # the strip reads the slices a little after the last edit
+        _wait(window)
+        window.press_key(qt.Qt.Key_N)
+        if not turn:
+            _grab(window, folder / "5-doubtful-slice.png")
+        for _stroke in range(2):
+            lasso_largest_error(window, volume, phantom.labelmap_kji, _slice_number(window, volume))
+        if not turn:
+            _grab(window, folder / "6-drawn.png")
+        window.press_key(qt.Qt.Key_A)
+    window.press_key(qt.Qt.Key_X)
+    _wait(window)
+    _grab(window, folder / "7-propagation.png")
+    window.press_key(qt.Qt.Key_A)
+    window.wait(0.5)
+    _wait(window)
+    _grab(window, folder / "8-propagated.png")
+    window.close()
+
+
+def _slice_number(window: Any, volume: Any) -> int:
+    """Of the axial slice that the Red view shows, along K."""
+    offset = window.view("Red").mrmlSliceNode().GetSliceToRAS().GetElement(2, 3)
+    bridge = importlib.import_module("SAMLungSegSlicer.bridge")
+    return round(float((np.linalg.inv(bridge.ijkToWorldMatrix(volume)) @ [0, 0, offset, 1])[2]))
+
+
 def xray_story(folder: Path) -> None:
     """A chest X-ray: opened, segmented, heart and chest measured."""
     _phantom("loadPhantomXray")
     window = _open()
     window.click(window.ui.segmentVolumeButton)
     _wait(window)
-    _grab(window, folder / "5-xray-segmented.png")
+    _grab(window, folder / "9-xray-segmented.png")
     window.click(window.ui.cardiothoracicButton)
     _wait(window)
-    _grab(window, folder / "6-xray-cardiothoracic-ratio.png")
+    _grab(window, folder / "10-xray-cardiothoracic-ratio.png")
     window.close()
 
 
@@ -130,7 +176,7 @@ def folder_story(folder: Path) -> None:
         ui.folderInputPathLineEdit.currentPath, ui.folderOutputPathLineEdit.currentPath = "scans", "lungs"
         window.click(ui.folderStartButton)
         window.wait_until(lambda: "images done" in ui.folderLabel.text, PATIENCE_S)
-        _grab(window, folder.absolute() / "7-folder.png")
+        _grab(window, folder.absolute() / "11-folder.png")
     window.close()
 
 

@@ -32,18 +32,19 @@ class StripPicture(qt.QObject):
         super().__init__()
         self._label, self._goTo = label, goTo
         self._count = 0
+        self._shown: tuple[Timeline, int | None] | None = None
         label.setMinimumHeight(HEIGHT)
         label.setCursor(qt.QCursor(qt.Qt.PointingHandCursor))
         label.installEventFilter(self)
 
     def clear(self) -> None:
         """Show nothing."""
-        self._count = 0
+        self._count, self._shown = 0, None
         self._label.clear()
 
     def show(self, timeline: Timeline, current: int | None) -> None:
         """Draw the slices, and a line where the view is."""
-        self._count = len(timeline.ranks)
+        self._count, self._shown = len(timeline.ranks), (timeline, current)
         width = max(self._label.width, 100)
         ratio = float(self._label.devicePixelRatioF())
         picture = qt.QPixmap(round(width * ratio), round(HEIGHT * ratio))
@@ -62,7 +63,9 @@ class StripPicture(qt.QObject):
         self._label.toolTip = _tip(timeline, current)
 
     def eventFilter(self, _watched: Any, event: Any) -> bool:
-        """A press, or a drag with the button down, shows the slice below the mouse."""
+        """A press, or a drag with the button down, shows the slice below the mouse; a new width is drawn on."""
+        if event.type() == qt.QEvent.Resize and self._shown is not None:
+            self.show(*self._shown)
         isPress = event.type() == qt.QEvent.MouseButtonPress
         isDrag = event.type() == qt.QEvent.MouseMove and bool(event.buttons() & qt.Qt.LeftButton)
         if not self._count or not (isPress or isDrag):

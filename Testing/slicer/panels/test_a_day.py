@@ -11,8 +11,7 @@ import pytest
 import qt
 import slicer
 import widgettools as tools
-from scipy import ndimage
-from skimage import measure
+from bench.person import lasso_largest_error
 
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.phantom import chest_ct
@@ -78,29 +77,9 @@ class Day:
         return min(dice(self.lungs == label, self.truth == label) for label in (1, 2))
 
     def lasso_largest_error(self):
-        """Draw around the largest piece of the slice that is wrong, as far as it is lung or as it is none."""
-        k = self.number
-        found, true = self.lungs[k], self.truth[k]
-        pieces = [
-            (piece, adds)
-            for adds, mask in ((True, true > 0), (False, true == 0))
-            for piece in _pieces(mask & (found != true))
-        ]
-        if not pieces:
-            return False
-        piece, adds = max(pieces, key=lambda one: one[0].sum())
-        outline = max(measure.find_contours(np.pad(piece, 1).astype(float), 0.5), key=len)[::2] - 1
-        path = [tools.world(self.volume, (x, y, k)) for y, x in outline]
-        self.key(qt.Qt.Key_C)
-        self.window.draw_in_view("Red", path, qt.Qt.NoModifier if adds else qt.Qt.ControlModifier)
+        is_wrong = lasso_largest_error(self.window, self.volume, self.truth, self.number)
         self.settle()
-        self.key(qt.Qt.Key_Escape)
-        return True
-
-
-def _pieces(mask):
-    labels, count = ndimage.label(mask)
-    return [labels == one for one in range(1, count + 1)]
+        return is_wrong
 
 
 @pytest.mark.slow
