@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,7 +75,7 @@ class Timeline:
         places = tuple(Place.of(plane, n) for n in range(count))
         return cls(ranks, locked, has_prompt, disagreement, places, plane.slice_spacing_mm)
 
-    @property
+    @cached_property
     def doubtful(self) -> tuple[int, ...]:
         """Numbers of the slices to look at first, the most doubtful first; without locked ones and close neighbours."""
         candidates = [n for n in np.argsort(self.ranks, kind="stable") if not np.isnan(self.ranks[n])]

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegLib.interaction.corrections import ADDED, REMOVED
 from SAMLungSegSlicer import bridge
+from SAMLungSegSlicer.live.node import newUnsavedNode
 
 FILL_OPACITY = 0.35
 GREEN, RED = (0.17, 0.63, 0.17), (0.84, 0.15, 0.16)
@@ -27,7 +28,7 @@ class ChangeNode:
     def show(self, changes_kji: np.ndarray, volumeNode: slicer.vtkMRMLVolumeNode) -> None:
         """Show uint8 (K, J, I) on the grid of a volume, `ADDED` or `REMOVED`, in place of what was shown."""
         self.remove()
-        self._node = node = _newNode()
+        self._node = node = newUnsavedNode(_("Propagation"), FILL_OPACITY)
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         segments = {ADDED: (_("becomes lung"), GREEN), REMOVED: (_("is no lung any more"), RED)}
@@ -39,17 +40,3 @@ class ChangeNode:
         if self.node is not None:
             slicer.mrmlScene.RemoveNode(self.node)
         self._node = None
-
-
-def _newNode() -> slicer.vtkMRMLSegmentationNode:
-    node = slicer.vtkMRMLSegmentationNode()
-    node.SetName(_("Propagation"))
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
-    slicer.mrmlScene.AddNode(node)
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    display.SetSaveWithScene(False)
-    display.SetVisibility3D(False)
-    display.SetOpacity2DFill(FILL_OPACITY)
-    return node

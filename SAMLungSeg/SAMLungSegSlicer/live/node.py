@@ -61,15 +61,17 @@ class PreviewNode:
         grid = (volumeNode, size, matrix.tobytes())
         if self.node is None or self._grid != grid:
             self.remove()
-            self._node, self._grid = _newNode(), grid
+            self._node, self._grid = newUnsavedNode(_("Lung preview"), FILL_OPACITY), grid
+            self._node.GetDisplayNode().SetSliceIntersectionThickness(OUTLINE_WIDTH)
             self._node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
             self._node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
         return self._node
 
 
-def _newNode() -> slicer.vtkMRMLSegmentationNode:
+def newUnsavedNode(name: str, fillOpacity: float) -> slicer.vtkMRMLSegmentationNode:
+    """A segmentation in the scene that is neither saved nor listed, and shown in slice views only."""
     node = slicer.vtkMRMLSegmentationNode()
-    node.SetName(_("Lung preview"))
+    node.SetName(name)
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
     slicer.mrmlScene.AddNode(node)
@@ -77,6 +79,5 @@ def _newNode() -> slicer.vtkMRMLSegmentationNode:
     display = node.GetDisplayNode()
     display.SetSaveWithScene(False)
     display.SetVisibility3D(False)
-    display.SetOpacity2DFill(FILL_OPACITY)
-    display.SetSliceIntersectionThickness(OUTLINE_WIDTH)
+    display.SetOpacity2DFill(fillOpacity)
     return node

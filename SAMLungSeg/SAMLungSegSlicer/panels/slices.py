@@ -27,6 +27,7 @@ from SAMLungSegSlicer.watching import Watched, Watcher
 
 CHANNEL = "timeline"
 SETTLE_MS = 150  # edits come in bursts
+SCROLL_MS = 20
 _EDITS = (slicer.vtkSegmentation.SourceRepresentationModified, slicer.vtkSegmentation.SegmentRemoved)
 
 
@@ -47,6 +48,10 @@ class SlicesPanel(Watcher):
         self._timer.setSingleShot(True)
         self._timer.setInterval(SETTLE_MS)
         self._timer.connect("timeout()", self._read)
+        self._scrolling = qt.QTimer()  # the views tell of one move many times
+        self._scrolling.setSingleShot(True)
+        self._scrolling.setInterval(SCROLL_MS)
+        self._scrolling.connect("timeout()", self._afterScrolling)
         ui.propagateButton.connect("clicked(bool)", self.onPropagate)
         ui.lockButton.connect("clicked(bool)", self.onLock)
         ui.nextDoubtfulButton.connect("clicked(bool)", self.onNextDoubtful)
@@ -59,6 +64,7 @@ class SlicesPanel(Watcher):
     def exit(self) -> None:
         """Stop watching, and show nothing."""
         self._timer.stop()
+        self._scrolling.stop()
         self._context.worker.cancel(CHANNEL)
         self.watch()
         self._forget()
@@ -161,8 +167,13 @@ class SlicesPanel(Watcher):
         self._timer.start()
 
     def _onScrolled(self, _node: Any, _event: object) -> None:
-        self._draw()
-        self._buttons()
+        if not self._scrolling.active:
+            self._scrolling.start()
+
+    def _afterScrolling(self) -> None:
+        if self._context.parameters is not None:
+            self._draw()
+            self._buttons()
 
     def _onProgress(self, done: int, total: int) -> None:
         self._context.say(_("Propagating, slice {done} of {total}...").format(done=done, total=total))
