@@ -77,6 +77,16 @@ def is_windowed(values: Volume | np.ndarray) -> bool:
     return _are_grey_levels(*finite_range(_array_of(values)))
 
 
+def are_windowed(array: np.ndarray, low: float, high: float) -> bool:
+    """Whether a CT holds grey levels; real numbers in a narrow range are scaled HU.
+
+    Args:
+        array: of any shape.
+        low, high: its lowest and highest finite value.
+    """
+    return _are_grey_levels(low, high) and (array.dtype.kind != "f" or high - low > SCALED_RANGE)
+
+
 @dataclass(frozen=True)
 class GreyMapping:
     """How the stored values of one image become 8-bit grey: found once for the whole image, then applied to any part.
@@ -116,7 +126,7 @@ def grey_mapping(
         return GreyMapping(low, low, -np.inf, low)
     if modality == "XRAY":
         return GreyMapping(*_xray_range(array, low, high), -np.inf, low)
-    if _are_windowed(array, low, high):
+    if are_windowed(array, low, high):
         return GreyMapping(0, 255, -np.inf, low)
     scale = ct_scale(array, low, high)
     note = scale.note
@@ -162,7 +172,7 @@ def stored_levels(values: Volume | np.ndarray, hu: Sequence[float]) -> list[floa
     """The stored values of some Hounsfield units of a CT; where it is windowed already, of the lung window."""
     array = _array_of(values)
     low, high = finite_range(array)
-    if _are_windowed(array, low, high):
+    if are_windowed(array, low, high):
         window = WINDOW_PRESETS["lung"]
         return [float(np.clip((one - window.low) / window.width, 0, _WHITE_SHARE) * 255) for one in hu]
     scale = ct_scale(array, low, high)
@@ -181,11 +191,6 @@ def _array_of(values: Volume | np.ndarray) -> np.ndarray:
 
 def _are_grey_levels(low: float, high: float) -> bool:
     return low >= 0 and 1 < high <= 255
-
-
-def _are_windowed(array: np.ndarray, low: float, high: float) -> bool:
-    """Whether a CT holds grey levels; real numbers in a narrow range are scaled."""
-    return _are_grey_levels(low, high) and (array.dtype.kind != "f" or high - low > SCALED_RANGE)
 
 
 def _xray_range(array: np.ndarray, low: float, high: float) -> tuple[float, float]:

@@ -27,12 +27,14 @@ from SAMLungSegLib.options import Options
 from SAMLungSegLib.prompts.volume import MOST_PROMPTS, VolumeBox, VolumePoint
 from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
 from SAMLungSegLib.volume.guarded import metadata_of
+from SAMLungSegLib.volumetry import LungSizes
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = "samlungseg-recipe/1"  # a provenance record was called recipe; what users have must be read for ever
 ACTIONS_SCHEMA = "samlungseg-actions/1"  # of a list of records, see `actions`
 METADATA_NAME = "SAMLungSeg_Recipe"
+_STATISTICS = "statistics"  # of the labelmap, beside the record
 _SAME_PLACE_MM = 1e-4
 _LONGEST_REASON = 300
 
@@ -150,17 +152,26 @@ def provenance_of(
     )
 
 
-def save(labelmap_kji: np.ndarray, volume: Volume, path: Path, provenance: Provenance) -> None:
+def save(
+    labelmap_kji: np.ndarray, volume: Volume, path: Path, provenance: Provenance, statistics: LungSizes | None = None
+) -> None:
     """Write the labelmap of a volume with its provenance in it, where the format has a place, and beside it.
 
+    Args:
+        labelmap_kji: on the grid of the volume.
+        volume: the image.
+        path: of the labelmap.
+        provenance: how it was made.
+        statistics: its numbers, for the file beside it only: in the labelmap they would outlive an edit.
     Raises:
         VolumeError, GeometryError: as `write_labelmap`.
         OutputError: the provenance cannot be written.
     """
     text = provenance.to_json()
     beside = provenance_path(path)
+    document = json.loads(text) | ({} if statistics is None else {_STATISTICS: statistics.document()})
     with writing(beside) as file:  # both or neither are replaced
-        file.write(f"{json.dumps(json.loads(text), indent=2)}\n".encode())
+        file.write(f"{json.dumps(document, indent=2)}\n".encode())
         file.flush()
         os.fsync(file.fileno())
         extent = provenance.options.shown_extent
@@ -271,6 +282,7 @@ def _parsed(fields: dict[str, Any]) -> Provenance:
     if fields.pop("schema") != SCHEMA:
         raise ValueError("another version")
     options, model = fields["options"], fields["model"]
+    fields.pop(_STATISTICS, None)
     fields.setdefault("engine", "torch")  # what earlier versions did not say
     options.setdefault("extent", "visible")
     _check_kinds(fields)

@@ -1,4 +1,4 @@
-"""Results of segmenting: what their files are called, which formats fit, how large the lungs are."""
+"""Results of segmenting: what their files are called, and which formats fit."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from SAMLungSegLib.errors import SettingsError
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
-    import numpy as np
-
     from SAMLungSegLib.volume import Volume
 
 FORMATS = ("seg.nrrd", "nrrd", "nii.gz", "png")
@@ -39,15 +37,3 @@ def result_path(image: Path, folder: Path, extension: str | None = None) -> Path
     from SAMLungSegLib.volume import image_name
 
     return folder / f"{image_name(image)}_lungs.{extension or default_format(image)}"
-
-
-def lung_volumes_ml(labelmap_kji: np.ndarray, volume: Volume) -> tuple[float, float] | None:
-    """Right and left lung in millilitres; None where the image is flat or a distance in it is not known in mm."""
-    import numpy as np
-
-    from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
-
-    if 1 in volume.size_kji or not volume.has_physical_spacing:
-        return None
-    right, left = (np.count_nonzero(labelmap_kji == label) * volume.voxel_ml for label in (RIGHT_LUNG, LEFT_LUNG))
-    return right, left

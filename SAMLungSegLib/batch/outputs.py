@@ -66,7 +66,13 @@ def write_outputs(
 def _write(segmentation: Segmentation, provenance: Provenance, files: dict[str, Path]) -> None:
     for path in files.values():
         path.parent.mkdir(exist_ok=True)
-    save(segmentation.labelmap_kji, segmentation.volume, files["segmentation"], provenance)
+    save(
+        segmentation.labelmap_kji,
+        segmentation.volume,
+        files["segmentation"],
+        provenance,
+        segmentation.statistics(),
+    )
     if "overlay" in files:
         prompts = provenance.options.prompts.by_slice(segmentation.plane, segmentation.volume)
         draw_thumbnail(segmentation, files["overlay"], prompts)

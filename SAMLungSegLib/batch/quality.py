@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import nan
 
@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from SAMLungSegLib.masks import box_around
 from SAMLungSegLib.pipeline import LUNG_CHOICES, Segmentation
-from SAMLungSegLib.results import lung_volumes_ml
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
+from SAMLungSegLib.volumetry import LungSize, LungSizes
 
 SIDES = {"right": RIGHT_LUNG, "left": LEFT_LUNG}
 
@@ -37,8 +37,7 @@ class Measures:
     Attributes:
         segmentation: the result.
         wanted: which labels were chosen.
-        voxels: of each lung, by label.
-        ml: of each lung, by label; NaN where the image has no volume.
+        numbers: how large and how dense the lungs are.
         areas: lung pixels of each displayed slice.
         score: predicted IoU, the mean over slices weighted by their lung; NaN without lung.
         lowest_score: of the slices with much lung.
@@ -46,8 +45,7 @@ class Measures:
 
     segmentation: Segmentation
     wanted: tuple[int, ...]
-    voxels: dict[int, int]
-    ml: dict[int, float]
+    numbers: LungSizes
     areas: np.ndarray
     score: float
     lowest_score: float
@@ -58,20 +56,27 @@ class Measures:
         return 1 in self.segmentation.volume.size_kji
 
     @property
-    def ratio(self) -> float:
-        """Right to left lung; NaN where one is missing."""
-        right, left = self.voxels[RIGHT_LUNG], self.voxels[LEFT_LUNG]
-        return right / left if right and left else nan
+    def voxels(self) -> dict[int, int]:
+        """Of each lung, by label."""
+        return {label: row.voxels for label, row in self._lungs}
+
+    @property
+    def ml(self) -> dict[int, float]:
+        """Of each lung, by label; NaN where the image has no volume."""
+        return {label: row.size if self.numbers.unit == "ml" else nan for label, row in self._lungs}
+
+    @property
+    def _lungs(self) -> Iterable[tuple[int, LungSize]]:
+        return zip(SIDES.values(), self.numbers.rows, strict=False)
 
 
 def measure(segmentation: Segmentation, lungs: str = "both") -> Measures:
     """Sizes and scores of a segmentation of 'both', the 'right' or the 'left' lungs, without hidden parts beside."""
+    numbers = segmentation.statistics()
     if segmentation.extent == "both":
         lungs_kji = np.where(segmentation.labelmap_kji > LEFT_LUNG, 0, segmentation.labelmap_kji)
         segmentation = replace(segmentation, labelmap_kji=lungs_kji)
     labelmap = segmentation.labelmap_nhw
-    voxels = {label: int(np.count_nonzero(labelmap == label)) for label in SIDES.values()}
-    ml = lung_volumes_ml(segmentation.labelmap_kji, segmentation.volume) or (nan, nan)
     areas = np.count_nonzero(labelmap, axis=(1, 2))
     counted = (areas > 0) & np.isfinite(segmentation.scores)
     scores, weights = segmentation.scores[counted], areas[counted]
@@ -79,8 +84,7 @@ def measure(segmentation: Segmentation, lungs: str = "both") -> Measures:
     return Measures(
         segmentation,
         LUNG_CHOICES[lungs],
-        voxels,
-        dict(zip(SIDES.values(), ml, strict=True)),
+        numbers,
         areas,
         float(np.average(scores, weights=weights)) if counted.any() else nan,
         float(scores[large].min()) if large.any() else nan,
@@ -110,7 +114,7 @@ def _has_odd_size(one: Measures) -> bool:
 
 
 def _has_odd_ratio(one: Measures) -> bool:
-    return not _within(one.ratio, _PLAUSIBLE_RATIO)
+    return not _within(one.numbers.right_to_left, _PLAUSIBLE_RATIO)
 
 
 def _is_in_pieces(one: Measures) -> bool:

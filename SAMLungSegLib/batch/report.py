@@ -45,9 +45,32 @@ class _Histogram(NamedTuple):
 
 _HISTOGRAMS = (
     _Histogram("Volume [ml]", {"right": "right_ml", "left": "left_ml"}),
+    _Histogram("Mean density of both lungs [HU]", {"": "mean_hu"}),
+    _Histogram("Both lungs below -950 HU [%]", {"": "laa950_percent"}),
     _Histogram("Predicted quality", {"": "quality"}),
     _Histogram("Dice", {"right": "dice_right", "left": "dice_left"}),
     _Histogram("Seconds for a case", {"": "seconds"}),
+)
+
+
+class _Column(NamedTuple):
+    """Of the list of cases; shown where a case has a number in it."""
+
+    title: str
+    name: str
+    decimals: int
+
+
+_COLUMNS = (
+    _Column("Quality", "quality", 2),
+    _Column("Right [ml]", "right_ml", 0),
+    _Column("Left [ml]", "left_ml", 0),
+    _Column("Right [cm²]", "right_cm2", 0),
+    _Column("Left [cm²]", "left_cm2", 0),
+    _Column("Mean [HU]", "mean_hu", 0),
+    _Column("Below -950 HU [%]", "laa950_percent", 1),
+    _Column("Mass [g]", "mass_g", 0),
+    _Column("Dice", "dice_both", 3),
 )
 
 
@@ -103,21 +126,18 @@ def _flag_table(done: Sequence[Row]) -> str:
 
 
 def _cases(rows: Sequence[Row]) -> str:
-    has_metrics = any(row.get("dice_both") is not None for row in rows)
-    header = ["", "Case", "Quality", "Right [ml]", "Left [ml]", *(["Dice"] if has_metrics else []), "May be wrong"]
-    return _table(header, (_case(row, has_metrics) for row in rows))
+    columns = [one for one in _COLUMNS if any(row.get(one.name) is not None for row in rows)]
+    header = ["", "Case", *(column.title for column in columns), "May be wrong"]
+    return _table(header, (_case(row, columns) for row in rows))
 
 
-def _case(row: Row, has_metrics: bool) -> list[str]:
+def _case(row: Row, columns: Sequence[_Column]) -> list[str]:
     wrong = ", ".join(_TITLES.get(name, name) for name in row["flags"].split())
     picture = f'<img src="{quote(row["overlay"])}" loading="lazy" alt="">' if row.get("overlay") else ""
     return [
         f"<td>{picture}</td>",
         f'<td><a href="{quote(row["segmentation"])}">{escape(row["id"])}</a></td>',
-        _number(row["quality"], 2),
-        _number(row["right_ml"], 0),
-        _number(row["left_ml"], 0),
-        *([_number(row.get("dice_both"), 3)] if has_metrics else []),
+        *(_number(row.get(column.name), column.decimals) for column in columns),
         _text(f"{wrong}. {row['notes']}".strip(". ")),
     ]
 

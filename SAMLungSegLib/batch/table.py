@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from SAMLungSegLib.files import write_bytes, write_csv
 from SAMLungSegLib.metrics import METRICS
 from SAMLungSegLib.pipeline import Segmentation
 from SAMLungSegLib.volume import Volume
+from SAMLungSegLib.volumetry import LungSizes
 
 Row = dict[str, Any]
 
@@ -31,6 +33,7 @@ TEXTS = frozenset(
     {"id", "state", "reason", "image", "series", "modality", "extent", "flags", "notes", "device", *FILES}
 )
 _MOST_COLUMNS = 200
+_DENSITIES = ("mean_hu", "perc15_hu", "laa950_percent", "haa_percent")
 _WHOLE_METRICS = [replace(metric, per_slice=False) for metric in METRICS]  # slices would take most of the time
 
 
@@ -65,13 +68,26 @@ def measures_of(segmentation: Segmentation, lungs: str) -> Row:
         "slices": len(segmentation.scores),
         **{f"{side}_ml": one.ml[label] for side, label in SIDES.items()},
         **{f"{side}_voxels": one.voxels[label] for side, label in SIDES.items()},
-        "right_to_left": one.ratio,
+        "right_to_left": one.numbers.right_to_left,
+        **_areas_of(one.numbers),
+        **_densities_of(one.numbers),
         "cardiothoracic_ratio": ratio_if_measurable(segmentation.labelmap, segmentation.modality),
         "score": one.score,
         "lowest_score": one.lowest_score,
         "quality": predicted_quality(one.score, len(flags)),
         "flags": " ".join(flags),
     }
+
+
+def _areas_of(numbers: LungSizes) -> Row:
+    known = {side: row.size if numbers.unit == "cm2" else nan for side, row in zip(SIDES, numbers.rows, strict=False)}
+    return {f"{side}_cm2": size for side, size in known.items()}
+
+
+def _densities_of(numbers: LungSizes) -> Row:
+    """Of both lungs; the others are in the file beside the labelmap."""
+    both = numbers.both
+    return {name: getattr(both.densities, name) for name in _DENSITIES} | {"mass_g": both.mass_g}
 
 
 def agreement_of(segmentation: Segmentation, reference: Volume, tolerance_mm: float) -> tuple[Row, list[str]]:
@@ -104,7 +120,8 @@ logger = logging.getLogger(__name__)
 
 _BEFORE_METRICS = (
     *("id", "state", "reason", "image", "series", "modality", "extent", "slices"),
-    *("right_ml", "left_ml", "right_voxels", "left_voxels", "right_to_left", "cardiothoracic_ratio"),
+    *("right_ml", "left_ml", "right_cm2", "left_cm2", "right_voxels", "left_voxels", "right_to_left"),
+    *(*_DENSITIES, "mass_g", "cardiothoracic_ratio"),
     *("quality", "score", "lowest_score", "flags"),
 )
 _AFTER_METRICS = ("notes", *FILES, "device", "seconds_reading", "seconds", "seconds_writing")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from SAMLungSegLib.results import lung_volumes_ml
 from SAMLungSegLib.structures import lungs_of_extent
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
@@ -60,20 +59,16 @@ def draw_overlay(segmentation: Segmentation, folder: Path, options: Options) -> 
 
 
 def describe(segmentation: Segmentation) -> str:
-    """Modality, volumes of the lungs in ml, or areas in pixels without a physical size, and the ratio of an X-ray."""
-    import numpy as np
-
+    """Modality, volumes of the lungs in ml, or areas in cm2 or pixels, and the cardiothoracic ratio of an X-ray."""
     from SAMLungSegLib.cardiothoracic import ratio_if_measurable
 
     title = MODALITY_TITLES[segmentation.modality]
-    names = [one.name for one in lungs_of_extent(segmentation.extent).structures]
-    sizes = [int(np.sum(segmentation.labelmap_kji == label)) for label in range(1, len(names) + 1)]
-    if not any(sizes):
+    numbers = segmentation.statistics()
+    sizes = {row.key: round(row.size) for row in numbers.rows}
+    if not any(row.voxels for row in numbers.rows):
         return f"{title}, no lung found"
-    volumes_ml = lung_volumes_ml(segmentation.labelmap_kji, segmentation.volume)
-    if volumes_ml is not None:
-        sizes = [round(volume_ml) for volume_ml in volumes_ml]
-    unit = "pixels" if volumes_ml is None else "ml"
+    unit = "pixels" if numbers.unit == "px" else numbers.unit
+    parts = [f"{one.name} {sizes.get(one.key, 0)} {unit}" for one in lungs_of_extent(segmentation.extent).structures]
     ratio = ratio_if_measurable(segmentation.labelmap, segmentation.modality)
     heart = [] if ratio is None else [f"cardiothoracic ratio {ratio:.2f}"]
-    return ", ".join([title, *(f"{name} {size} {unit}" for name, size in zip(names, sizes, strict=False)), *heart])
+    return ", ".join([title, *parts, *heart])

@@ -19,6 +19,7 @@ from SAMLungSegLib.cli.choices import (
     options_of,
 )
 from SAMLungSegLib.cli.messages import say_failure
+from SAMLungSegLib.cli.numbers import StatisticsTable
 from SAMLungSegLib.cli.results import describe, draw_overlay, overlay_path, segment_with_bar
 from SAMLungSegLib.errors import OutputError, PromptError, SAMLungSegError, SettingsError, VolumeError
 from SAMLungSegLib.files import check_name_fits, check_writable, check_written, real_path, writable_folder
@@ -52,7 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "segment",
         help="write right and left lung of CT volumes and chest X-rays",
         description="For each INPUT writes <name>_lungs.<format> on the input's own grid: 1 = right, 2 = left lung, "
-        "and <name>_lungs.json, which says how it was made.",
+        "and <name>_lungs.json, which says how it was made and how large and dense the lungs are.",
     )
     parser.add_argument("inputs", nargs="*", type=given_path, metavar="INPUT", help="image file or DICOM folder")
     parser.add_argument(
@@ -85,6 +86,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_model_choices(parser)
     add_cache_choice(parser)
     parser.add_argument("--overlay", action="store_true", help="also write a picture <name>_lungs_overlay.png")
+    parser.add_argument(
+        "--statistics",
+        type=given_path,
+        metavar="FILE.csv",
+        help="also write the numbers of all images as one table: volumes, densities, shares, mass, height, thirds",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist already")
     parser.set_defaults(run=run)
 
@@ -100,16 +107,17 @@ def run(arguments: argparse.Namespace) -> int:
         raise PromptError("Points and boxes are voxels of one image; give one INPUT with them.")
     choice = model_choice_of(arguments)
     check_writable(arguments.output)
+    table = StatisticsTable.of(arguments)
     failures, written = 0, []
     for path, targets in _targets(arguments).items():
         try:
-            written += _segment_one(path, targets, options, choice, arguments)
+            written += _segment_one(path, targets, options, choice, arguments, table)
         except BrokenPipeError:
             raise
         except Exception as error:  # whatever is wrong with one image must not cost those after it
             failures += 1
             say_failure(error, path)
-    check_written(written)
+    check_written([*written, *table.files])
     return 2 if failures else 0
 
 
@@ -134,7 +142,9 @@ def _replay(arguments: argparse.Namespace) -> int:
     arguments.series = arguments.series or record.series
     ((path, targets),) = _targets(arguments).items()
     check_writable(arguments.output)
-    check_written(_segment_one(path, targets, record.options, choice, arguments, record))
+    table = StatisticsTable.of(arguments)
+    written = _segment_one(path, targets, record.options, choice, arguments, table, record)
+    check_written([*written, *table.files])
     return 0
 
 
@@ -144,6 +154,7 @@ def _segment_one(
     options: Options,
     choice: ModelChoice,
     arguments: argparse.Namespace,
+    table: StatisticsTable,
     made_by: Provenance | None = None,
 ) -> Sequence[Path]:
     """Write the results of one image; their paths. What `_targets` has against them is raised."""
@@ -164,7 +175,8 @@ def _segment_one(
             logger.warning("Made by %s on %s, replayed by %s on %s: single voxels may differ.", *then, *now)
     segmentation = replace(segment_with_bar(volume, model, options), image=path, series=series)
     writable_folder(target.parent)
-    save(segmentation.labelmap_kji, volume, target, segmentation.provenance())
+    save(segmentation.labelmap_kji, volume, target, segmentation.provenance(), segmentation.statistics())
+    table.add(path, segmentation)
     print(f"{target}  {describe(segmentation)}")
     if arguments.overlay:
         print(draw_overlay(segmentation, target.parent, options))

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_lab
 from SAMLungSegLib.volume.extents import with_extent
 from SAMLungSegLib.volume.formats import pair_header
 from SAMLungSegLib.volume.itk import image_of
+from SAMLungSegLib.volumetry import LungSizes, lung_sizes
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
@@ -87,6 +89,14 @@ class Segmentation:
         like = replace(self.volume, array_kji=self.labelmap_kji, structure_labels=None)
         return with_extent(like, self.extent)
 
+    def statistics(self) -> LungSizes:
+        """How large, high and dense the lungs are, whole and by thirds; measured once, see docs/statistics.md."""
+        return self._statistics
+
+    @cached_property
+    def _statistics(self) -> LungSizes:
+        return lung_sizes(self.labelmap_kji, self.volume, self.modality)
+
     def provenance(self) -> Provenance | None:
         """How the labelmap was made; None where `origin` is not known."""
         if self.origin is None:
@@ -106,9 +116,9 @@ class Segmentation:
         """Write the labelmap and how it was made, as `samlungseg segment` does; `--replay` makes it again.
 
         The format follows the extension (see `volume.write_labelmap`). The provenance lies beside the labelmap as
-        <name>.json, and in it where the format has a place; a file of that name that is no provenance record stays as
-        it is, with a warning. Of a model that neither `ModelChoice.load` nor `load_model` has loaded, the provenance is
-        not known: the labelmap is written alone.
+        <name>.json, with the `statistics`, and in it where the format has a place; a file of that name that is no
+        provenance record stays as it is, with a warning. Of a model that neither `ModelChoice.load` nor `load_model`
+        has loaded, the provenance is not known: the labelmap is written alone.
 
         Raises:
             VolumeError, GeometryError: as `write_labelmap`.
@@ -118,7 +128,7 @@ class Segmentation:
         if made is None:
             write_labelmap(self.labelmap_kji, self.volume, path, extent=self.extent)
         elif is_free(beside := provenance_path(path)):
-            save(self.labelmap_kji, self.volume, path, made)
+            save(self.labelmap_kji, self.volume, path, made, self.statistics())
         else:
             logger.warning(
                 "%s is no provenance record and stays as it is: %s has none beside it; save under another name.",

@@ -45,6 +45,21 @@ def test_sizes_are_in_ml_where_the_image_has_a_size(cohort, tmp_path):
     assert table.loc["xrays__0__x000", "right_voxels"] == (chest_picture(0)[:, :32] < 100).sum()
 
 
+def test_a_ct_has_densities_and_mass_of_both_lungs_and_an_xray_none(cohort, tmp_path):
+    result = run(cohort, tmp_path / "out")
+    table = result.table().set_index("id")
+    ct, xray = table.loc["cts__ct000"], table.loc["xrays__0__x000"]
+    assert (ct["mean_hu"], ct["perc15_hu"], ct["laa950_percent"], ct["haa_percent"]) == (-850, -850, 0, 0)
+    assert ct["mass_g"] == pytest.approx((ct["right_ml"] + ct["left_ml"]) * 0.15)
+    assert xray[["mean_hu", "laa950_percent", "mass_g", "right_cm2"]].isna().all()
+    beside = json.loads((tmp_path / "out" / ct["recipe"]).read_text())["statistics"]["rows"]
+    assert [row["part"] for row in beside if row["structure"] == "left_lung"][1:] == [
+        *("upper_third", "middle_third", "lower_third")
+    ]
+    page = (tmp_path / "out" / "summary.html").read_text()
+    assert "<th>Mean [HU]</th>" in page and '<td class="number">-850</td>' in page and "cm²" not in page
+
+
 def test_xrays_have_a_cardiothoracic_ratio_and_ct_none(cohort, tmp_path):
     table = run(cohort, tmp_path / "out").table().set_index("id")
     written = read_volume(tmp_path / "out" / table.loc["xrays__0__x000", "segmentation"])

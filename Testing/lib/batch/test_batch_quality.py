@@ -38,7 +38,7 @@ def flags(labels: np.ndarray, **options) -> list[str]:
 def test_sound_lungs_have_no_flag():
     one = measure(segmentation(lungs()))
     assert one.ml == {1: pytest.approx(2812.5), 2: pytest.approx(2700)}
-    assert one.ratio == pytest.approx(25 / 24)
+    assert one.numbers.right_to_left == pytest.approx(25 / 24)
     assert flags_of(one) == []
 
 

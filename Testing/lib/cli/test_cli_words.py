@@ -24,7 +24,7 @@ from SAMLungSegLib.phantom import chest_ct
 REPOSITORY = Path(__file__).resolve().parents[3]
 PARSERS = {one.prog: one for one in all_parsers(parser())}
 # Options without which nothing of their kind is done: there is no default to state.
-NOTHING_UNLESS_GIVEN = {"--point", "--box", "--series", "--replay", "--image"}
+NOTHING_UNLESS_GIVEN = {"--statistics", "--point", "--box", "--series", "--replay", "--image"}
 
 
 def run(*arguments: object) -> int:
