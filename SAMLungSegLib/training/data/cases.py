@@ -25,6 +25,7 @@ from SAMLungSegLib.volume import axial_plane, given_name, image_name, is_image_p
 IMAGES, MASKS = "images", "masks"
 MANIFEST = "manifest_more.csv"
 MASK_IGNORED = 2  # in masks of whole lungs: a device, of which nobody knows what it hides
+_LABELS_OF_SETS = {"cxr_v7_covid": (("both", (1,)),)}  # 2 is `MASK_IGNORED` there, not the left lung
 PAPER_WINDOW = "paper"
 _PREFIXES: dict[str, Modality] = {"ct": "CT", "cxr": "XRAY", "xray": "XRAY"}
 _ONE_LUNG_SHARE = 0.05  # of a mask beyond the slice's middle, below which all of it is one lung
@@ -217,8 +218,9 @@ def _paired(folder: Path, images: Sequence[Path], masks: Sequence[Path], modalit
     modality = modality or next((kind for prefix, kind in _PREFIXES.items() if subset.lower().startswith(prefix)), None)
     pairs = pair_files(images, masks, roles=("image", "mask"))
     patients = patients_of(folder)
+    labels = _LABELS_OF_SETS.get(subset, ())
     return [
-        StudyCase(subset, image_name(image), image, mask, modality, patient=patients.get(image.name, ""))
+        StudyCase(subset, image_name(image), image, mask, modality, labels=labels, patient=patients.get(image.name, ""))
         for image, mask in pairs
     ]
 
