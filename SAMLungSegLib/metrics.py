@@ -11,7 +11,7 @@ a distance map because the cost follows the surface, not the volume (MONAI's ver
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, nan
 
 import numpy as np
@@ -91,6 +91,30 @@ def hausdorff_95_mm(
     return float(max(np.percentile(from_reference, 95), np.percentile(from_prediction, 95)))
 
 
+def assd_mm(
+    reference: np.ndarray,
+    prediction: np.ndarray,
+    spacing_mm: Sequence[float],
+    *,
+    distances_mm: Distances | None = None,
+) -> float:
+    """Average symmetric surface distance: the mean over the boundary voxels of both masks of the distance to the other.
+
+    Args:
+        reference: bool array, (H, W) or (K, J, I).
+        prediction: bool array, same shape.
+        spacing_mm: as for `hausdorff_95_mm`.
+        distances_mm: as for `hausdorff_95_mm`.
+    Returns:
+        Millimetres; NaN when both masks are empty, infinity when one is.
+    Raises:
+        GeometryError: as for `hausdorff_95_mm`.
+    Source: Heimann et al. (2009), doi:10.1109/TMI.2009.2013851.
+    """
+    both = np.concatenate(distances_mm or surface_distances_mm(reference, prediction, spacing_mm))
+    return float(both.mean()) if both.size else nan
+
+
 def surface_dice(
     reference: np.ndarray,
     prediction: np.ndarray,
@@ -134,6 +158,22 @@ def volume_difference_ml(reference: np.ndarray, prediction: np.ndarray, spacing_
     if np.ndim(reference) != 3:
         raise GeometryError(f"A volume in ml needs masks (K, J, I), got shape {np.shape(reference)}.")
     return (in_prediction - in_reference) * float(np.prod(_checked_spacing(spacing_mm, 3))) / 1000
+
+
+def relative_volume_error(reference: np.ndarray, prediction: np.ndarray) -> float:
+    """Prediction's volume minus the reference's, by the reference's; needs no spacing.
+
+    Args:
+        reference: bool array, (H, W) or (K, J, I).
+        prediction: bool array, same shape.
+    Returns:
+        Unitless, 0.1 for a prediction that is a tenth too large; NaN when the reference is empty.
+    Raises:
+        GeometryError: shapes differ.
+    Source: Heimann et al. (2009), doi:10.1109/TMI.2009.2013851, there in percent.
+    """
+    _, in_reference, in_prediction = _counts(reference, prediction)
+    return _ratio(in_prediction - in_reference, in_reference)
 
 
 def surface_distances_mm(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> Distances:
@@ -209,7 +249,7 @@ class Metric:
     Attributes:
         name: column name in tables and on the command line.
         title: name for readers.
-        unit: 'mm', 'ml', or '' for a share between 0 and 1.
+        unit: 'mm', 'px', 'ml', or '' for a share.
         function: (reference, prediction), then spacing_mm and tolerance_mm where the flags below say so.
         higher_is_better: None where the best value is in the middle (a signed difference).
         needs_spacing: takes spacing_mm; undefined on images without physical spacing.
@@ -261,6 +301,15 @@ METRICS: tuple[Metric, ...] = (
         shares_distances=True,
     ),
     Metric(
+        "assd_mm",
+        "ASSD",
+        "mm",
+        assd_mm,
+        higher_is_better=False,
+        needs_spacing=True,
+        shares_distances=True,
+    ),
+    Metric(
         "surface_dice",
         "Surface Dice",
         "",
@@ -278,7 +327,27 @@ METRICS: tuple[Metric, ...] = (
         needs_spacing=True,
         per_slice=False,
     ),
+    Metric(
+        "relative_volume_error",
+        "Relative volume error",
+        "",
+        relative_volume_error,
+        higher_is_better=None,
+        per_slice=False,
+    ),
 )
+
+
+def in_pixels(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The metrics in mm of a table as metrics in pixels, for images without physical spacing; to measure with ones."""
+    return tuple(
+        replace(metric, name=f"{metric.name.removesuffix('_mm')}_px", unit="px")
+        for metric in metrics
+        if metric.unit == "mm"
+    )
+
+
+ALL_METRICS = (*METRICS, *in_pixels(METRICS))
 
 
 def measure_all(

@@ -22,10 +22,10 @@ from SAMLungSegLib.evaluation.sides import (
     missing_sides,
     set_codes,
     set_structures,
-    side_codes,
     structure_mask,
 )
-from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM, METRICS, Metric, dice, jaccard, measure_all
+from SAMLungSegLib.evaluation.splitting import with_sides
+from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM, METRICS, Metric, dice, in_pixels, jaccard, measure_all
 from SAMLungSegLib.structures import LUNGS, LabelSet
 from SAMLungSegLib.volume import SlicePlane, Volume, axial_plane
 
@@ -66,7 +66,7 @@ class Evaluation:
         per_slice: one row for each structure and displayed slice: volume, structure, slice (0 at the inferior end),
             array_index (along the reference array's own slice axis; below 0 or beyond its end where only the prediction
             reaches), reference_voxels, prediction_voxels, empty (neither mask has a voxel), and the metrics that have
-            a meaning in a slice.
+            a meaning in a slice. Without physical spacing, distances are also there in pixels (`hausdorff_95_px`).
         per_volume: one row for each structure: the same for the masks in 3D, with slices (how many) and, where voxels
             are known in mm, reference_ml and prediction_ml.
         notes: what was decided about grids and labels, and what was left out; one sentence each.
@@ -101,11 +101,12 @@ def evaluate(
 
     A prediction on another grid is resampled to the reference's by nearest neighbour. Where it reaches beyond that, as
     beyond a reference that was cropped to its lungs, the reference's grid is continued, without lung. Metrics are NaN
-    where both masks are empty, and those in mm also where the reference has no physical spacing.
+    where both masks are empty, and those in mm also where the reference has no physical spacing: distances are given
+    in pixels then. One label of two lungs that lie apart, side by side, is split into these.
 
     Args:
         prediction: labelmap, 1 = patient's right lung, 2 = left lung.
-        reference: labelmap. With a single label it is compared as both lungs only.
+        reference: labelmap. With a single label that is not two lungs apart it is compared as both lungs only.
         metrics: rows of the table of metrics.
         tolerance_mm: of the surface Dice, positive.
         reference_labels: labels of the reference where they are not 1 and 2, nor named by its file: {'right': (...),
@@ -126,13 +127,13 @@ def evaluate(
         replace(prediction, extent=None) if prediction_labels else prediction,
         replace(reference, extent=None) if reference_labels else reference,
     )
-    expected, guessed_reference = side_codes(reference, reference_labels)
-    predicted, guessed_prediction = side_codes(prediction, prediction_labels)
+    expected, guessed_reference, notes_on_reference = with_sides(reference, reference_labels, "reference")
+    predicted, guessed_prediction, notes_on_prediction = with_sides(prediction, prediction_labels, "prediction")
     common = on_common_grid(reference, expected, prediction, predicted)
     structures, notes_on_sides = comparable_structures(
         joint_counts(common.reference_kji, common.prediction_kji), guessed_reference, guessed_prediction
     )
-    notes += notes_on_sides
+    notes += [*notes_on_reference, *notes_on_prediction, *notes_on_sides]
     notes += missing_sides(expected, reference_labels, "reference")
     notes += missing_sides(predicted, prediction_labels, "prediction")
     return _compared(_Comparison(name or reference.name, common, structures), metrics, tolerance_mm, notes)
@@ -228,7 +229,9 @@ class _Comparison:
             else []
         )
         if not self.has_mm:
-            notes.append("The reference has no physical spacing: metrics in mm and ml are undefined.")
+            notes.append(
+                "The reference has no physical spacing: distances are in pixels, metrics in mm and ml undefined."
+            )
         return notes
 
     def worst_slices(self) -> tuple[ComparedSlice, ...]:
@@ -270,6 +273,8 @@ class _Comparison:
         values = dict.fromkeys((metric.name for metric in metrics), nan)
         if not empty:
             values = measure_all(metrics, *pair, spacing_mm, tolerance_mm)
+        if spacing_mm is None:
+            values |= self._in_pixels(metrics, pair)
         return {
             "volume": self.name,
             "structure": structure,
@@ -279,6 +284,10 @@ class _Comparison:
             "empty": empty,
             **values,
         }
+
+    def _in_pixels(self, metrics: Sequence[Metric], pair: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+        distances = in_pixels(metrics)
+        return measure_all(distances, *pair, (1.0,) * pair[0].ndim) if distances else {}
 
 
 def lowest_slices(evaluations: Sequence[Evaluation], count: int) -> list[ComparedSlice]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.evaluation.measure import Evaluation, with_distinct_names
-from SAMLungSegLib.metrics import METRICS
+from SAMLungSegLib.metrics import ALL_METRICS
 
 SLICES = "slices"
 VOLUME_MEANS = "volume means"
@@ -73,7 +73,7 @@ def metric_columns(table: pd.DataFrame) -> list[str]:
 
 def metric_title(name: str) -> str:
     """A metric's name for readers, with its unit."""
-    row = next((metric for metric in METRICS if metric.name == name), None)
+    row = next((metric for metric in ALL_METRICS if metric.name == name), None)
     if row is None:
         return name
     return f"{row.title} [{row.unit}]" if row.unit else row.title
@@ -164,8 +164,8 @@ def metric_text(name: str, value: float) -> str:
     """A metric's value as text with as many decimals as its unit deserves; '-' where it is undefined."""
     if np.isnan(value):
         return "-"
-    unit = next((metric.unit for metric in METRICS if metric.name == name), "")
-    return f"{value:.{ {'mm': 2, 'ml': 1}.get(unit, 4) }f}"
+    unit = next((metric.unit for metric in ALL_METRICS if metric.name == name), "")
+    return f"{value:.{ {'mm': 2, 'px': 2, 'ml': 1}.get(unit, 4) }f}"
 
 
 def table_markdown(table: pd.DataFrame, decimals: int = 4) -> str:

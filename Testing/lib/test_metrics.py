@@ -12,11 +12,14 @@ import pytest
 from SAMLungSegLib.errors import GeometryError, SettingsError
 from SAMLungSegLib.metrics import (
     METRICS,
+    assd_mm,
     dice,
     hausdorff_95_mm,
+    in_pixels,
     jaccard,
     measure_all,
     precision,
+    relative_volume_error,
     sensitivity,
     surface_dice,
     surface_distances_mm,
@@ -104,6 +107,25 @@ def test_hausdorff_95_takes_the_percentile_in_the_worse_direction():
     reference[1, :10] = prediction[1, :10] = False
     assert hausdorff_95_mm(reference, prediction, (1, 1)) == pytest.approx(5)
     assert hausdorff_95_mm(prediction, reference, (1, 1)) == pytest.approx(5)
+
+
+def test_assd_averages_over_the_boundary_voxels_of_both_masks():
+    reference, prediction = voxel(2, 2, 2) | voxel(4, 4, 4), voxel(2, 2, 3)
+    # From the reference 3 mm, and over (2, 2, 1) voxels of 1, 2 and 3 mm sqrt(4 + 16 + 9) mm; from the prediction 3 mm.
+    assert assd_mm(reference, prediction, (1, 2, 3)) == pytest.approx((3 + sqrt(29) + 3) / 3)
+    assert assd_mm(prediction, reference, (1, 2, 3)) == pytest.approx((3 + sqrt(29) + 3) / 3)
+    assert isnan(assd_mm(EMPTY, EMPTY, (1, 1)))
+    assert assd_mm(square(2, 2), EMPTY, (1, 1)) == inf
+
+
+def test_the_relative_volume_error_is_a_share_of_the_reference():
+    assert relative_volume_error(square(2, 2, size=2), square(2, 2, size=3)) == pytest.approx(5 / 4)
+    assert relative_volume_error(square(2, 2, size=2), EMPTY) == -1
+    assert isnan(relative_volume_error(EMPTY, square(2, 2)))
+
+
+def test_only_distances_in_millimetres_have_a_form_in_pixels():
+    assert [(one.name, one.unit) for one in in_pixels(METRICS)] == [("hausdorff_95_px", "px"), ("assd_px", "px")]
 
 
 def test_surface_dice_counts_boundary_voxels_of_both_masks_within_the_tolerance():

@@ -112,22 +112,44 @@ def test_pictures_of_one_size_are_compared_without_millimetres():
     assert any("no physical spacing" in note for note in result.notes)
 
 
+def test_distances_in_pictures_are_said_in_pixels():
+    picture = {"has_physical_spacing": False, "matrix": np.diag([-1.0, -1, 1, 1])}
+    predicted = lungs()[2:3].copy()
+    predicted[0, 5, 6:9] = 0  # the left lung's last row of four
+    result = evaluate(volume(predicted, **picture), volume(lungs()[2:3], **picture))
+    left = row(result.per_volume, structure="left lung")
+    # The boundaries have 10 and 8 pixels. Of the reference's, the three of the last row are one pixel from the
+    # prediction; of the prediction's, the middle one of its last row is inside the reference, a pixel from its edge.
+    assert left["assd_px"] == pytest.approx(4 / 18)
+    assert left["hausdorff_95_px"] == pytest.approx(1)
+    assert np.isnan(left["assd_mm"])
+    assert row(result.per_slice, structure="left lung")["hausdorff_95_px"] == pytest.approx(1)
+    assert "hausdorff_95_px" not in shifted_evaluation().per_volume
+
+
 def test_pictures_of_different_sizes_are_refused():
     picture = {"has_physical_spacing": False}
     with pytest.raises(GeometryError, match="give one size"):
         evaluate(volume(lungs()[2:3, 1:], **picture), volume(lungs()[2:3], **picture))
 
 
+def touching_lungs() -> np.ndarray:
+    """Both lungs as one part: a row of voxels joins them."""
+    mask = lungs() > 0
+    mask[2, 3, 4:6] = True
+    return mask
+
+
 @pytest.mark.parametrize("value", [1, 2, 255])
-def test_a_binary_reference_is_compared_as_both_lungs_only(value):
-    result = evaluate(volume(lungs()), volume((lungs() > 0) * np.int16(value)))
+def test_one_label_of_lungs_that_touch_is_compared_as_both_lungs_only(value):
+    result = evaluate(volume(lungs()), volume(touching_lungs() * np.int16(value)))
     assert list(result.per_volume["structure"]) == ["both lungs"]
-    assert result.per_volume["dice"].item() == 1
+    assert result.per_volume["dice"].item() == pytest.approx(2 * 60 / (60 + 62))
     assert any("one lung label" in note for note in result.notes)
 
 
-def test_a_binary_prediction_is_compared_as_both_lungs_only():
-    result = evaluate(volume((lungs() > 0).astype(np.uint8)), volume(lungs()))
+def test_one_predicted_label_of_lungs_that_touch_is_compared_as_both_lungs_only():
+    result = evaluate(volume(touching_lungs().astype(np.uint8)), volume(lungs()))
     assert list(result.per_volume["structure"]) == ["both lungs"]
     assert any("prediction has one lung label, 1:" in note for note in result.notes)
 

@@ -108,9 +108,13 @@ def test_labels_count_by_number_where_names_say_nothing(tmp_path, caplog):
     assert caplog.text.count("no segment is known by its code or name ('heart', 'femur'); labels count by number") == 1
 
 
-def test_one_segment_of_both_lungs_is_compared_as_both(tmp_path):
-    path = segmentation(tmp_path / "case.seg.nrrd", [lungs() > 0], [("lungs", 1, 0)])
-    assert dices(path)[0] == {"both lungs": 1}
+def test_one_segment_of_both_lungs_is_compared_as_both_and_lung_by_lung_where_they_lie_apart(tmp_path):
+    together = lungs() > 0
+    path = segmentation(tmp_path / "case.seg.nrrd", [together], [("lungs", 1, 0)])
+    assert dices(path)[0] == PERFECT
+    together[2, 3, 4:6] = True
+    path = segmentation(tmp_path / "case.seg.nrrd", [together], [("lungs", 1, 0)])
+    assert dices(path)[0] == {"both lungs": pytest.approx(2 * 60 / (60 + 62))}
 
 
 def test_labels_that_are_given_go_before_names(tmp_path):

@@ -1,0 +1,186 @@
+"""`samlungseg compare`: two methods on the same cases, by one reference, with paired statistics."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from SAMLungSegLib.cli.choices import given_path, whole_number_from
+from SAMLungSegLib.cli.labelmaps import add_label_options, label_options, paired_labelmaps
+from SAMLungSegLib.cli.messages import once_with_count, say_failure
+from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.files import check_writable
+
+if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
+    from SAMLungSegLib.evaluation import Pairing, Unpaired
+    from SAMLungSegLib.evaluation.comparison import ComparedCase, Comparison
+
+
+class _Case(NamedTuple):
+    name: str
+    a: Path
+    b: Path
+    reference: Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "compare",
+        help="two methods by one reference: paired differences, intervals, tests, Bland-Altman plots",
+        description="Compares the labelmaps of two methods with references, paired by name as in 'samlungseg "
+        "evaluate': differences A - B of all metrics with intervals and Wilcoxon's test, and agreement of sizes.",
+    )
+    for name in ("a", "b"):
+        parser.add_argument(
+            name,
+            type=given_path,
+            metavar=name.upper(),
+            help=f"labelmap, folder of labelmaps, or of a 'samlungseg batch', of method {name.upper()}",
+        )
+    parser.add_argument("reference", type=given_path, metavar="REFERENCE", help="labelmap, or folder of labelmaps")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=given_path,
+        metavar="DIR",
+        help="also write tables, plots and a report here; default: print only",
+    )
+    parser.add_argument("--names", nargs=2, metavar=("A", "B"), help="of the methods; default: A and B")
+    add_patient_options(parser)
+    add_label_options(parser)
+    parser.set_defaults(run=run, is_about_many=True)
+
+
+def add_patient_options(parser: argparse.ArgumentParser) -> None:
+    """--cases, --patient, --resamples and --seed."""
+    parser.add_argument(
+        "--cases",
+        type=given_path,
+        metavar="FILE",
+        help="CSV that says the patient of each case; default: each is of another",
+    )
+    parser.add_argument(
+        "--patient", metavar="COLUMN", help="of --cases; cases of a patient are drawn together; no default"
+    )
+    parser.add_argument(
+        "--resamples", type=whole_number_from(100), default=2000, metavar="N", help="of the bootstrap of intervals"
+    )
+    parser.add_argument(
+        "--seed", type=whole_number_from(0), default=0, metavar="N", help="of the bootstrap; default: 0"
+    )
+
+
+def patients_of(arguments: argparse.Namespace, cases: list[str]) -> dict[str, str]:
+    """The patient of each case; none where no table was given.
+
+    Raises:
+        SettingsError: one of --cases and --patient without the other, or the table lacks something.
+    """
+    from SAMLungSegLib.evaluation.patients import read_patients
+
+    if (arguments.cases is None) != (arguments.patient is None):
+        raise SettingsError("Give both --cases FILE and --patient COLUMN, or neither.")
+    return {} if arguments.cases is None else read_patients(arguments.cases, arguments.patient, cases)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from SAMLungSegLib.evaluation import Unpaired
+    from SAMLungSegLib.evaluation.comparison import compare
+    from SAMLungSegLib.evaluation.intervals import Bootstrap
+
+    options = label_options(arguments)
+    bootstrap = Bootstrap(arguments.resamples, arguments.seed)
+    cases, left_out = _cases(*(paired_labelmaps(one, arguments.reference) for one in (arguments.a, arguments.b)))
+    patients = patients_of(arguments, [case.name for case in cases])
+    if arguments.output is not None:
+        check_writable(arguments.output)
+    if left_out:
+        print(f"samlungseg: {_told(left_out)}. The others are compared.", file=sys.stderr)
+    compared, failed = _evaluated(cases, patients, options)
+    if not compared:
+        return 2
+    names = tuple(arguments.names) if arguments.names else ("A", "B")
+    not_measured = [*left_out, *(Unpaired(case.name, case.reference, text) for case, text in failed.items())]
+    _show(compare(compared, names=names, bootstrap=bootstrap), arguments.output, not_measured)
+    return 2 if failed else 0
+
+
+def _cases(of_a: Pairing, of_b: Pairing) -> tuple[list[_Case], list[Unpaired]]:
+    """Cases that both methods have, and the files that are left out.
+
+    Raises:
+        SettingsError: they have no case in common.
+    """
+    from SAMLungSegLib.evaluation import Unpaired
+
+    by_reference = {pair.reference: pair for pair in of_b.pairs}
+    cases = [
+        _Case(pair.name, pair.prediction, by_reference[pair.reference].prediction, pair.reference)
+        for pair in of_a.pairs
+        if pair.reference in by_reference
+    ]
+    if not cases:
+        raise SettingsError("The two methods have no case in common; give labelmaps of the same cases.")
+    shared = {case.reference for case in cases}
+    left_out = {one.path: one for pairing in (of_a, of_b) for one in (*pairing.unpaired, *pairing.clashing)}
+    for method, pairing in (("B", of_a), ("A", of_b)):
+        for pair in pairing.pairs:
+            if pair.reference not in shared:
+                left_out[pair.prediction] = Unpaired(pair.name, pair.prediction, f"{method} has no such case")
+                left_out.pop(pair.reference, None)
+    return cases, list(left_out.values())
+
+
+def _told(left_out: list[Unpaired]) -> str:
+    from SAMLungSegLib.evaluation import Pairing
+
+    return Pairing((), tuple(left_out)).unpaired_text()
+
+
+def _evaluated(
+    cases: list[_Case], patients: dict[str, str], options: dict[str, object]
+) -> tuple[list[ComparedCase], dict[_Case, str]]:
+    """Cases that can be measured for both; the reason, also said on one line, of each other one."""
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from SAMLungSegLib.evaluation import evaluate
+    from SAMLungSegLib.evaluation.comparison import ComparedCase
+    from SAMLungSegLib.metrics import METRICS
+    from SAMLungSegLib.volume import read_volume
+
+    whole = [replace(metric, per_slice=False) for metric in METRICS]  # slices would take most of the time
+    compared, failed = [], {}
+    for case in tqdm(cases, desc="comparing", unit="case", disable=None):
+        try:
+            reference = read_volume(case.reference)
+            a, b = (
+                evaluate(read_volume(path), reference, metrics=whole, name=case.name, **options)
+                for path in (case.a, case.b)
+            )
+            compared.append(ComparedCase(a, b, patients.get(case.name, case.name)))
+        except Exception as error:  # whatever is wrong with one case must not cost those after it
+            failed[case] = str(error)
+            say_failure(error, case.reference)
+    return compared, failed
+
+
+def _show(comparison: Comparison, folder: Path | None, not_measured: list[Unpaired]) -> None:
+    """Print both tables and the notes, and write the report where a folder is given."""
+    from SAMLungSegLib.evaluation import table_markdown
+    from SAMLungSegLib.evaluation.comparison_report import (
+        readable_agreement,
+        readable_differences,
+        write_comparison,
+    )
+
+    print(f"Differences\n\n{table_markdown(readable_differences(comparison))}")
+    print(f"Agreement of sizes\n\n{table_markdown(readable_agreement(comparison))}")
+    for line in once_with_count(comparison.notes):
+        print(line)
+    if folder is not None:
+        for path in write_comparison(comparison, folder, not_measured=not_measured):
+            print(path)

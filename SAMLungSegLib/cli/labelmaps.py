@@ -1,0 +1,108 @@
+"""What the subcommands about labelmaps share: which files belong together, and what their labels stand for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SAMLungSegLib.errors import SettingsError, VolumeError
+from SAMLungSegLib.structures import LABEL_SETS, label_set
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.evaluation import Pairing
+
+
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    """--reference-right and the like, --structures and --tolerance-mm."""
+    for role in ("reference", "prediction"):
+        for side in ("right", "left"):
+            help_text = f"{role} labels of the {side} lung; default: {1 if side == 'right' else 2}"
+            parser.add_argument(f"--{role}-{side}", type=_labels, metavar="L[,L]", help=help_text)
+    parser.add_argument(
+        "--structures",
+        default="lungs",
+        choices=[*LABEL_SETS],
+        help="what the labels stand for; default: lungs, 1 = right, 2 = left",
+    )
+    parser.add_argument("--tolerance-mm", type=float, default=2.0, metavar="MM", help="tolerance of the surface Dice")
+
+
+def _labels(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a list of labels; give whole numbers with commas between them, such as 10,11"
+        ) from error
+
+
+def label_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """What `add_label_options` was given, as arguments of `evaluate`.
+
+    Raises:
+        SettingsError: the labels of one side only, labels that cannot be, or a tolerance that is no length.
+    """
+    from SAMLungSegLib.evaluation import check_tolerance
+
+    check_tolerance(arguments.tolerance_mm)
+    return {
+        "tolerance_mm": arguments.tolerance_mm,
+        "reference_labels": _side_labels(arguments, "reference"),
+        "prediction_labels": _side_labels(arguments, "prediction"),
+        "label_set": label_set(arguments.structures),
+    }
+
+
+def _side_labels(arguments: argparse.Namespace, role: str) -> dict[str, tuple[int, ...]] | None:
+    from SAMLungSegLib.evaluation import check_labels
+
+    labels = {side: getattr(arguments, f"{role}_{side}") for side in ("right", "left")}
+    if all(values is None for values in labels.values()):
+        return None
+    if None in labels.values():
+        raise SettingsError(f"Give both --{role}-right and --{role}-left, or neither.")
+    check_labels(labels)
+    return labels
+
+
+def paired_labelmaps(prediction: Path, reference: Path) -> Pairing:
+    """Which labelmaps belong together.
+
+    Raises:
+        VolumeError: none do.
+    """
+    from SAMLungSegLib.batch.labelmaps import is_run, pair_labelmaps
+    from SAMLungSegLib.evaluation import match_files
+
+    for path in (prediction, reference):
+        if not path.exists():
+            raise VolumeError(f"{path} does not exist; give a labelmap or a folder of labelmaps.")
+    if is_run(prediction) and not is_run(reference):
+        return pair_labelmaps(prediction, reference.absolute())
+    are_folders = prediction.is_dir() and reference.is_dir()
+    return match_files(labelmap_files(prediction), labelmap_files(reference), by_name_only=are_folders)
+
+
+def labelmap_files(path: Path) -> list[Path]:
+    """The file, or the labelmaps in the folder, which may be of a batch."""
+    from SAMLungSegLib.batch.labelmaps import is_run, labelmaps_of
+
+    if not path.is_dir():
+        return [path]
+    files = list(labelmaps_of(path).values()) if is_run(path) else image_files(path)
+    if not files:
+        raise VolumeError(f"Folder {path} holds no image; give a labelmap or a folder of labelmaps.")
+    return files
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files of a folder, without hidden ones and the overlays that `segment` and `demo` draw."""
+    from SAMLungSegLib.volume import is_image_path
+
+    return sorted(
+        child
+        for child in folder.iterdir()
+        if child.is_file() and is_image_path(child) and not child.name.startswith(".")
+        if not child.name.endswith("_overlay.png")
+    )
