@@ -25,7 +25,8 @@ from SAMLungSegLib.models.choice import CHANGED, ModelChoice
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.prompts.volume import MOST_PROMPTS, VolumeBox, VolumePoint
-from SAMLungSegLib.volume import LABELMAP_EXTENSIONS, Volume, write_labelmap
+from SAMLungSegLib.volume import RESULT_EXTENSIONS, Volume, write_labelmap
+from SAMLungSegLib.volume.dicomout import Algorithm
 from SAMLungSegLib.volume.guarded import metadata_of
 from SAMLungSegLib.volumetry import LungSizes
 
@@ -70,6 +71,18 @@ class Provenance:
         model = asdict(self.model) | {"weights": self.model.weights and str(self.model.weights)}
         fields = {**asdict(self), "schema": SCHEMA, "model": model}
         return json.dumps(fields, sort_keys=True)
+
+    def algorithm(self) -> Algorithm:
+        """What a DICOM object says of it: model, weights and settings, and no path."""
+        options = self.options
+        parameters = {
+            "engine": self.engine,
+            "threshold": f"{options.threshold:g}",
+            "every": f"{options.every}",
+            **({"extent": options.shown_extent} if options.shown_extent else {}),
+            **{f"SHA-256 of {name}": digest for name, digest in self.weights_sha256.items()},
+        }
+        return Algorithm(f"SAMLungSeg {self.model.name}", not (options.points or options.boxes), parameters)
 
     def check_image(self, volume: Volume) -> None:
         """Refuse another image than the one that was segmented.
@@ -175,14 +188,15 @@ def save(
         file.flush()
         os.fsync(file.fileno())
         extent = provenance.options.shown_extent
-        write_labelmap(labelmap_kji, volume, path, metadata={METADATA_NAME: text}, extent=extent)
+        metadata, algorithm = {METADATA_NAME: text}, provenance.algorithm()
+        write_labelmap(labelmap_kji, volume, path, metadata=metadata, extent=extent, algorithm=algorithm)
     logger.info("Written: %s and %s.", path, beside.name)
 
 
 def provenance_path(result: Path) -> Path:
     """Where the provenance of a labelmap file lies: 'scan_lungs.json' of 'scan_lungs.seg.nrrd'."""
     name = result.name
-    extension = next((one for one in LABELMAP_EXTENSIONS if name.lower().endswith(one)), result.suffix)
+    extension = next((one for one in RESULT_EXTENSIONS if name.lower().endswith(one)), result.suffix)
     return result.with_name(f"{name[: len(name) - len(extension)]}.json")
 
 

@@ -10,7 +10,7 @@ from SAMLungSegLib.errors import SettingsError
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.volume import Volume
 
-FORMATS = ("seg.nrrd", "nrrd", "nii.gz", "png")
+FORMATS = ("seg.nrrd", "nrrd", "nii.gz", "png", "dcm")
 
 
 def default_format(path: Path) -> str:
@@ -24,8 +24,13 @@ def check_format(volume: Volume, extension: str) -> None:
     """Refuse a format that cannot hold the result, before the work is done.
 
     Raises:
-        SettingsError: PNG for more than one slice.
+        SettingsError: PNG for more than one slice, or DICOM without highdicom.
+        OutputError, GeometryError: DICOM of an image that was not read from DICOM.
     """
+    if extension == "dcm":
+        from SAMLungSegLib.volume.dicomout import check_dicom_possible
+
+        check_dicom_possible(volume)
     if extension == "png" and 1 not in volume.size_kji:
         raise SettingsError(
             f"PNG holds one slice and {volume.name} has several; give seg.nrrd, nrrd or nii.gz as format."

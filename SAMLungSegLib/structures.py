@@ -64,9 +64,14 @@ class Structure:
     scheme: str = _SNOMED
 
     @property
+    def side_code(self) -> Code | None:
+        """SNOMED CT's for the side that `code` does not say; None where there is none to say."""
+        return _SIDES[self.side] if self.side and not self.side_in_code else None
+
+    @property
     def terminology(self) -> str:
         """Slicer's entry: context, category, type, modifier, then an empty anatomic region."""
-        modifier = "SCT^" + "^".join(_SIDES[self.side]) if self.side and not self.side_in_code else "^^"
+        modifier = "SCT^" + "^".join(self.side_code) if self.side_code else "^^"
         return f"{_CONTEXT}~{_CATEGORY}~{self.scheme}^{'^'.join(self.code)}~{modifier}~{_NO_REGION}"
 
 

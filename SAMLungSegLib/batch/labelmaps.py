@@ -10,7 +10,7 @@ from SAMLungSegLib.batch.journal import FAILED, JOURNAL_NAME, read_history
 from SAMLungSegLib.batch.outputs import SEGMENTATIONS
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.evaluation.pairs import Pair, Pairing, Unpaired, case_name
-from SAMLungSegLib.volume import LABELMAP_EXTENSIONS
+from SAMLungSegLib.volume import RESULT_EXTENSIONS
 
 _ENDING = "_lungs"
 
@@ -24,7 +24,7 @@ def labelmaps_of(folder: Path) -> dict[str, Path]:
     """The labelmaps that lie in the output folder of a run, by the id of their case."""
     found = {}
     for path in sorted((folder / SEGMENTATIONS).iterdir()):
-        extension = next((one for one in LABELMAP_EXTENSIONS if path.name.endswith(f"{_ENDING}{one}")), None)
+        extension = next((one for one in RESULT_EXTENSIONS if path.name.endswith(f"{_ENDING}{one}")), None)
         if extension and not path.name.startswith("."):
             found[path.name.removesuffix(f"{_ENDING}{extension}")] = path
     return found

@@ -9,11 +9,12 @@ from SAMLungSegLib.volume.geometry import SlicePlane, axial_plane
 from SAMLungSegLib.volume.guarded import read_volume
 from SAMLungSegLib.volume.reformat import ReformattedSlice, reformat_volume
 from SAMLungSegLib.volume.types import Volume
-from SAMLungSegLib.volume.writing import LABELMAP_EXTENSIONS, write_labelmap
+from SAMLungSegLib.volume.writing import LABELMAP_EXTENSIONS, RESULT_EXTENSIONS, write_labelmap
 
 __all__ = [
     "IMAGE_EXTENSIONS",
     "LABELMAP_EXTENSIONS",
+    "RESULT_EXTENSIONS",
     "Image",
     "ReformattedSlice",
     "SlicePlane",

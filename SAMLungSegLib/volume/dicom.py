@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from SAMLungSegLib.volume.formats import given_name
 from SAMLungSegLib.volume.frames import tags_of_frames, with_own_rescale
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps, ijk_to_ras_of, readable
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, grey_voxels, without_trailing_axes
+from SAMLungSegLib.volume.projections import ijk_to_ras_by_letters
 from SAMLungSegLib.volume.types import Volume
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,6 @@ _KEYS = (
 _LATERAL_VIEWS = ("LL", "RL", "LAT", "LATERAL")
 _ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")  # the second converted from slices
 
-_LPS_OF_CODE = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "H": (0, 0, 1), "F": (0, 0, -1)}
-
 _SAME_PLACE_MM = 1e-3
 _FAR_OFF_MM = 0.1
 _SPACING_TOLERANCE = 1e-3
@@ -68,6 +67,11 @@ def read_dicom_file(path: Path, name: str, allow_gaps: bool = True) -> Volume:
     """
     if is_segmentation(path):
         return read_segmentation(path, name)
+    return replace(_read_images(path, name, allow_gaps), dicom_files=(str(path.absolute()),))
+
+
+def _read_images(path: Path, name: str, allow_gaps: bool) -> Volume:
+    """Of one file that is no segmentation."""
     with readable(path):
         reader = _file_reader(path)
         check_dimensions(path, reader.GetSize())
@@ -194,6 +198,7 @@ def _read_stack(paths: Sequence[str], tags: Sequence[Tags], folder: Path, allow_
     volume = _volume(without_trailing_axes(image), tags[0], folder, given_name(folder))
     if len({tuple(one.get(key) for key in _OF_VALUES) for one in tags}) > 1:
         volume = replace(volume, array_kji=_slice_by_slice(paths, tags, volume.modality_hint))
+    volume = replace(volume, dicom_files=tuple(str(Path(path).absolute()) for path in paths))
     if not _are_placed(tags):
         return replace(volume, has_physical_spacing=False)
     return _placed_by_tags(volume, tags)
@@ -250,7 +255,7 @@ def _chosen_files(folder: Path, series: str | None) -> Sequence[str]:
         if not uids:
             raise VolumeError(f"{folder} holds no DICOM image; {advice_for(folder)}.")
         files = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in uids}
-    matching = _matching_series(uids, series)
+    matching = _matching_series(files, series)
     if len(matching) != 1:
         which = "several" if series is None else f"{len(matching) or 'none'} that match '{series}'"
         raise VolumeError(
@@ -260,12 +265,12 @@ def _chosen_files(folder: Path, series: str | None) -> Sequence[str]:
     return files[matching[0]]
 
 
-def _matching_series(uids: Sequence[str], series: str | None) -> list[str]:
-    if series is None:
-        return list(uids)
-    if series in uids:
+def _matching_series(files: Mapping[str, Sequence[str]], series: str | None) -> list[str]:
+    if series is None:  # segmentations often lie beside the image that they are of
+        return [uid for uid, paths in files.items() if not is_segmentation(Path(paths[0]))] or [*files]
+    if series in files:
         return [series]
-    return [uid for uid in uids if series and (uid.startswith(series) or uid.endswith(series))]
+    return [uid for uid in files if series and (uid.startswith(series) or uid.endswith(series))]
 
 
 def _described(uid: str, paths: Sequence[str]) -> str:
@@ -389,12 +394,7 @@ def _with_hu_restored(array: np.ndarray, tags: Tags) -> np.ndarray:
 
 def _ijk_to_ras_by_patient_orientation(image: sitk.Image, tags: Tags) -> np.ndarray | None:
     r"""Float64 (4, 4) of one projection image from 'row direction\column direction', such as L\F; None without it."""
-    codes = tags.get(_PATIENT_ORIENTATION, "").upper().split("\\")
     is_one_image = image.GetDimension() == 2 or image.GetSize()[2] == 1
-    if _ORIENTATION in tags or not is_one_image or len(codes) != 2:
+    if _ORIENTATION in tags or not is_one_image:
         return None
-    row, column = (_LPS_OF_CODE.get(code.strip()[:1]) for code in codes)
-    if row is None or column is None or np.dot(row, column) != 0:
-        return None
-    directions = np.column_stack([row, column, np.cross(row, column)]).astype(np.float64)
-    return ijk_to_ras_from_lps(directions, np.array((*image.GetSpacing(), 1.0)[:3]), np.zeros(3))
+    return ijk_to_ras_by_letters(tags.get(_PATIENT_ORIENTATION, ""), np.array((*image.GetSpacing(), 1.0)[:3]))

@@ -13,6 +13,7 @@ from SAMLungSegLib.errors import SAMLungSegError, VolumeError
 from SAMLungSegLib.isolation import announce_decoding
 from SAMLungSegLib.volume.extents import extent_of_segments
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps
+from SAMLungSegLib.volume.projections import ijk_to_ras_by_letters
 from SAMLungSegLib.volume.segmentations import Combination, StoredSegment, check_any_known, say_unknown
 from SAMLungSegLib.volume.structurenames import Code, Terminology, known_structures
 from SAMLungSegLib.volume.suspicion import check_size
@@ -31,11 +32,12 @@ _SAME_DIRECTION = 1e-3
 
 
 class _Grid(NamedTuple):
-    """Where frames lie: the plane of each, and how many planes there are."""
+    """Where frames lie: the plane of each, how many planes there are, and whether their pixels are known in mm."""
 
     planes: np.ndarray
     count: int
     ijk_to_ras: np.ndarray
+    is_in_mm: bool = True
 
 
 def is_segmentation(path: Path) -> bool:
@@ -77,7 +79,10 @@ def _read(file: Any, path: Path, name: str) -> Volume:
     say_unknown(known, path)
     frames = file.PerFrameFunctionalGroupsSequence
     shared = next(iter(file.get("SharedFunctionalGroupsSequence") or ()), {})
-    grid = _grid([_Places.of(frame, shared) for frame in frames], path)
+    if any("PlanePositionSequence" in groups for groups in (shared, *frames)):
+        grid = _grid([_Places.of(frame, shared) for frame in frames], path)
+    else:
+        grid = _projection_grid(file, frames, shared, path)
     size_kji = (grid.count, int(file.Rows), int(file.Columns))
     value_bytes = 2 * int(np.prod(size_kji, dtype=object)) + len(frames) * size_kji[1] * size_kji[2]
     check_size(path, value_bytes, 0)
@@ -88,7 +93,8 @@ def _read(file: Any, path: Path, name: str) -> Volume:
             if number in segments and segments[number].structures:
                 together.add(mask, segments[number], int(plane))
     array_kji, labels = together.joined(path)
-    return Volume(array_kji, grid.ijk_to_ras, name, structure_labels=labels, extent=extent_of_segments(known))
+    extent = extent_of_segments(known)
+    return Volume(array_kji, grid.ijk_to_ras, name, None, grid.is_in_mm, structure_labels=labels, extent=extent)
 
 
 def _segment(item: Any, path: Path) -> StoredSegment:
@@ -152,13 +158,55 @@ def _grid(places: Sequence[_Places], path: Path) -> _Grid:
     along = positions @ normal
     lowest = positions[along.argmin()]
     from_lowest = positions - lowest
-    if np.abs(from_lowest - np.outer(from_lowest @ normal, normal)).max() > _IN_PLANE_MM:
-        raise VolumeError(f"{path} has frames that are shifted against each other; export one grid for all segments.")
+    tilt = _tilt(from_lowest, normal, path)
     apart_mm = _plane_distance(from_lowest @ normal, first.slices_mm, path)
     planes = np.rint(from_lowest @ normal / apart_mm).astype(int)
     axes = np.column_stack([*first.directions, normal])
-    spacing = np.array([first.spacing_mm[1], first.spacing_mm[0], apart_mm])
+    spacing = np.array([first.spacing_mm[1], first.spacing_mm[0], apart_mm * np.hypot(1, tilt)])
     return _Grid(planes, int(planes.max()) + 1, ijk_to_ras_from_lps(axes, spacing, lowest))
+
+
+def _tilt(from_lowest: np.ndarray, normal: np.ndarray, path: Path) -> float:
+    """By what planes are shifted for each mm along their normal, as by a tilted gantry, which is said; mostly 0.
+
+    Raises:
+        VolumeError: they are shifted otherwise.
+    """
+    along = from_lowest @ normal
+    shifts = from_lowest - np.outer(along, normal)
+    if np.abs(shifts).max() <= _IN_PLANE_MM:
+        return 0.0
+    each_mm = shifts[along.argmax()] / along.max() if along.max() > 0 else np.zeros(3)
+    if np.abs(shifts - np.outer(along, each_mm)).max() > _IN_PLANE_MM:
+        raise VolumeError(f"{path} has frames that are shifted against each other; export one grid for all segments.")
+    logger.warning("%s: the gantry was tilted; slices are taken as stacked at right angles.", path)
+    return float(np.linalg.norm(each_mm))
+
+
+def _projection_grid(file: Any, frames: Sequence[Any], shared: Any, path: Path) -> _Grid:
+    """The one plane of a segmentation of a projection image, such as an X-ray, which has no place in the patient.
+
+    Raises:
+        VolumeError: a segment has several frames, of which nothing says where they lie.
+    """
+    if file.SegmentationType == "LABELMAP":
+        numbers = [0] * len(frames)
+    else:
+        groups = [_group(one, shared, "SegmentIdentificationSequence") for one in frames]
+        numbers = [int(one.ReferencedSegmentNumber) for one in groups]
+    if not frames or len(set(numbers)) < len(numbers):
+        raise VolumeError(f"{path} has frames that do not say where they lie; export it again, with their positions.")
+    measures = next((one["PixelMeasuresSequence"].value[0] for one in (frames[0], shared) if _has_sizes(one)), None)
+    rows_mm, columns_mm = (1.0, 1.0) if measures is None else map(float, measures.PixelSpacing)
+    spacing, letters = np.array([columns_mm, rows_mm, 1.0]), "\\".join(file.get("PatientOrientation") or ())
+    ijk_to_ras = ijk_to_ras_by_letters(letters, spacing)
+    if ijk_to_ras is None:
+        ijk_to_ras = ijk_to_ras_from_lps(np.eye(3), spacing, np.zeros(3))
+    return _Grid(np.zeros(len(frames), int), 1, ijk_to_ras, measures is not None)
+
+
+def _has_sizes(groups: Any) -> bool:
+    return "PixelMeasuresSequence" in groups and "PixelSpacing" in groups["PixelMeasuresSequence"].value[0]
 
 
 def _plane_distance(along_mm: np.ndarray, stated_mm: Sequence[float], path: Path) -> float:

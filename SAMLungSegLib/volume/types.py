@@ -30,6 +30,7 @@ class Volume:
             structures, or of no side that is said; else None.
         is_lateral: whether the file says that an X-ray was taken from the side.
         extent: of the lungs in a labelmap of an X-ray, where its file says it.
+        dicom_files: that the slices come from, one for each along K, or one of several frames; empty of other images.
     Raises:
         VolumeError: the array is not a numeric 3D image with at least one voxel and one finite value.
         GeometryError: the matrix is not a finite, invertible affine (4, 4).
@@ -43,6 +44,7 @@ class Volume:
     structure_labels: Mapping[str, Sequence[int]] | None = None
     is_lateral: bool = False
     extent: ExtentChoice | None = None
+    dicom_files: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_array(self.array_kji, self.name)

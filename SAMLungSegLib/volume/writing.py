@@ -14,12 +14,14 @@ from SAMLungSegLib.errors import GeometryError, OutputError, VolumeError
 from SAMLungSegLib.files import replacing, write_bytes
 from SAMLungSegLib.structures import ExtentChoice, LabelSet, lungs_of_extent
 from SAMLungSegLib.volume.colours import label_colours
+from SAMLungSegLib.volume.dicomout import Algorithm, write_dicom_segmentation
 from SAMLungSegLib.volume.extents import EXTENT_NAME
 from SAMLungSegLib.volume.itk import check_name, image_of, itk_reason
 from SAMLungSegLib.volume.types import Volume
 from SAMLungSegLib.volume.verifying import check_holds
 
-LABELMAP_EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")
+LABELMAP_EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")  # of any image
+RESULT_EXTENSIONS = (*LABELMAP_EXTENSIONS, ".dcm")  # the last of DICOM images
 
 _NIFTI_SHEAR_TOLERANCE = 1e-4
 _WITH_METADATA = (".seg.nrrd", ".nrrd")
@@ -34,12 +36,14 @@ def write_labelmap(
     dtype: type[np.unsignedinteger] = np.uint8,
     label_set: LabelSet | None = None,
     extent: ExtentChoice | None = None,
+    algorithm: Algorithm | None = None,
 ) -> None:
     """Write a labelmap on the grid of `like`; the file appears complete or not at all.
 
     The extension chooses the format: .nii.gz, .nii, .nrrd, .mha; .seg.nrrd, a Slicer segmentation with the names,
     colours and terminology of the label set; .png for a single slice, as stored, with a palette of these colours, whose
-    indices are the label values (16 bit: grey levels).
+    indices are the label values (16 bit: grey levels); .dcm, a DICOM segmentation of an image that was read from DICOM,
+    see `dicomout`.
 
     Args:
         labelmap_kji: bool or integer (K, J, I), values 0 to 255, or those of `dtype`.
@@ -49,8 +53,10 @@ def write_labelmap(
         dtype: np.uint8, or np.uint16 for more than 255 labels.
         label_set: what the labels stand for, where these are not lungs.
         extent: of lungs on an X-ray, which says what the labels stand for; kept in .seg.nrrd, .nrrd and .png files.
+        algorithm: what made it, for .dcm.
     Raises:
         VolumeError: unknown extension, values that do not fit, more than one slice as PNG, or a failure to write.
+        SettingsError: .dcm without highdicom.
         GeometryError: another size than `like`, or a sheared grid as NIfTI.
     """
     path = Path(path)
@@ -60,6 +66,9 @@ def write_labelmap(
     own = {EXTENT_NAME: extent} if extent else {}
     if extension == ".png":
         _write_picture(_plane(labelmap_kji, path), path, label_set, own)
+        return
+    if extension == ".dcm":
+        write_dicom_segmentation(labelmap_kji, like, path, label_set, algorithm)
         return
     image = image_of(labelmap_kji, like.ijk_to_ras)
     if extension in (".nii", ".nii.gz"):
@@ -85,9 +94,9 @@ def write_volume(volume: Volume, path: Path) -> None:
 
 
 def _extension(path: Path) -> str:
-    found = next((extension for extension in LABELMAP_EXTENSIONS if path.name.lower().endswith(extension)), None)
+    found = next((extension for extension in RESULT_EXTENSIONS if path.name.lower().endswith(extension)), None)
     if found is None:
-        raise OutputError(f"A labelmap cannot be written as {path.name}; use one of {', '.join(LABELMAP_EXTENSIONS)}.")
+        raise OutputError(f"A labelmap cannot be written as {path.name}; use one of {', '.join(RESULT_EXTENSIONS)}.")
     return found
 
 
