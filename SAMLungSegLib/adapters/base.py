@@ -87,6 +87,11 @@ class AdapterHost:
     adapters: nn.ModuleDict
     adapter: Adapter | None
 
+    @property
+    def slices_per_input(self) -> int:
+        """How many neighbouring slices lie behind each other in a batch for one embedding, that of the middle one."""
+        return 1 if self.adapter is None else self.adapter.slices_per_input
+
     def adapter_of(self, number: int) -> BlockAdapter:
         """The adapter of a block, `NO_ADAPTER` where it has none."""
         return dict(self.adapters.items()).get(str(number), NO_ADAPTER)
@@ -110,6 +115,11 @@ class Adapter(ABC):
             number: of the block.
             count: of all blocks.
         """
+
+    @property
+    def slices_per_input(self) -> int:
+        """How many neighbouring slices it looks at, the one to segment in the middle; odd."""
+        return 1
 
     @property
     def settings(self) -> dict[str, Any]:

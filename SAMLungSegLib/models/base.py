@@ -48,6 +48,16 @@ class ModelView:
         """A slice without neighbours, or the view itself."""
         return slice_or_view if isinstance(slice_or_view, ModelView) else cls(slice_or_view)
 
+    @classmethod
+    def amid(cls, stack_nhw: np.ndarray) -> ModelView:
+        """The middle of uint8 (N, H, W), N odd, with the others as its neighbours."""
+        middle = len(stack_nhw) // 2
+
+        def neighbour(offset: int) -> np.ndarray | None:
+            return stack_nhw[middle + offset] if abs(offset) <= middle else None
+
+        return cls(stack_nhw[middle], neighbour)
+
     def stack(self, count: int) -> np.ndarray:
         """The slice amid its neighbours, uint8 (count, H, W); the nearest one stands for those that are not there."""
         half = count // 2

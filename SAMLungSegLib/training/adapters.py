@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from SAMLungSegLib.adapters.base import adapter_parameters
 from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.models.base import ModelView
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
@@ -35,11 +36,19 @@ class PromptedSlice:
         grey_hw: uint8 (H, W).
         prompts: of one object, in pixels of the slice.
         mask_hw: bool (H, W) of that object.
+        stack_nhw: uint8 (N, H, W), the slice amid its neighbours, for adapters that look at these; None stands for
+            the slice itself in their places.
     """
 
     grey_hw: np.ndarray
     prompts: PromptSet
     mask_hw: np.ndarray
+    stack_nhw: np.ndarray | None = None
+
+    @property
+    def view(self) -> ModelView:
+        """As models see it."""
+        return ModelView(self.grey_hw) if self.stack_nhw is None else ModelView.amid(self.stack_nhw)
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,7 @@ class AdapterTask(TrainingTask[list[PromptedSlice]]):
         digest = hashlib.sha256(json.dumps(asdict(self.config)).encode())
         for one in self.slices:
             digest.update(np.ascontiguousarray(one.grey_hw).tobytes() + np.packbits(one.mask_hw).tobytes())
+            digest.update(b"" if one.stack_nhw is None else np.ascontiguousarray(one.stack_nhw))
             digest.update(repr(one.prompts).encode())
         for value in self.model.network.state_dict().values():
             digest.update(value.detach().cpu().contiguous().numpy())
@@ -131,7 +141,7 @@ class AdapterTask(TrainingTask[list[PromptedSlice]]):
 
     def predict(self, batch: list[PromptedSlice]) -> Tensor:
         """Logits (B, h, w) of the prompted token."""
-        embeddings = self.model.encode_batch([one.grey_hw for one in batch])
+        embeddings = self.model.encode_batch([one.view for one in batch])
         return self.model.decode_batch(embeddings, [one.prompts for one in batch])[0][:, 0]
 
     def loss(self, predictions: Tensor, batch: list[PromptedSlice]) -> Tensor:

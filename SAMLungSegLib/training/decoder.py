@@ -215,6 +215,7 @@ class DecoderTask(TrainingTask[DecoderBatch]):
         for one in (*self.training, *self.validation):
             digest.update(one.target.numpy())
             digest.update(one.halves[0].numpy() if one.halves else np.ascontiguousarray(one.example.grey_hw))
+            digest.update(b"" if one.example.stack_nhw is None else np.ascontiguousarray(one.example.stack_nhw))
         for value in self.deciding_weights().values():
             digest.update(value.detach().cpu().contiguous().numpy())
         return digest.hexdigest()

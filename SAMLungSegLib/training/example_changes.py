@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -28,7 +31,17 @@ class ExampleChanges:
         self.side, self.transforms = side, training_transforms(strength, side)
 
     def __call__(self, example: Example, seed: int) -> Example:
-        """A changed example, its longest side as the square's; unchanged but for that where no lung would be left."""
+        """A changed example, its longest side as the square's; unchanged but for that where no lung would be left.
+
+        Neighbouring slices are changed as the slice itself.
+        """
+        changed = self._changed(example, seed)
+        if example.stack_nhw is None:
+            return changed
+        others = [self._changed(replace(example, grey_hw=grey_hw), seed).grey_hw for grey_hw in example.stack_nhw]
+        return replace(changed, stack_nhw=np.stack(others))
+
+    def _changed(self, example: Example, seed: int) -> Example:
         height, width = scaled_size(example.grey_hw.shape, self.side)
         planes = resized_planes(example, (height, width))
         square = F.pad(planes / 255, (0, self.side - width, 0, self.side - height))

@@ -159,7 +159,7 @@ class PartsTask(DecoderTask):
         """Logits and IoU of the decoder's tokens, in single precision."""
         if not self.part.encodes:
             return super().predict(batch)
-        embeddings = self.model.encode_batch([one.example.grey_hw for one in batch.examples])
+        embeddings = self.model.encode_batch([one.example.view for one in batch.examples])
         logits, iou = self.model.decode_batch(embeddings, batch.prompts)
         return logits.float(), iou.float()
 
@@ -202,7 +202,8 @@ def train_part(
         torch.manual_seed(options.config.seed)
         adapter_from(part.method, dict(part.settings)).inject(model.network)
     split = split_cases(cases)
-    examples = read_examples(cases, options.windowing, slices_each=options.slices_each)
+    count = model.capabilities.slices_per_input
+    examples = read_examples(cases, options.windowing, slices_each=options.slices_each, slices_per_input=count)
     learned = [one for one in examples if one.name in split.training]
     recipe = recipe_of_training(options.kind, learned, options.points_per_lung)
     policy = PromptPolicy(recipe, options.jitter_px)

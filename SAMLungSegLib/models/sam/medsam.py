@@ -21,7 +21,7 @@ from SAMLungSegLib.prompts import PromptSet
 class MedSamModel(SamModel):
     """Predicts from one box per prompt set; the object is where the logits exceed 0 (a probability of 0.5)."""
 
-    capabilities = MEDSAM
+    family_capabilities = MEDSAM
 
     def _to_frame(self, array: np.ndarray) -> Tensor:
         """Slice (H, W) to the network's input (3, 1024, 1024) in [0, 1]: stretched to a square, nothing padded.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class SamModel(TrainableModel):
     """
 
     network: Sam
-    capabilities = SAM
+    family_capabilities = SAM
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class SamModel(TrainableModel):
         self.name = name
         self.device = available_device(device)
         self.dtype = dtype
-        self.capabilities = capabilities or self.capabilities
+        self.capabilities = capabilities or self.family_capabilities
         if input_size is not None:
             set_input_size(sam, input_size)
         self.network = sam.to(self.device).eval().requires_grad_(False)
@@ -109,6 +110,21 @@ class SamModel(TrainableModel):
         return cls(sam, name=name, device=device, input_size=input_size, dtype=dtype)
 
     @property
+    def capabilities(self) -> Capabilities:
+        """The family's or those that were given, and how many slices the adapters look at."""
+        count = self._slices_per_input
+        return self._capabilities if count == 1 else replace(self._capabilities, slices_per_input=count)
+
+    @capabilities.setter
+    def capabilities(self, value: Capabilities) -> None:
+        self._capabilities = value
+
+    @property
+    def _slices_per_input(self) -> int:
+        encoder = self.network.image_encoder
+        return encoder.slices_per_input if isinstance(encoder, AdapterHost) else 1
+
+    @property
     def fingerprint(self) -> str:
         """Digest of the encoder's weights, its adapters, its precision, the preprocessing and the input size."""
         encoder = self.network.image_encoder
@@ -128,23 +144,32 @@ class SamModel(TrainableModel):
         Raises:
             IntensityError: a slice is not uint8 (H, W).
         """
-        slices = [ModelView.of(one).grey_hw for one in views]
-        size = self._batch_size()
-        embeddings: list[Embedding] = []
-        for start in range(0, len(slices), size):
-            batch = slices[start : start + size]
+        size = max(1, self._batch_size() // self._slices_per_input)
+        views, embeddings = [ModelView.of(one) for one in views], []
+        for start in range(0, len(views), size):
+            batch = views[start : start + size]
             with torch.inference_mode():
-                features = self._encode_frames(torch.stack([self._to_frame(array) for array in batch]))
+                features = self._middle(self._encode_frames(self._to_frames(batch)))
             # copied outside inference mode: training on embeddings needs tensors that autograd can save
             copies = [one.to(torch.float32, copy=True) for one in features]
-            embeddings += [Embedding((one,), array.shape) for one, array in zip(copies, batch, strict=True)]
+            embeddings += [Embedding((one,), view.grey_hw.shape) for one, view in zip(copies, batch, strict=True)]
         return embeddings
 
     def encode_batch(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
-        slices = [ModelView.of(one).grey_hw for one in views]
-        frames = torch.stack([self._to_frame(array) for array in slices])
-        features = self.network.image_encoder(frames.to(self.dtype)).float()
-        return [Embedding((one,), array.shape) for one, array in zip(features, slices, strict=True)]
+        views = [ModelView.of(one) for one in views]
+        features = self._middle(self.network.image_encoder(self._to_frames(views).to(self.dtype))).float()
+        return [Embedding((one,), view.grey_hw.shape) for one, view in zip(features, views, strict=True)]
+
+    def _to_frames(self, views: Sequence[ModelView]) -> Tensor:
+        """All slices that the encoder looks at for each view, those of a view behind each other."""
+        count = self._slices_per_input
+        stacks = ([view.grey_hw] if count == 1 else view.stack(count) for view in views)
+        return torch.stack([self._to_frame(array) for stack in stacks for array in stack])
+
+    def _middle(self, features: Tensor) -> Tensor:
+        """Of each view the slice itself."""
+        count = self._slices_per_input
+        return features[count // 2 :: count]
 
     def _encode_frames(self, frames: Tensor) -> Tensor:
         """By the fast way where it gives the encoder's own numbers, else by its own forward."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import Modality
-from SAMLungSegLib.models.base import Embedding, PromptableModel
+from SAMLungSegLib.models.base import Embedding, ModelView, PromptableModel
 from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
@@ -34,6 +34,7 @@ class Example:
         labels_hw: uint8 (H, W), 1 right and 2 left lung, or 1 alone where the reference does not tell.
         weight: how often it is drawn, relative to the others.
         modality: of the image.
+        stack_nhw: uint8 (N, H, W), the slice amid its neighbours, for models that look at several; None for others.
     """
 
     name: str
@@ -42,6 +43,12 @@ class Example:
     labels_hw: np.ndarray
     weight: float = 1.0
     modality: Modality = "XRAY"
+    stack_nhw: np.ndarray | None = None
+
+    @property
+    def view(self) -> ModelView:
+        """As models see it."""
+        return ModelView(self.grey_hw) if self.stack_nhw is None else ModelView.amid(self.stack_nhw)
 
     @property
     def lung_hw(self) -> np.ndarray:
@@ -72,7 +79,12 @@ class EncodedExample:
 
 
 def read_examples(
-    cases: Sequence[StudyCase], windowing: Windowing, *, slices_each: int = SLICES_EACH, side: int | None = None
+    cases: Sequence[StudyCase],
+    windowing: Windowing,
+    *,
+    slices_each: int = SLICES_EACH,
+    side: int | None = None,
+    slices_per_input: int = 1,
 ) -> list[Example]:
     """The slices with lung of all cases.
 
@@ -81,6 +93,7 @@ def read_examples(
         windowing: how slices become 8-bit.
         slices_each: of a volume with more slices that have lung, so many are taken, evenly spread.
         side: draw every slice as `side` x `side` pixels, as the fine-tuning study does; None keeps their size.
+        slices_per_input: how many slices the model looks at; neighbours keep their size.
     Raises:
         VolumeError: a mask is empty, or a file cannot be read.
         GeometryError: image and mask are on different grids.
@@ -94,8 +107,17 @@ def read_examples(
         places = np.linspace(0, len(with_lung) - 1, min(slices_each, len(with_lung))).round().astype(int)
         for number in (with_lung[place] for place in places):
             example = Example(case.name, number, grey_slices[number], label_slices[number], case.weight, modality)
+            if slices_per_input > 1:
+                example = replace(example, stack_nhw=_stack(grey_slices, number, slices_per_input))
             examples.append(example if side is None else _resized(example, side))
     return examples
+
+
+def _stack(grey_slices: Sequence[np.ndarray], number: int, count: int) -> np.ndarray:
+    def neighbour(offset: int) -> np.ndarray | None:
+        return grey_slices[number + offset] if 0 <= number + offset < len(grey_slices) else None
+
+    return ModelView(grey_slices[number], neighbour).stack(count)
 
 
 def _resized(example: Example, side: int) -> Example:
@@ -139,7 +161,7 @@ def encode_examples(
 
 def encoded_example(model: TrainableModel, encoder: PromptableModel, example: Example) -> EncodedExample:
     """An example encoded by a model, or by what keeps its embeddings."""
-    (embedding,) = encoder.encode([example.grey_hw])
+    (embedding,) = encoder.encode([example.view])
     halves = tuple(one.to("cpu", torch.float16, copy=True).contiguous() for one in embedding.features)
     return replace(with_targets(model, example), halves=halves)
 
