@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -46,3 +47,16 @@ class SAMLungSeg(ScriptedLoadableModule):
             "Segment Anything (Kirillov et al., 2023). If you publish results, cite the model that you used.</p>"
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerSegmentStatistics)
+
+
+def registerSegmentStatistics() -> None:
+    """Add the numbers of lungs to Slicer's Segment Statistics, where that module is there."""
+    try:
+        from SegmentStatistics import SegmentStatisticsLogic
+    except ImportError as error:
+        logging.info("Segment Statistics is not there, and gets no lung statistics: %s", error)
+        return
+    from SAMLungSegSlicer.statisticsplugin import LungSegmentStatisticsPlugin
+
+    SegmentStatisticsLogic.registerPlugin(LungSegmentStatisticsPlugin())

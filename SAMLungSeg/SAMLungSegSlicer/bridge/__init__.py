@@ -1,6 +1,7 @@
 """The only place where MRML nodes become the library's types and back. Main thread only."""
 
 from SAMLungSegSlicer.bridge.editable import overwrittenSegments
+from SAMLungSegSlicer.bridge.layers import segmentFromNode
 from SAMLungSegSlicer.bridge.lungs import ensureLungSegments, findLungSegments, lungLabels, lungsWord, noteExtent
 from SAMLungSegSlicer.bridge.markups import (
     BoxCounts,
@@ -63,6 +64,7 @@ __all__ = [
     "plotFromTable",
     "pointsFromMarkups",
     "readCut",
+    "segmentFromNode",
     "setWidthsVisible",
     "showSurfaces",
     "showWidths",

@@ -68,11 +68,30 @@ def _sizes() -> dict[str, Heading]:
     return {f"{one}_{key}": _with(title, unit) for one, title in what.items() for key, unit in units.items()}
 
 
+def _numbers() -> dict[str, Heading]:
+    """Of lungs, see docs/statistics.md."""
+    return {
+        "structure": Heading(_("Structure")),
+        "part": Heading(_("Part")),
+        "voxels": Heading(_("Voxels")),
+        "right_cm2": _with(_("Right lung"), "cm²"),
+        "left_cm2": _with(_("Left lung"), "cm²"),
+        "area_cm2": _with(_("Area"), "cm²"),
+        "height_mm": _with(_("Height"), "mm"),
+        "mean_hu": _with(_("Mean density"), "HU"),
+        "sd_hu": _with(_("SD of density"), "HU"),
+        "perc15_hu": _with(_("Perc15"), "HU"),
+        "laa950_percent": _with(_("Below -950 HU"), "%"),
+        "laa910_percent": _with(_("Below -910 HU"), "%"),
+        "haa_percent": _with(_("-600 to -250 HU"), "%"),
+        "mass_g": _with(_("Mass"), "g"),
+    }
+
+
 def _others() -> dict[str, Heading]:
     """What does not read well as it is."""
     return {
-        "area_cm2": _with(_("Area"), "cm²"),
-        "mean_hu": _with(_("Mean density"), "HU"),
+        **_numbers(),
         "seconds": _with(_("Time"), "s"),
         "seconds_reading": _with(_("Reading"), "s"),
         "seconds_writing": _with(_("Writing"), "s"),

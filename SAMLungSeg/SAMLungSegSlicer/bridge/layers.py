@@ -25,6 +25,7 @@ from SAMLungSegSlicer.bridge.grids import (
     emptyLike,
     extentOf,
     filled,
+    gridOf,
     isEmpty,
     overlapOf,
     resampled,
@@ -86,6 +87,19 @@ def readSegment(segmentation: slicer.vtkSegmentation, segmentId: str, grid: Grid
     inImage, inGrid = overlapOf(image, offset, grid.size_kji)
     mask[inGrid] = voxelsOf(image)[inImage] == segmentation.GetSegment(segmentId).GetLabelValue()
     return mask
+
+
+def segmentFromNode(
+    segmentationNode: slicer.vtkMRMLSegmentationNode, segmentId: str, volumeNode: slicer.vtkMRMLVolumeNode
+) -> np.ndarray:
+    """Bool (K, J, I): a segment of any kind on the grid of a volume.
+
+    Raises:
+        VolumeError: the segmentation is kept in a way that cannot be turned into voxels, or the volume has none.
+        GeometryError: a non-linear transform.
+    """
+    grid = gridOf(volumeNode, segmentationNode)
+    return readSegment(withLabelmaps(segmentationNode.GetSegmentation(), grid), segmentId, grid)
 
 
 def readSegmentCut(

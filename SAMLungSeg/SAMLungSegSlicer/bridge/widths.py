@@ -8,8 +8,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from SAMLungSegSlicer.bridge.grids import gridOf
-from SAMLungSegSlicer.bridge.layers import readSegment, withLabelmaps
+from SAMLungSegSlicer.bridge.layers import segmentFromNode
 from SAMLungSegSlicer.bridge.lungs import terminologyCodes
 from SAMLungSegSlicer.bridge.transforms import ijkToWorldMatrix, transformed
 
@@ -44,8 +43,7 @@ def heartFromNode(
     segmentId = findHeartSegment(segmentationNode)
     if segmentId is None:
         return None
-    grid = gridOf(volumeNode, segmentationNode)
-    heart_kji = readSegment(withLabelmaps(segmentationNode.GetSegmentation(), grid), segmentId, grid)
+    heart_kji = segmentFromNode(segmentationNode, segmentId, volumeNode)
     return heart_kji if heart_kji.any() else None
 
 

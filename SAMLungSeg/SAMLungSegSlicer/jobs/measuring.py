@@ -1,4 +1,4 @@
-"""How large the lungs of a segmentation are, and how dense."""
+"""The numbers of the lungs of a segmentation: how large, how high, how dense."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 _KIND, _SIZES = "SAMLungSeg.Table", "sizes"
 _LUNGS_ROLE = "SAMLungSegPrediction"
-_SIZE_COLUMNS = {"ml": "volume_ml", "cm2": "area_cm2", "px": "pixels"}
 
 
 class MeasureJob:
@@ -57,15 +56,18 @@ class MeasureJob:
 
 
 def sizesTable(sizes: LungSizes, segmentationNode: slicer.vtkMRMLSegmentationNode) -> slicer.vtkMRMLTableNode:
-    """The sizes as a table node; that of an earlier measurement of the same segmentation is filled anew."""
-    rows = sizes.rows
-    columns = {
-        "structure": [row.name for row in rows],
-        _SIZE_COLUMNS[sizes.unit]: [row.size for row in rows],
-        "voxels": [row.voxels for row in rows],
-    }
-    if sizes.modality == "CT":
-        columns["mean_hu"] = [row.mean_hu for row in rows]
+    """All numbers that are known as a table node, a row for each lung, then for each third.
+
+    That of an earlier measurement of the same segmentation is filled anew.
+    """
+    records = sizes.records()
+    names = {row.key: row.name for row in sizes.rows}
+    parts = {"whole": _("whole"), "upper_third": _("upper third")}
+    parts |= {"middle_third": _("middle third"), "lower_third": _("lower third")}
+    columns = {column: [record[column] for record in records] for column in records[0]}
+    columns["structure"] = [names[key] for key in columns["structure"]]
+    columns["part"] = [parts[part] for part in columns["part"]]
+    columns = {column: values for column, values in columns.items() if any(value == value for value in values)}
     name = _("{segmentation}, sizes").format(segmentation=segmentationNode.GetName())
     table = bridge.tableFromColumns(columns, name, _earlierTable(segmentationNode))
     table.SetAttribute(_KIND, _SIZES)

@@ -25,7 +25,7 @@ CHANNEL = "folder"
 FORMATS = (None, "seg.nrrd", "nrrd", "nii.gz", "png")
 WIDEST_COLUMN = 160  # pixels; reasons and notes are long
 SHOWN_COLUMNS = (
-    *("id", "state", "reason", "right_ml", "left_ml", "cardiothoracic_ratio"),
+    *("id", "state", "reason", "right_ml", "left_ml", "mean_hu", "laa950_percent", "cardiothoracic_ratio"),
     *("quality", "flags", "notes"),
 )
 

@@ -1,4 +1,4 @@
-"""Sizes and mean HU of the lungs, measured again in the background whenever they or the image change."""
+"""Sizes and densities of the lungs, measured again in the background whenever they or the image change."""
 
 from __future__ import annotations
 
@@ -154,7 +154,9 @@ class VolumesPanel(Watcher):
         ui.sizesLabel.visible = bool(ui.sizesLabel.text)
         reason = "" if isCurrent else _("There are no lungs that are measured.")
         setEnabledWithReason(
-            ui.copySizesButton, reason, _("Put these numbers into a table of the scene, to be saved with it.")
+            ui.copySizesButton,
+            reason,
+            _("Put all numbers, also of thirds, into a table of the scene, to be saved."),
         )
 
     def _remark(self, key: tuple | None, isCurrent: bool) -> str:
@@ -181,13 +183,14 @@ def _nodesOf(key: tuple) -> tuple[str, str]:
 
 def _fill(table: Any, sizes: LungSizes) -> None:
     titles = {"ml": _("Volume (ml)"), "cm2": _("Area (cm²)"), "px": _("Area (pixels)")}
-    isCt = sizes.modality == "CT"
-    headers = [_("Lung"), titles[sizes.unit], *([_("Mean density (HU)")] if isCt else [])]
+    ofCt = [_("Mean density (HU)"), _("Below -950 HU (%)"), _("Mass (g)")] if sizes.modality == "CT" else []
+    headers = [_("Lung"), titles[sizes.unit], *ofCt]
     table.setColumnCount(len(headers))
     table.setHorizontalHeaderLabels(headers)
     table.setRowCount(len(sizes.rows))
     for index, row in enumerate(sizes.rows):
-        texts = [row.name.capitalize(), _number(row.size, sizes.unit), _number(row.mean_hu, "HU")]
+        densities = [_number(row.mean_hu, "HU"), _number(row.densities.laa950_percent, "%"), _number(row.mass_g, "g")]
+        texts = [row.name.capitalize(), _number(row.size, sizes.unit), *densities]
         for column, text in enumerate(texts[: len(headers)]):
             item = qt.QTableWidgetItem(text)
             if column:
@@ -204,7 +207,7 @@ def _number(value: float, unit: str) -> str:
     """As many decimals as mean something; a dash where there is no value."""
     if value != value:
         return "-"
-    return f"{value:.1f}" if unit in ("ml", "cm2") and value < 1000 else f"{value:.0f}"
+    return f"{value:.1f}" if unit in ("ml", "cm2", "%") and value < 1000 else f"{value:.0f}"
 
 
 def _tip(sizes: LungSizes) -> str:
@@ -212,4 +215,7 @@ def _tip(sizes: LungSizes) -> str:
         return _("Area on the detector; in the patient it is smaller, by a magnification that the image does not tell.")
     if sizes.unit == "px":
         return _("The image does not say how large its pixels are.")
-    return _("Of the segments as they are now; measured again after each change.")
+    return _(
+        "Of the segments as they are now; measured again after each change. 'Copy to table' has all numbers, also of "
+        "the upper, middle and lower thirds."
+    )

@@ -127,6 +127,7 @@ def test_two_tables_have_charts_of_their_own():
         ("hausdorff_95_mm", "HD95 (mm)", "mm"),
         ("volume_difference_ml", "Volume difference (ml)", "ml"),
         ("right_ml", "Right lung (ml)", "ml"),
+        ("laa950_percent", "Below -950 HU (%)", "%"),
         ("left_voxels", "Left lung (voxels)", "voxels"),
         ("prediction_ml", "Segmentation (ml)", "ml"),
         ("dice_right", "Dice, right", ""),

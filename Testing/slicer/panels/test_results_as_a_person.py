@@ -50,8 +50,10 @@ def by_hand(segmentation, volume):
     voxel_ml = abs(np.linalg.det(chests.ijkToRas(volume)[:3, :3])) / 1000
     rows = []
     for name, inside in (("Right lung", labels == 1), ("Left lung", labels == 2), ("Both lungs", labels > 0)):
-        ml = inside.sum() * voxel_ml
-        rows.append([name, f"{ml:.1f}" if ml < 1000 else f"{ml:.0f}", f"{hu[inside].mean():.0f}"])
+        ml, mean = inside.sum() * voxel_ml, hu[inside].mean()
+        size = f"{ml:.1f}" if ml < 1000 else f"{ml:.0f}"
+        low, mass = 100 * (hu[inside] < -950).mean(), ml * (mean + 1000) / 1000
+        rows.append([name, size, f"{mean:.0f}", f"{low:.1f}", f"{mass:.0f}"])
     return rows
 
 
@@ -63,11 +65,13 @@ def erase(segmentation, volume, part):
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segmentId, volume)
 
 
-def test_segmenting_shows_ml_and_mean_hu_of_right_left_and_both(window, chest):
+def test_segmenting_shows_size_density_and_mass_of_right_left_and_both(window, chest):
     assert not window.ui.sizesTable.visible
     segmentation = segment(window)
     assert measured(window) == by_hand(segmentation, chest)
-    assert headers(window.ui.sizesTable) == ["Lung", "Volume (ml)", "Mean density (HU)"]
+    assert headers(window.ui.sizesTable) == [
+        *("Lung", "Volume (ml)", "Mean density (HU)", "Below -950 HU (%)", "Mass (g)")
+    ]
 
 
 def test_the_sizes_of_an_oblique_volume_under_a_transform_are_those_of_its_voxels(module_window):
@@ -143,13 +147,17 @@ def test_copy_to_table_makes_one_node_with_titles_and_units_and_fills_it_again(w
     window.click(window.ui.copySizesButton)
     (table,) = slicer.util.getNodesByClass("vtkMRMLTableNode")
     names = [table.GetColumnName(column) for column in range(table.GetNumberOfColumns())]
-    assert names == ["structure", "volume_ml", "voxels", "mean_hu"]
-    assert [table.GetColumnTitle(name) for name in names[1:]] == ["Volume (ml)", "Voxels", "Mean density (HU)"]
+    assert names[:6] == ["structure", "part", "voxels", "volume_ml", "height_mm", "mean_hu"]
+    titles = [table.GetColumnTitle(name) for name in names[2:]]
+    assert titles[:4] == ["Voxels", "Volume (ml)", "Height (mm)", "Mean density (HU)"]
+    assert table.GetNumberOfRows() == 12
+    assert [table.GetCellText(row, 1) for row in (2, 3)] == ["whole", "upper third"]
+    assert slicer.util.arrayFromTableColumn(table, "mass_g")[2] == pytest.approx(float(rows[2][4]), abs=0.5)
     assert table.GetColumnUnitLabel("mean_hu") == "HU"
     assert f"{slicer.util.arrayFromTableColumn(table, 'mean_hu')[0]:.0f}" == rows[0][2]
     assert slicer.app.applicationLogic().GetSelectionNode().GetActiveTableID() == table.GetID()
     erase(segmentation, chest, np.s_[:])
-    assert measured(window)[0] == ["Right lung", "0.0", "-"]
+    assert measured(window)[0] == ["Right lung", "0.0", "-", "-", "-"]
     window.click(window.ui.copySizesButton)
     assert len(slicer.util.getNodesByClass("vtkMRMLTableNode")) == 1
     assert slicer.util.arrayFromTableColumn(table, "volume_ml")[0] == 0
