@@ -7,8 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from SAMLungSegLib.cli.choices import given_path, whole_number_from
-from SAMLungSegLib.cli.labelmaps import add_label_options, label_options, paired_labelmaps
+from SAMLungSegLib.cli.choices import given_path
+from SAMLungSegLib.cli.labelmaps import (
+    add_label_options,
+    add_patient_options,
+    bootstrap_of,
+    label_options,
+    paired_labelmaps,
+    patients_of,
+)
 from SAMLungSegLib.cli.messages import once_with_count, say_failure
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.files import check_writable
@@ -53,45 +60,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run, is_about_many=True)
 
 
-def add_patient_options(parser: argparse.ArgumentParser) -> None:
-    """--cases, --patient, --resamples and --seed."""
-    parser.add_argument(
-        "--cases",
-        type=given_path,
-        metavar="FILE",
-        help="CSV that says the patient of each case; default: each is of another",
-    )
-    parser.add_argument(
-        "--patient", metavar="COLUMN", help="of --cases; cases of a patient are drawn together; no default"
-    )
-    parser.add_argument(
-        "--resamples", type=whole_number_from(100), default=2000, metavar="N", help="of the bootstrap of intervals"
-    )
-    parser.add_argument(
-        "--seed", type=whole_number_from(0), default=0, metavar="N", help="of the bootstrap; default: 0"
-    )
-
-
-def patients_of(arguments: argparse.Namespace, cases: list[str]) -> dict[str, str]:
-    """The patient of each case; none where no table was given.
-
-    Raises:
-        SettingsError: one of --cases and --patient without the other, or the table lacks something.
-    """
-    from SAMLungSegLib.evaluation.patients import read_patients
-
-    if (arguments.cases is None) != (arguments.patient is None):
-        raise SettingsError("Give both --cases FILE and --patient COLUMN, or neither.")
-    return {} if arguments.cases is None else read_patients(arguments.cases, arguments.patient, cases)
-
-
 def run(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.evaluation import Unpaired
     from SAMLungSegLib.evaluation.comparison import compare
-    from SAMLungSegLib.evaluation.intervals import Bootstrap
 
     options = label_options(arguments)
-    bootstrap = Bootstrap(arguments.resamples, arguments.seed)
     cases, left_out = _cases(*(paired_labelmaps(one, arguments.reference) for one in (arguments.a, arguments.b)))
     patients = patients_of(arguments, [case.name for case in cases])
     if arguments.output is not None:
@@ -103,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     names = tuple(arguments.names) if arguments.names else ("A", "B")
     not_measured = [*left_out, *(Unpaired(case.name, case.reference, text) for case, text in failed.items())]
-    _show(compare(compared, names=names, bootstrap=bootstrap), arguments.output, not_measured)
+    _show(compare(compared, names=names, bootstrap=bootstrap_of(arguments)), arguments.output, not_measured)
     return 2 if failed else 0
 
 

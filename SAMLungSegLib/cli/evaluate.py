@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import given_path
-from SAMLungSegLib.cli.labelmaps import add_label_options, image_files, label_options, paired_labelmaps
+from SAMLungSegLib.cli.labelmaps import (
+    add_label_options,
+    add_patient_options,
+    bootstrap_of,
+    image_files,
+    label_options,
+    paired_labelmaps,
+    patients_of,
+)
 from SAMLungSegLib.cli.messages import once_with_count, say_failure
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.files import check_writable, writable_folder
@@ -41,6 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="also write CSV, Markdown and pictures here; default: print only",
     )
     parser.add_argument("--image", type=given_path, help="image or folder of images behind the worst slices; needs -o")
+    add_patient_options(parser)
     add_label_options(parser)
     parser.set_defaults(run=run, is_about_many=True)
 
@@ -51,6 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     options = label_options(arguments)
     pairing = paired_labelmaps(arguments.prediction, arguments.reference)
     images = _images(arguments, pairing.pairs)
+    intervals = {
+        "patients": patients_of(arguments, [pair.name for pair in pairing.pairs]),
+        "bootstrap": bootstrap_of(arguments),
+    }
     if arguments.output is not None:
         check_writable(arguments.output)
     if pairing.unpaired:
@@ -64,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             *pairing.clashing,
             *(Unpaired(one.name, one.prediction, text) for one, text in failed.items()),
         ]
-        _show(evaluations, images, arguments.output, not_measured)
+        _show(evaluations, images, intervals, arguments.output, not_measured)
     return 2 if failed or pairing.clashing else 0
 
 
@@ -87,24 +100,29 @@ def _evaluated(pairs: Sequence[Pair], options: dict[str, object]) -> tuple[list[
 
 
 def _show(
-    evaluations: list[Evaluation], images: dict[str, Path], folder: Path | None, not_measured: Sequence[Unpaired]
+    evaluations: list[Evaluation],
+    images: dict[str, Path],
+    intervals: dict[str, object],
+    folder: Path | None,
+    not_measured: Sequence[Unpaired],
 ) -> None:
     """Print the scores, and write the report where a folder is given."""
     from SAMLungSegLib.evaluation import with_images, write_report
 
     if images:
         evaluations = with_images(evaluations, images)
-    print_summary(evaluations)
+    print_summary(evaluations, intervals)
     if folder is not None:
-        for path in write_report(evaluations, writable_folder(folder), not_measured=not_measured):
+        for path in write_report(evaluations, writable_folder(folder), not_measured=not_measured, **intervals):
             print(path)
 
 
-def print_summary(evaluations: list[Evaluation]) -> None:
+def print_summary(evaluations: list[Evaluation], intervals: dict[str, object]) -> None:
     """Print the scores of one pair, or their summary over slices and over whole volumes; then the notes."""
     from SAMLungSegLib.evaluation import table_markdown
 
-    for heading, table in _one_pair(*evaluations) if len(evaluations) == 1 else _many_pairs(evaluations):
+    tables = _one_pair(*evaluations) if len(evaluations) == 1 else _many_pairs(evaluations, intervals)
+    for heading, table in tables:
         print(f"{heading}\n\n{table_markdown(table)}")
     for line in once_with_count((one.name, note) for one in evaluations for note in one.notes):
         print(line)
@@ -119,10 +137,10 @@ def _one_pair(one: Evaluation) -> list[tuple[str, object]]:
     return tables
 
 
-def _many_pairs(evaluations: list[Evaluation]) -> list[tuple[str, object]]:
+def _many_pairs(evaluations: list[Evaluation], intervals: dict[str, object]) -> list[tuple[str, object]]:
     from SAMLungSegLib.evaluation import readable_summary, summarise
 
-    summary = summarise(evaluations)
+    summary = summarise(evaluations, **intervals)
     return [(scope.capitalize(), readable_summary(summary, scope)) for scope in ("slices", "whole volumes")]
 
 

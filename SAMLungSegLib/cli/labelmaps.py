@@ -1,4 +1,4 @@
-"""What the subcommands about labelmaps share: which files belong together, and what their labels stand for."""
+"""What the subcommands about labelmaps share: which files belong together, whose they are, what labels stand for."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SAMLungSegLib.cli.choices import given_path, whole_number_from
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.structures import LABEL_SETS, label_set
 
 if TYPE_CHECKING:
     from SAMLungSegLib.evaluation import Pairing
+    from SAMLungSegLib.evaluation.intervals import Bootstrap
 
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +54,45 @@ def label_options(arguments: argparse.Namespace) -> dict[str, object]:
         "prediction_labels": _side_labels(arguments, "prediction"),
         "label_set": label_set(arguments.structures),
     }
+
+
+def add_patient_options(parser: argparse.ArgumentParser) -> None:
+    """--cases, --patient, --resamples and --seed."""
+    parser.add_argument(
+        "--cases",
+        type=given_path,
+        metavar="FILE",
+        help="CSV that says the patient of each case; default: each is of another",
+    )
+    parser.add_argument(
+        "--patient", metavar="COLUMN", help="of --cases; cases of a patient are drawn together; no default"
+    )
+    parser.add_argument(
+        "--resamples", type=whole_number_from(100), default=2000, metavar="N", help="of the bootstrap of intervals"
+    )
+    parser.add_argument(
+        "--seed", type=whole_number_from(0), default=0, metavar="N", help="of the bootstrap; default: 0"
+    )
+
+
+def patients_of(arguments: argparse.Namespace, cases: list[str]) -> dict[str, str]:
+    """The patient of each case; none where no table was given.
+
+    Raises:
+        SettingsError: one of --cases and --patient without the other, or the table lacks something.
+    """
+    from SAMLungSegLib.evaluation.patients import read_patients
+
+    if (arguments.cases is None) != (arguments.patient is None):
+        raise SettingsError("Give both --cases FILE and --patient COLUMN, or neither.")
+    return {} if arguments.cases is None else read_patients(arguments.cases, arguments.patient, cases)
+
+
+def bootstrap_of(arguments: argparse.Namespace) -> Bootstrap:
+    """How `add_patient_options` wants intervals."""
+    from SAMLungSegLib.evaluation.intervals import Bootstrap
+
+    return Bootstrap(arguments.resamples, arguments.seed)
 
 
 def _side_labels(arguments: argparse.Namespace, role: str) -> dict[str, tuple[int, ...]] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import nan
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from SAMLungSegLib.errors import SettingsError
 
-_DRAWS_AT_ONCE = 2_000_000  # indices of resampled clusters, to bound memory
+_DRAWS_AT_ONCE = 4_000_000  # clusters of resamples, to bound memory
 
 
 class Interval(NamedTuple):
@@ -88,14 +89,29 @@ class Bootstrap:
         """Of resamples of whole clusters, from each cluster's number of values, their sum and sum of squares."""
         centre = values.mean()  # squares of what is far from zero lose digits
         powers = np.stack([np.bincount(numbers, (values - centre) ** power, count) for power in range(3)])
-        rng = np.random.default_rng(self.seed)
-        block = max(1, _DRAWS_AT_ONCE // count)
-        sizes = [min(block, self.resamples - start) for start in range(0, self.resamples, block)]
-        totals = [powers[:, rng.integers(0, count, (size, count))].sum(axis=2) for size in sizes]
-        number, total, squares = np.concatenate(totals, axis=1)
+        number, total, squares = np.concatenate([powers @ times.T for times in self._draws(count)], axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             variance = np.where(number > 1, (squares - total**2 / number) / (number - 1), nan)
         return Moments(number, centre + total / number, np.sqrt(np.maximum(variance, 0)))
+
+    def _draws(self, count: int) -> Iterable[np.ndarray]:
+        """Blocks (r, count) of how often each cluster is drawn in each resample."""
+        blocks = _drawn(self.seed, self.resamples, count)
+        return blocks if count * self.resamples > _DRAWS_AT_ONCE else _kept(self.seed, self.resamples, count)
+
+
+def _drawn(seed: int, resamples: int, count: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    block = max(1, _DRAWS_AT_ONCE // count)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        numbers = rng.integers(0, count, (size, count)) + count * np.arange(size)[:, np.newaxis]
+        yield np.bincount(numbers.ravel(), minlength=size * count).reshape(size, count).astype(float)
+
+
+@lru_cache(maxsize=2)  # a summary has an interval for each metric and structure, most of as many cases
+def _kept(seed: int, resamples: int, count: int) -> tuple[np.ndarray, ...]:
+    return tuple(_drawn(seed, resamples, count))
 
 
 def numbered(clusters: Sequence[Hashable] | None, length: int) -> tuple[np.ndarray, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet
 from SAMLungSegLib.evaluation.images import Images, with_images
+from SAMLungSegLib.evaluation.intervals import Bootstrap
 from SAMLungSegLib.evaluation.measure import WORST_KEPT, ComparedSlice, Evaluation, lowest_slices, with_distinct_names
 from SAMLungSegLib.evaluation.pairs import Unpaired
 from SAMLungSegLib.evaluation.tables import (
@@ -28,11 +29,15 @@ from SAMLungSegLib.files import check_written, writable_folder, write_csv, write
 _NOT_MEASURED = ["case", "file", "reason"]
 _EXPLANATION = """\
 - Mean ± SD: arithmetic mean and sample standard deviation of the n finite values.
+- 95 % interval of the mean: by a bootstrap over volumes, each with all its slices, or over patients, each with all
+  their volumes, where it was said whose they are; none where there is one only.
 - Empty: left out because neither labelmap has a voxel of the structure there.
 - Undefined: left out for another reason: the distance to a structure that one labelmap lacks, the precision of an
   empty prediction, the sensitivity to an empty reference, or no spacing in mm. Dice, Jaccard and surface Dice of a
   structure that only one labelmap has are 0 and are counted.
 - HD95: the larger of the two directed 95th percentiles of distances between boundary voxels.
+- ASSD: the mean of the distances from each boundary voxel of either labelmap to the other's boundary.
+- Relative volume error: the prediction's volume minus the reference's, as a share of the reference's.
 - Surface Dice: share of boundary voxels that lie within the tolerance ({tolerance}) of the other surface.
 - Slices are counted from 0 at the inferior end; right and left are the patient's.
 """
@@ -45,6 +50,8 @@ def write_report(
     *,
     worst: int = WORST_KEPT,
     not_measured: Sequence[Unpaired] = (),
+    patients: Mapping[str, str] | None = None,
+    bootstrap: Bootstrap | None = None,
 ) -> list[Path]:
     """Write per_slice.csv, per_volume.csv, summary.csv, summary.md, box_plot.png and worst_slices.png.
 
@@ -58,6 +65,7 @@ def write_report(
             on a dark background; the notes say so.
         worst: number of slices on worst_slices.png, at most 6 of each case.
         not_measured: files that are missing in the tables, listed in not_measured.csv and in the summary.
+        patients, bootstrap: of the intervals, see `summarise_tables`.
     Returns:
         Paths of the files.
     Raises:
@@ -67,7 +75,7 @@ def write_report(
     folder = writable_folder(Path(folder))
     evaluations = with_images(evaluations, images, worst=worst) if images else with_distinct_names(evaluations)
     per_slice, per_volume = joined_tables(evaluations)
-    summary = summarise_tables(per_slice, per_volume)
+    summary = summarise_tables(per_slice, per_volume, patients=patients, bootstrap=bootstrap)
     written = [
         write_csv(table, folder / f"{name}.csv")
         for name, table in (("per_slice", per_slice), ("per_volume", per_volume), ("summary", summary))

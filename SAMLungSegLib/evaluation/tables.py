@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.evaluation.intervals import Bootstrap
 from SAMLungSegLib.evaluation.measure import Evaluation, with_distinct_names
 from SAMLungSegLib.metrics import ALL_METRICS
 
@@ -21,12 +22,17 @@ KEY_COLUMNS = (
     *("reference_voxels", "prediction_voxels", "reference_ml", "prediction_ml"),
 )
 TABLES = ("per_slice", "per_volume")
-STATISTICS = ("n", "mean", "sd", "min", "q1", "median", "q3", "max")
+STATISTICS = ("n", "mean", "sd", "mean_low", "mean_high", "min", "q1", "median", "q3", "max")
 
 
-def summarise(evaluations: Iterable[Evaluation]) -> pd.DataFrame:
+def summarise(
+    evaluations: Iterable[Evaluation],
+    *,
+    patients: Mapping[str, str] | None = None,
+    bootstrap: Bootstrap | None = None,
+) -> pd.DataFrame:
     """Statistics over the slices and volumes of all evaluations; see `summarise_tables`."""
-    return summarise_tables(*joined_tables(evaluations))
+    return summarise_tables(*joined_tables(evaluations), patients=patients, bootstrap=bootstrap)
 
 
 def joined_tables(evaluations: Iterable[Evaluation]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -41,24 +47,35 @@ def joined_tables(evaluations: Iterable[Evaluation]) -> tuple[pd.DataFrame, pd.D
     return tuple(pd.concat([getattr(one, name) for one in distinct], ignore_index=True) for name in TABLES)
 
 
-def summarise_tables(per_slice: pd.DataFrame, per_volume: pd.DataFrame | None = None) -> pd.DataFrame:
+def summarise_tables(
+    per_slice: pd.DataFrame,
+    per_volume: pd.DataFrame | None = None,
+    *,
+    patients: Mapping[str, str] | None = None,
+    bootstrap: Bootstrap | None = None,
+) -> pd.DataFrame:
     """Statistics of each metric and structure.
 
     Args:
         per_slice: columns volume, structure, empty (bool: neither mask has a voxel) and one column for each metric.
         per_volume: the same for whole volumes, one row for each volume and structure.
+        patients: of volumes, by name; a volume that is not there is of a patient of its own.
+        bootstrap: how intervals are found.
     Returns:
         One row for each scope, structure and metric. Scopes: 'slices' pools the slices of all volumes;
         'volume means' averages over slices in each volume first, so that every volume weighs the same;
-        'whole volumes' are the metrics of the masks in 3D. Columns: n, mean, sd (sample), min, q1, median, q3, max of
-        the finite values; `empty`, how many were left out because both masks are empty; `undefined`, how many were
-        left out otherwise (the distance to an object that is missing, or no spacing in mm).
+        'whole volumes' are the metrics of the masks in 3D. Columns: n, mean, sd (sample), the 95 % interval of the
+        mean (mean_low, mean_high; by a bootstrap over patients, with all their volumes and slices; NaN where there is
+        one only), min, q1, median, q3, max of the finite values; `empty`, how many were left out because both masks
+        are empty; `undefined`, how many were left out otherwise (the distance to an object that is missing, or no
+        spacing in mm).
     """
     scopes = [(SLICES, per_slice), (VOLUME_MEANS, _volume_means(per_slice))]
     if per_volume is not None:
         scopes.append((VOLUMES, per_volume))
+    patients, bootstrap = patients or {}, bootstrap or Bootstrap()
     rows = [
-        {"scope": scope, "structure": structure, "metric": metric, **_statistics(group[metric], group["empty"])}
+        {"scope": scope, "structure": structure, "metric": metric, **_statistics(group, metric, patients, bootstrap)}
         for scope, table in scopes
         for structure, group in table.groupby("structure", sort=False)
         for metric in metric_columns(table)
@@ -79,20 +96,27 @@ def metric_title(name: str) -> str:
     return f"{row.title} [{row.unit}]" if row.unit else row.title
 
 
-def _statistics(values: pd.Series, empty: pd.Series) -> dict[str, float]:
-    measured = values[~empty.astype(bool)]
+def _statistics(
+    group: pd.DataFrame, metric: str, patients: Mapping[str, str], bootstrap: Bootstrap
+) -> dict[str, float]:
+    measured = group.loc[~group["empty"].astype(bool), metric]
     finite = measured[np.isfinite(measured)]
+    low, high = bootstrap.of_mean(
+        finite.to_numpy(float), [patients.get(name, name) for name in group.loc[finite.index, "volume"]]
+    )
     q1, median, q3 = finite.quantile([0.25, 0.5, 0.75])
     return {
         "n": len(finite),
         "mean": finite.mean(),
         "sd": finite.std(ddof=1),
+        "mean_low": low,
+        "mean_high": high,
         "min": finite.min(),
         "q1": q1,
         "median": median,
         "q3": q3,
         "max": finite.max(),
-        "empty": len(values) - len(measured),
+        "empty": len(group) - len(measured),
         "undefined": len(measured) - len(finite),
     }
 
@@ -117,6 +141,7 @@ def readable_summary(summary: pd.DataFrame, scope: str) -> pd.DataFrame:
             "Metric": [metric_title(name) for name in rows["metric"]],
             "n": rows["n"],
             "Mean ± SD": _join(rows, "{} ± {}", "mean", "sd"),
+            "95 % interval of the mean": _join(rows, "{} to {}", "mean_low", "mean_high"),
             "Median (quartiles)": _join(rows, "{} ({} to {})", "median", "q1", "q3"),
             "Range": _join(rows, "{} to {}", "min", "max"),
             "Empty": rows["empty"],
@@ -156,7 +181,8 @@ def _join(rows: pd.DataFrame, pattern: str, *columns: str) -> list[str]:
     lines = []
     for _, row in rows.iterrows():
         texts = [metric_text(row["metric"], row[column]) for column in columns]
-        lines.append(pattern.format(*texts).removesuffix(" ± -") if row["n"] else "-")
+        text = pattern.format(*texts).removesuffix(" ± -")
+        lines.append("-" if text == "- to -" or not row["n"] else text)
     return lines
 
 

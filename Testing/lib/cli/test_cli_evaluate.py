@@ -60,6 +60,17 @@ def test_one_pair_is_shown_in_short_tables_and_many_in_a_summary(pair, folders, 
     assert "Median (quartiles)" in capsys.readouterr().out
 
 
+def test_patients_of_the_intervals_are_read_from_a_table(folders, tmp_path, capsys):
+    (tmp_path / "cases.csv").write_text("case,who\na,p\nb,q\n")
+    table = ["--cases", tmp_path / "cases.csv", "--patient"]
+    assert run(*folders, *table, "who", "-o", tmp_path / "out") == 0
+    assert "95 % interval of the mean" in capsys.readouterr().out
+    with open(tmp_path / "out" / "summary.csv", newline="") as file:
+        assert {row["mean_low"] for row in csv.DictReader(file) if row["metric"] == "dice"} == {"1"}
+    assert run(*folders, *table, "age") == 2
+    assert "no column 'age'; it has case, who" in error_lines(capsys)[0]
+
+
 def test_one_slice_has_no_mean_over_slices(tmp_path, capsys):
     mask = write(tmp_path / "x.png", lungs()[2])
     assert run(mask, mask) == 0

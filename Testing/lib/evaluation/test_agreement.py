@@ -82,6 +82,15 @@ def test_copies_of_a_case_make_no_interval_narrower():
     assert np.ptp(Bootstrap().of_mean(copied)) < 0.5 * np.ptp(once)
 
 
+def test_intervals_of_many_cases_are_those_of_few_at_a_time(monkeypatch):
+    values = np.random.default_rng(1).normal(size=30)
+    at_once = Bootstrap(seed=5).moments(values)
+    monkeypatch.setattr("SAMLungSegLib.evaluation.intervals._DRAWS_AT_ONCE", 700)
+    in_blocks = Bootstrap(seed=5).moments(values)
+    assert len(in_blocks.mean) == 2000
+    np.testing.assert_allclose(in_blocks.mean, at_once.mean)
+
+
 def test_one_patient_has_no_interval():
     assert np.isnan(Bootstrap().of_mean(np.array([1.0, 2.0]), ["p", "p"])).all()
 

@@ -52,6 +52,33 @@ def test_the_readable_summary_names_scores_notes_and_definitions(tmp_path):
     assert "| 0.5 " in text  # 60 voxels of 8 mm3 are 0.48 ml
 
 
+def shifted_by(rows: int, name: str):
+    """The right lung's first rows are missing in slice 2 of the small lungs, 3 voxels each."""
+    predicted = lungs()
+    predicted[2, 2 : 2 + rows, 1:4] = 0
+    return evaluate(volume(predicted), volume(lungs()), name=name)
+
+
+def test_means_have_intervals_over_volumes_and_over_patients():
+    evaluations = [shifted_by(rows, name) for rows, name in ((0, "a"), (4, "b"))]
+    found = summarise(evaluations).set_index(["scope", "structure", "metric"])
+    for scope, least in (("whole volumes", 24 / 36), ("volume means", 2 / 3)):
+        mean = found.loc[(scope, "right lung", "sensitivity")]
+        assert (mean["mean_low"], mean["mean_high"]) == pytest.approx((least, 1))
+    slices = found.loc[("slices", "right lung", "sensitivity")]  # drawn with their volumes: 3 of 3 or 2 of 3 slices
+    assert (slices["mean_low"], slices["mean_high"]) == pytest.approx((2 / 3, 1))
+    of_one = summarise(evaluations, patients={"a": "p", "b": "p"})
+    assert of_one["mean_low"].isna().all()
+
+
+def test_the_readable_summary_has_intervals_where_there_are_several_volumes():
+    evaluations = [shifted_by(rows, name) for rows, name in ((0, "a"), (4, "b"))]
+    several = readable_summary(summarise(evaluations), "whole volumes").set_index(["Structure", "Metric"])
+    assert several.loc[("right lung", "Sensitivity"), "95 % interval of the mean"] == "0.6667 to 1.0000"
+    alone = readable_summary(summarise(evaluations[:1]), "whole volumes")
+    assert set(alone["95 % interval of the mean"]) == {"-"}
+
+
 def test_a_report_over_an_old_one_replaces_it(tmp_path):
     (tmp_path / "summary.md").write_text("old")
     write_report([shifted_evaluation()], tmp_path)
