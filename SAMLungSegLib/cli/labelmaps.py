@@ -138,12 +138,7 @@ def labelmap_files(path: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files of a folder, without hidden ones and the overlays that `segment` and `demo` draw."""
-    from SAMLungSegLib.volume import is_image_path
+    """Images of a folder, without hidden ones and the overlays that `segment` and `demo` draw."""
+    from SAMLungSegLib.volume.folders import images_in
 
-    return sorted(
-        child
-        for child in folder.iterdir()
-        if child.is_file() and is_image_path(child) and not child.name.startswith(".")
-        if not child.name.endswith("_overlay.png")
-    )
+    return [path for path in images_in(folder) if not path.name.endswith("_overlay.png")]

@@ -1,4 +1,4 @@
-"""What a folder without DICOM images of its own offers instead."""
+"""The images of a folder, and what one without DICOM images of its own offers instead."""
 
 from __future__ import annotations
 
@@ -7,9 +7,32 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, image_extension, is_marked_as_dicom
+from SAMLungSegLib.volume.formats import DICOM_EXTENSIONS, image_extension, is_image_path, is_marked_as_dicom
 
 _FILES_LOOKED_AT = 1000
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Image files of a folder, and its sub-folders of DICOM files, one image each; hidden ones are left out."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and (is_dicom_folder(path) or (is_image_path(path) and not path.is_dir()))
+    )
+
+
+def is_dicom_folder(path: Path) -> bool:
+    """Whether `path` is a folder that directly holds a DICOM file."""
+    return path.is_dir() and any(is_marked_as_dicom(one) for one in islice(_plain_files(path), _FILES_LOOKED_AT))
+
+
+def files_of(image: Path) -> list[Path]:
+    """The file of an image, or all of its DICOM folder."""
+    return list(_plain_files(image)) if image.is_dir() else [image]
+
+
+def _plain_files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
 
 
 def advice_for(folder: Path) -> str:

@@ -31,6 +31,7 @@ from SAMLungSegLib.studies.predictions import predicted_mask, scores, slice_prom
 from SAMLungSegLib.studies.zero_shot.statistics import METRICS
 from SAMLungSegLib.training.data.cases import StudyCase, Windowing, first_of_each, study_cases
 from SAMLungSegLib.training.data.leakage import SeenImages, seen_images, without_seen
+from SAMLungSegLib.volume.folders import files_of
 
 SETTINGS_NAME = "study.json"
 SCHEMA = "samlungseg-zero-shot/1"
@@ -222,7 +223,7 @@ def _is_done(entry: Entry | None, case: StudyCase, fingerprint: str) -> bool:
 
 
 def _stamp(case: StudyCase) -> str:
-    return file_signature([case.image, case.mask])
+    return file_signature([*files_of(case.image), *files_of(case.mask)])
 
 
 def _measured(

@@ -20,7 +20,8 @@ from SAMLungSegLib.modality import Modality, recognise_modality
 from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
-from SAMLungSegLib.volume import axial_plane, given_name, image_name, is_image_path, read_volume
+from SAMLungSegLib.volume import axial_plane, given_name, image_name, read_volume
+from SAMLungSegLib.volume.folders import files_of, images_in
 
 IMAGES, MASKS = "images", "masks"
 MANIFEST = "manifest_more.csv"
@@ -91,7 +92,7 @@ class StudyCase:
     Attributes:
         subset: name of the set that it belongs to.
         name: of the image, without extension.
-        image, mask: the files.
+        image, mask: the files, or folders of one DICOM series.
         modality: 'CT', 'XRAY', or None to guess it when it is read.
         labels: label values of the mask by side, see `evaluation.sides.side_codes`; empty where it tells them itself.
         weight: how often it is drawn in a training, relative to the others.
@@ -164,7 +165,8 @@ def study_cases(data: Path, modality: Modality | None = None) -> list[StudyCase]
 
     Args:
         data: a folder with 'images' and 'masks', where files are paired by name; a folder of such folders, one for each
-            subset; or a folder that holds images and masks side by side, named as case7.nii.gz and case7_mask.nii.gz.
+            subset; or a folder that holds images and masks side by side, named as case7.nii.gz and case7_mask.nii.gz. A
+            sub-folder of DICOM files is an image, too.
         modality: of all images; None to take it from the subset's name ('ct...', 'cxr...') or to guess it.
     Returns:
         Cases in the order of subset and name.
@@ -194,11 +196,11 @@ def _is_set(folder: Path) -> bool:
 
 
 def _of_set(folder: Path, modality: Modality | None) -> list[StudyCase]:
-    return _paired(folder, _image_files(folder / IMAGES), _image_files(folder / MASKS), modality)
+    return _paired(folder, images_in(folder / IMAGES), images_in(folder / MASKS), modality)
 
 
 def _side_by_side(folder: Path, modality: Modality | None) -> list[StudyCase]:
-    files = _image_files(folder)
+    files = images_in(folder)
     masks = [path for path in files if case_name(path) != image_name(path)]
     images = [path for path in files if path not in set(masks)]
     if not (images and masks):
@@ -207,10 +209,6 @@ def _side_by_side(folder: Path, modality: Modality | None) -> list[StudyCase]:
             "the same names, a folder of such folders, or pairs named as case7.nii.gz and case7_mask.nii.gz."
         )
     return _paired(folder, images, masks, modality)
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_image_path(path) and not path.name.startswith("."))
 
 
 def _paired(folder: Path, images: Sequence[Path], masks: Sequence[Path], modality: Modality | None) -> list[StudyCase]:
@@ -243,11 +241,7 @@ def paired_cases(images: Path, masks: Path) -> list[StudyCase]:
     for folder in (images, masks):
         if not folder.is_dir():
             raise VolumeError(f"{folder} is not a folder; give one folder of images and one of masks.")
-    found = [
-        sorted(path for path in folder.iterdir() if is_image_path(path) and not path.name.startswith("."))
-        for folder in (images, masks)
-    ]
-    pairs = pair_files(*found, roles=("image", "mask"))
+    pairs = pair_files(images_in(images), images_in(masks), roles=("image", "mask"))
     return [StudyCase(given_name(images), image_name(image), image, mask) for image, mask in pairs]
 
 
@@ -261,5 +255,11 @@ def data_sha256(cases: Sequence[StudyCase]) -> str:
     """SHA-256 of the names and contents of all images and masks."""
     digest = hashlib.sha256()
     for case in sorted(cases, key=lambda case: case.name):
-        digest.update(f"{case.name} {file_sha256(case.image)} {file_sha256(case.mask)}\n".encode())
+        digest.update(f"{case.name} {image_sha256(case.image)} {image_sha256(case.mask)}\n".encode())
     return digest.hexdigest()
+
+
+def image_sha256(image: Path) -> str:
+    """SHA-256 of an image file, or of the contents of all files of a DICOM folder, whatever their names."""
+    digests = sorted(file_sha256(path) for path in files_of(image))
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()

@@ -17,6 +17,7 @@ from SAMLungSegLib.evaluation.sides import check_labels
 from SAMLungSegLib.training.data.cases import StudyCase, paired_cases
 from SAMLungSegLib.training.data.splits import PARTS
 from SAMLungSegLib.volume import image_name
+from SAMLungSegLib.volume.folders import is_dicom_folder
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,8 +32,8 @@ MODALITIES = {"": None, "auto": None, "ct": "CT", "xray": "XRAY"}
 def read_manifest(path: Path) -> list[StudyCase]:
     """The cases of all rows of a manifest.
 
-    A row has `image` and `mask`, two files or two folders of files of the same names, relative to the manifest, and
-    may have
+    A row has `image` and `mask`, two files, a DICOM folder and a file, or two folders of images of the same names,
+    relative to the manifest, and may have
 
     - `set`, its name; that of the folder if left out.
     - `split`: 'training', 'validation' or 'held_out', in all rows or in none.
@@ -82,10 +83,13 @@ def _cases(row: Mapping[str, Any], folder: Path, where: str) -> list[StudyCase]:
     image, mask = folder / row["image"], folder / row["mask"]
     if image.is_dir() and mask.is_dir():
         cases = paired_cases(image, mask)
-    elif image.is_file() and mask.is_file():
+    elif mask.is_file() and (image.is_file() or is_dicom_folder(image)):
         cases = [StudyCase(image.parent.name, image_name(image), image, mask)]
     else:
-        raise VolumeError(f"{where}: {image} and {mask} are neither two files nor two folders; correct the paths.")
+        raise VolumeError(
+            f"{where}: {image} and {mask} are neither two files nor two folders, nor a DICOM folder and a file; "
+            "correct the paths."
+        )
     facts = {
         "modality": _one_of(row, "modality", MODALITIES, where),
         "split": _one_of(row, "split", {"": "", **{part: part for part in PARTS}}, where),

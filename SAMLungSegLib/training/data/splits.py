@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from SAMLungSegLib.errors import VolumeError
-from SAMLungSegLib.models.checkpoints import file_sha256
-from SAMLungSegLib.training.data.cases import StudyCase
+from SAMLungSegLib.training.data.cases import StudyCase, image_sha256
 
 TEST_PERCENT, VALIDATION_PERCENT = 15, 10
 SPLIT_SALT = "5"  # gives every set about these shares; chosen by counting, before any training
@@ -71,7 +70,7 @@ def _split_by_group(cases: Sequence[StudyCase]) -> Split:
     first_of: dict[str, str] = {}
     groups: dict[str, list[str]] = {}
     for case in cases:
-        alike = first_of.setdefault(file_sha256(case.image), case.name)
+        alike = first_of.setdefault(image_sha256(case.image), case.name)
         groups.setdefault(case.patient or alike, []).append(case.name)
     parts = split_by_name(list(groups), "patients" if any(case.patient for case in cases) else "images")
     kept = (parts.training, parts.validation, parts.held_out)
@@ -85,7 +84,7 @@ def check_disjoint(cases: Sequence[StudyCase], split: Split) -> None:
         VolumeError: an image, by its content, or a patient is in two parts.
     """
     part_of = {name: part for part in PARTS for name in getattr(split, part)}
-    for what, key in (("image", lambda case: file_sha256(case.image)), ("patient", lambda case: case.patient)):
+    for what, key in (("image", lambda case: image_sha256(case.image)), ("patient", lambda case: case.patient)):
         first_of: dict[str, StudyCase] = {}
         for case in cases:
             first = first_of.setdefault(key(case), case) if key(case) else case

@@ -127,3 +127,26 @@ def test_frames_on_no_grid_are_refused(tmp_path):
     file.save_as(path)
     with pytest.raises(VolumeError, match="on no grid"):
         read_volume(path)
+
+
+def test_a_sparse_segmentation_is_compared_on_the_grid_of_the_image(tmp_path):
+    """The reference has frames in slices 1 to 3 of 5 only; a prediction with 12 voxels more, in slice 4."""
+    more = lungs()
+    more[4, 2:6, 1:4] = 1
+    sparse = read_volume(dicom_segmentation(tmp_path / "seg.dcm", SEGMENTS))
+    scores = evaluate(volume(more), sparse).per_volume.set_index("structure")
+    assert scores.loc["left lung", "dice"] == 1
+    assert scores.loc["right lung", "dice"] == pytest.approx(2 * 36 / (36 + 48))
+
+
+def test_real_segmentations_are_read_where_their_slices_lie(shared_data):
+    """A liver on the three slices that it was drawn on: by its code the abdomen's sixth structure."""
+    folder = shared_data / "dicom_oddities" / "seg" / "dcmqi_liver"
+    found = read_volume(folder / "liver.dcm")
+    drawn = read_volume(folder / "liver_seg.nrrd")
+    assert said(found) == {"liver": (6,)}
+    assert np.array_equal(found.array_kji > 0, drawn.array_kji > 0)
+    assert found.ijk_to_ras == pytest.approx(drawn.ijk_to_ras, abs=1e-3)
+    for name in ("partial_overlaps.dcm", "../seg_image_ct_true_fractional.dcm"):
+        with pytest.raises(VolumeError, match="expected some whose code or name is that of a lung"):
+            read_volume(folder / name)
