@@ -24,6 +24,7 @@ SUMMARY_NAME = "summary.html"
 
 _MOST_SHOWN = 100
 _MOST_FAILED = 500
+_MOST_BESIDE = 4  # pictures
 _COLOURS = {"right": "#56B4E9", "left": "#E69F00", "": "#009E73"}
 _TITLES = {flag.name: flag.title for flag in FLAGS}
 _STYLE = """
@@ -147,14 +148,15 @@ def _failures(rows: Sequence[Row]) -> str:
 
 
 def _histograms(rows: Sequence[Row]) -> str:
-    """One row of pictures as SVG; those without a value are left out."""
+    """Rows of pictures as SVG; those without a value are left out."""
     shown = [(one, _values(one, rows)) for one in _HISTOGRAMS]
     shown = [(one, values) for one, values in shown if any(map(len, values.values()))]
     if not shown:
         return ""
-    figure = Figure(figsize=(3.2 * len(shown), 2.6), layout="constrained")
+    columns, lines = min(len(shown), _MOST_BESIDE), -(-len(shown) // _MOST_BESIDE)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * lines), layout="constrained")
     for place, (histogram, values) in enumerate(shown, start=1):
-        axes = figure.add_subplot(1, len(shown), place)
+        axes = figure.add_subplot(lines, columns, place)
         edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins=30)
         for side, numbers in values.items():
             axes.stairs(np.histogram(numbers, edges)[0], edges, fill=True, color=_COLOURS[side], alpha=0.65, label=side)

@@ -47,7 +47,6 @@ class VolumesPanel(Watcher):
         ui = context.ui
         ui.copySizesButton.connect("clicked(bool)", self.onCopy)
         ui.sizesTable.verticalHeader().hide()
-        ui.sizesTable.horizontalHeader().setStretchLastSection(True)
 
     def refresh(self) -> None:
         """Follow other nodes, and measure a moment later if something has changed."""
@@ -183,10 +182,10 @@ def _nodesOf(key: tuple) -> tuple[str, str]:
 
 def _fill(table: Any, sizes: LungSizes) -> None:
     titles = {"ml": _("Volume (ml)"), "cm2": _("Area (cm²)"), "px": _("Area (pixels)")}
-    ofCt = [_("Mean density (HU)"), _("Below -950 HU (%)"), _("Mass (g)")] if sizes.modality == "CT" else []
+    ofCt = [_("Density (HU)"), _("Below -950 HU (%)"), _("Mass (g)")] if sizes.modality == "CT" else []
     headers = [_("Lung"), titles[sizes.unit], *ofCt]
     table.setColumnCount(len(headers))
-    table.setHorizontalHeaderLabels(headers)
+    table.setHorizontalHeaderLabels([header.replace(" (", "\n(") for header in headers])  # the panel is narrow
     table.setRowCount(len(sizes.rows))
     for index, row in enumerate(sizes.rows):
         densities = [_number(row.mean_hu, "HU"), _number(row.densities.laa950_percent, "%"), _number(row.mass_g, "g")]
@@ -196,7 +195,9 @@ def _fill(table: Any, sizes: LungSizes) -> None:
             if column:
                 item.setTextAlignment(qt.Qt.AlignRight | qt.Qt.AlignVCenter)
             table.setItem(index, column, item)
+    table.horizontalHeader().setStretchLastSection(False)  # else the last column keeps what width it had
     table.resizeColumnsToContents()
+    table.horizontalHeader().setStretchLastSection(True)
     table.resizeRowsToContents()
     fitHeight(table)
     table.toolTip = _tip(sizes)
@@ -216,6 +217,6 @@ def _tip(sizes: LungSizes) -> str:
     if sizes.unit == "px":
         return _("The image does not say how large its pixels are.")
     return _(
-        "Of the segments as they are now; measured again after each change. 'Copy to table' has all numbers, also of "
-        "the upper, middle and lower thirds."
+        "Of the segments as they are now; measured again after each change. Density is the mean of the voxels. 'Copy "
+        "to table' has all numbers, also of the upper, middle and lower thirds."
     )
