@@ -9,6 +9,9 @@ them at the same points:
 - `on_mlp`: the two linear layers that follow (after them, beside them).
 
 Each point gets what went into a layer and what came out of it, and returns what takes the place of the latter.
+
+A method may adapt the blocks of the mask decoder as well, see `DecoderAdapter`; the encoder owns these adapters too, so
+that all of a network's are in one place.
 """
 
 from __future__ import annotations
@@ -74,12 +77,54 @@ class BlockAdapter(nn.Module):
 NO_ADAPTER = BlockAdapter()
 
 
+class DecoderAdapter(nn.Module):
+    """What one block of a mask decoder does otherwise: by default, nothing. C is the width of the decoder."""
+
+    def on_token_attention(self, attended: Tensor, prompt: Tensor) -> Tensor:
+        """What the tokens get from their attention to the image.
+
+        Args:
+            attended: (B, T, C).
+            prompt: the tokens of points and boxes as embedded (B, P, C); none of a mask.
+        """
+        return attended
+
+    def on_mlp(self, tokens: Tensor, out: Tensor) -> Tensor:
+        """What the tokens (B, T, C) get from the two linear layers, which put out `out`."""
+        return out
+
+    def on_image(self, image: Tensor) -> Tensor:
+        """The image (B, H * W, C) once it has attended to the tokens, before the norm."""
+        return image
+
+
+class DecoderHost:
+    """A block of a mask decoder that calls an adapter, to be inherited beside `nn.Module`.
+
+    Attributes:
+        width: C.
+    """
+
+    width: int
+    _adapter: tuple[DecoderAdapter, ...] = ()  # in a tuple, so that its weights are not the block's
+
+    @property
+    def adapter(self) -> DecoderAdapter | None:
+        """None where there is none."""
+        return self._adapter[0] if self._adapter else None
+
+    def use_adapter(self, one: DecoderAdapter | None) -> None:
+        """Call another adapter from now on, or none. (Assigned to a name, it would become a part of the block.)"""
+        self._adapter = () if one is None else (one,)
+
+
 class AdapterHost:
     """An image encoder whose blocks call adapters, to be inherited beside `nn.Module`.
 
     Attributes:
         blocks: in their order.
-        adapters: the `BlockAdapter` of a block by its number, as text; blocks without one are missing.
+        adapters: the `BlockAdapter` of a block by its number, as text; blocks without one are missing. Those of the
+            mask decoder's blocks are called 'decoder_0' and so on.
         adapter: the method that these belong to; None where there are none.
     """
 
@@ -117,6 +162,19 @@ class Adapter(ABC):
         """
 
     @property
+    def adapts_decoder(self) -> bool:
+        """Whether the blocks of the mask decoder get adapters, too."""
+        return False
+
+    def decoder_adapter(self, width: int) -> DecoderAdapter:
+        """A new adapter for a block of the mask decoder, which does nothing before it is trained.
+
+        Args:
+            width: of the decoder.
+        """
+        return DecoderAdapter()
+
+    @property
     def slices_per_input(self) -> int:
         """How many neighbouring slices it looks at, the one to segment in the middle; odd."""
         return 1
@@ -127,21 +185,39 @@ class Adapter(ABC):
         return {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self).items()}
 
     def inject(self, network: nn.Module) -> None:
-        """Give the blocks of `network.image_encoder` new adapters, which leave its numbers as they are.
+        """Give the blocks of `network.image_encoder`, and of its mask decoder, adapters that leave its numbers.
 
         They stay in float32, whatever the precision of the encoder. Random numbers are torch's.
 
         Raises:
-            ModelError: the encoder has no points for adapters, or has adapters already.
+            ModelError: the encoder, or a decoder that the method adapts, has no points for adapters, or there are
+                adapters already; nothing was changed.
         """
         encoder = host_of(network, self.name)
         if encoder.adapter is not None:
             raise ModelError(f"The network has the adapter '{encoder.adapter.name}' already; merge or remove it first.")
+        for_decoder = self._for_decoder(network)
+        device = next(encoder.blocks.parameters()).device
         for number, block in enumerate(encoder.blocks):
             one = self.block_adapter(block, number, len(encoder.blocks))
             if one is not None:
-                encoder.adapters[str(number)] = one.to(next(block.parameters()).device).requires_grad_(False)
+                encoder.adapters[str(number)] = one.to(device).requires_grad_(False)
+        for number, (host, one) in enumerate(for_decoder):
+            encoder.adapters[f"decoder_{number}"] = one.to(device).requires_grad_(False)
+            host.use_adapter(one)
         encoder.adapter = self
+
+    def _for_decoder(self, network: nn.Module) -> list[tuple[DecoderHost, DecoderAdapter]]:
+        """The blocks of the mask decoder with the adapters that they shall get."""
+        decoder, hosts = getattr(network, "mask_decoder", None), decoder_hosts(network)
+        if decoder is None or not self.adapts_decoder:
+            return []
+        if not hosts:
+            raise ModelError(
+                f"The mask decoder {type(decoder).__name__} has no points for adapters ({self.name}), for it is not "
+                "segment_anything's own; choose a method or settings for the encoder alone, such as lora."
+            )
+        return [(host, self.decoder_adapter(host.width)) for host in hosts]
 
 
 def host_of(network: nn.Module, method: str = "that adapter") -> AdapterHost:
@@ -158,6 +234,12 @@ def host_of(network: nn.Module, method: str = "that adapter") -> AdapterHost:
             "decoder ('samlungseg tune')."
         )
     return encoder
+
+
+def decoder_hosts(network: nn.Module) -> list[DecoderHost]:
+    """The blocks of a network's mask decoder that can call adapters, in their order."""
+    decoder = getattr(network, "mask_decoder", None)
+    return [] if decoder is None else [one for one in decoder.modules() if isinstance(one, DecoderHost)]
 
 
 def adapter_in(network: nn.Module) -> Adapter:
@@ -228,7 +310,8 @@ def merge_adapter(network: nn.Module) -> None:
     if any(one.dtype != torch.float32 for one in encoder.blocks.parameters()):
         raise ModelError("Adapters are merged into weights in float32 only; load the model without dtype.")
     for number, one in encoder.adapters.items():
-        one.merge_into(encoder.blocks[int(number)])
+        if isinstance(one, BlockAdapter):
+            one.merge_into(encoder.blocks[int(number)])
     remove_adapter(network)
 
 
@@ -237,3 +320,5 @@ def remove_adapter(network: nn.Module) -> None:
     encoder = host_of(network)
     encoder.adapters.clear()
     encoder.adapter = None
+    for host in decoder_hosts(network):
+        host.use_adapter(None)

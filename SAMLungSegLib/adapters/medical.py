@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from SAMLungSegLib.adapters.base import Adapter, BlockAdapter
+from SAMLungSegLib.adapters.base import Adapter, BlockAdapter, DecoderAdapter
 from SAMLungSegLib.adapters.bottleneck import Bottleneck, check_positive
+from SAMLungSegLib.adapters.hyper import MedSaDecoder
 from SAMLungSegLib.adapters.registry import register_adapter
 from SAMLungSegLib.errors import ModelError
 
@@ -28,6 +29,7 @@ class MedSa(Adapter):
         scale: of what the one beside the linear layers adds.
         slices: how many neighbouring slices see each other, the one to segment in the middle; 1 for images without
             depth, which then have no bottleneck for it.
+        decoder: whether the blocks of the mask decoder get adapters, too, see `hyper`.
     Raises:
         ModelError: a setting is not possible.
     """
@@ -35,12 +37,15 @@ class MedSa(Adapter):
     ratio: float = 0.25
     scale: float = 0.5
     slices: int = 3
+    decoder: bool = True
 
     def __post_init__(self) -> None:
         check_positive(self.name, "ratio", self.ratio)
         check_positive(self.name, "scale", self.scale)
         if type(self.slices) is not int or self.slices < 1 or self.slices % 2 == 0:
             raise ModelError(f"Med-SA on {self.slices!r} slices is not possible; give an odd number, such as 3.")
+        if type(self.decoder) is not bool:
+            raise ModelError(f"Med-SA with decoder {self.decoder!r} is not possible; give true or false.")
 
     @property
     def slices_per_input(self) -> int:
@@ -50,6 +55,15 @@ class MedSa(Adapter):
     def block_adapter(self, block: nn.Module, number: int, count: int) -> BlockAdapter:
         """One for each block."""
         return _MedSaBlock(block.attn.qkv.in_features, self)
+
+    @property
+    def adapts_decoder(self) -> bool:
+        """If wished."""
+        return self.decoder
+
+    def decoder_adapter(self, width: int) -> DecoderAdapter:
+        """One for each block."""
+        return MedSaDecoder(width, self.ratio, self.scale)
 
 
 class _MedSaBlock(BlockAdapter):

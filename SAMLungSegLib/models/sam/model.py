@@ -19,6 +19,7 @@ from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint
 from SAMLungSegLib.models.capabilities import SAM, Capabilities
 from SAMLungSegLib.models.checkpoints import apply_weights
+from SAMLungSegLib.models.sam.decoder import make_adaptable
 from SAMLungSegLib.models.sam.encoder import TOKENS_AT_ONCE, AdaptableEncoder, FastEncoder, why_not_fast
 from SAMLungSegLib.models.sam.stock import unlike_stock
 from SAMLungSegLib.models.trainable import TrainableModel
@@ -81,6 +82,7 @@ class SamModel(TrainableModel):
         sam.image_encoder.to(dtype)
         if unlike_stock(sam.image_encoder) is None:
             sam.image_encoder = AdaptableEncoder(sam.image_encoder)
+        make_adaptable(sam.mask_decoder)
         self._digest: tuple[object, str] = (None, "")
 
     @classmethod

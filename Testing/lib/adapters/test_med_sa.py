@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,8 @@ from torch import nn
 from tuning_sets import chest, register_tiny_sam, write_set
 
 from SAMLungSegLib.adapters import adapter_from
-from SAMLungSegLib.adapters.base import adapter_in, adapter_parameters, adapter_state
+from SAMLungSegLib.adapters.base import adapter_in, adapter_parameters, adapter_state, remove_adapter
+from SAMLungSegLib.adapters.hyper import HyperBottleneck
 from SAMLungSegLib.adapters.medical import MedSa, attend_along_depth
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import ModelError
@@ -29,11 +31,14 @@ from SAMLungSegLib.models.cached import CachedModel
 from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 from SAMLungSegLib.models.sam.encoder import AdaptableEncoder, FastEncoder
 from SAMLungSegLib.models.sam.model import SamModel
+from SAMLungSegLib.phantom import chest_ct
+from SAMLungSegLib.pipeline.volume import segment_volume
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.training.adapters import AdapterConfig, AdapterTask, PromptedSlice, fit_adapters
 from SAMLungSegLib.training.data.cases import StudyCase, Windowing
 from SAMLungSegLib.training.data.examples import Example, read_examples
 from SAMLungSegLib.training.example_changes import ExampleChanges
+from SAMLungSegLib.volume import Volume
 
 GRID = GRIDS["two rows of padded windows"]
 STACK = np.stack([chest(seed)[0] for seed in range(3)])
@@ -149,11 +154,135 @@ def naive(weights: dict[str, torch.Tensor]):
 
 
 @pytest.mark.parametrize(("slices", "count"), [(3, 10_651_392), (1, 7_100_928)])
-def test_vit_b_gets_as_many_weights_as_the_formula_says(slices, count):
+def test_the_encoder_of_vit_b_gets_as_many_weights_as_the_formula_says(slices, count):
     """12 blocks of 3 bottlenecks, or of 2 without depth, each of 2 * 768 * 192 + 192 + 768 = 295,872."""
     block = SimpleNamespace(attn=SimpleNamespace(qkv=nn.Linear(768, 3 * 768)))
     made = [MedSa(slices=slices).block_adapter(block, number, 12) for number in range(12)]
     assert sum(value.numel() for one in made for value in one.parameters()) == count
+
+
+# ---- in the mask decoder
+
+
+def decoder_inputs(prompts: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    size = {
+        "image_embeddings": (1, 32, 16, 16),
+        "image_pe": (1, 32, 16, 16),
+        "dense_prompt_embeddings": (1, 32, 16, 16),
+    }
+    made = {name: torch.randn(*one, generator=generator).double() for name, one in size.items()}
+    sparse = torch.randn(1, prompts, 32, generator=generator).double()
+    return {**made, "sparse_prompt_embeddings": sparse, "multimask_output": True}
+
+
+def decoders(learn: bool = True):
+    """The decoder of a model with adapters, in double precision, and segment_anything's own with the same weights."""
+    one = SamModel(tiny_sam(), name="tiny")
+    MedSa().inject(one.network)
+    if learn:
+        learned(one.network)
+    stock = tiny_sam().double().mask_decoder.eval().requires_grad_(False)
+    one.network.double()
+    return one.network, stock
+
+
+def naive_decoder(stock, weights: dict[str, torch.Tensor], inputs: dict) -> torch.Tensor:
+    """Masks of segment_anything's decoder with the adapters' formulas as hooks, of weights by their names."""
+    prompt = inputs["sparse_prompt_embeddings"].mean(1) if inputs["sparse_prompt_embeddings"].shape[1] else 0
+    handles = []
+    for number, layer in enumerate(stock.transformer.layers):
+
+        def w(name, number=number):
+            return weights[f"image_encoder.adapters.decoder_{number}.{name}"]
+
+        def linear(x, name, w=w):
+            return x @ w(f"{name}.weight").T + w(f"{name}.bias")
+
+        def hyper(_module, _args, y, linear=linear, w=w):
+            mean = prompt + torch.zeros(1, 32).double()
+            made = linear(linear(mean, "hyper.prompt.0").clamp(min=0), "hyper.prompt.2").view(-1, 8, 8)
+            low = torch.einsum("bti,bij->btj", linear(y, "hyper.down"), made)
+            centred = low - low.mean(-1, keepdim=True)
+            normed = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+            normed = normed * w("hyper.norm.weight") + w("hyper.norm.bias")
+            return y + linear(normed.clamp(min=0), "hyper.up")
+
+        def bottleneck(x, which, linear=linear):
+            return linear(F.gelu(linear(x, f"{which}.down")), f"{which}.up")
+
+        handles += [
+            layer.cross_attn_token_to_image.register_forward_hook(hyper),
+            layer.mlp.register_forward_hook(lambda _m, args, y, of=bottleneck: y + 0.5 * of(args[0], "mlp")),
+            layer.norm4.register_forward_pre_hook(lambda _m, args, of=bottleneck: args[0] + of(args[0], "image")),
+        ]
+    masks, _ = stock(**inputs)
+    for handle in handles:
+        handle.remove()
+    return masks
+
+
+@pytest.mark.parametrize("prompts", [2, 1, 0])
+def test_masks_and_gradients_are_those_of_the_formulas_in_the_stock_decoder(prompts):
+    network, stock = decoders()
+    inputs = decoder_inputs(prompts)
+    own = {name: one for name, one in network.image_encoder.adapters.named_parameters() if name.startswith("decoder_")}
+    weights = {f"image_encoder.adapters.{name}": one.detach().clone().requires_grad_(True) for name, one in own.items()}
+    for one in own.values():
+        one.requires_grad_(True)
+    outputs = network.mask_decoder(**inputs)[0], naive_decoder(stock, weights, inputs)
+    assert torch.allclose(*outputs, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(outputs[0], stock(**inputs)[0], rtol=1e-2)
+    pull = torch.randn(outputs[0].shape, generator=torch.Generator().manual_seed(6)).double()
+    for out in outputs:
+        (out * pull).sum().backward()
+    assert len(own) == 2 * 18  # weights and biases of 9 layers in 2 blocks
+    for name, one in own.items():
+        expected = weights[f"image_encoder.adapters.{name}"].grad
+        assert torch.allclose(one.grad, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max())), name
+
+
+def test_a_new_adapter_changes_no_mask():
+    network, stock = decoders(learn=False)
+    for prompts in (2, 0):
+        assert torch.allclose(
+            network.mask_decoder(**decoder_inputs(prompts))[0], stock(**decoder_inputs(prompts))[0], rtol=1e-12
+        )
+
+
+def test_the_prompt_decides_what_the_first_adapter_does():
+    """Half of the prompt's tokens swapped changes nothing, for their mean counts; another prompt does."""
+    one = HyperBottleneck(8, 0.5)
+    torch.manual_seed(3)
+    nn.init.normal_(one.up.weight)
+    x, prompt = torch.randn(1, 5, 8), torch.randn(1, 2, 8)
+    assert torch.allclose(one(x, prompt), one(x, prompt.flip(1)), atol=1e-6)
+    assert not torch.allclose(one(x, prompt), one(x, 2 * prompt + 1), atol=1e-2)
+
+
+def test_the_decoders_weights_keep_their_names_and_the_adapters_have_theirs():
+    network, stock = decoders()
+    assert network.mask_decoder.state_dict().keys() == stock.state_dict().keys()
+    assert {name.split(".")[2] for name in adapter_state(network)} == {"0", "1", "decoder_0", "decoder_1"}
+    remove_adapter(network)
+    assert torch.equal(network.mask_decoder(**decoder_inputs())[0], stock(**decoder_inputs())[0])
+
+
+def test_the_decoder_of_vit_b_gets_as_many_weights_as_the_formula_says():
+    """d 256, h 64: 2 bottlenecks of 33,088, one more with a norm of 128 and 256 to 64 to 64 * 64: 282,688; 2 blocks."""
+    made = [MedSa().decoder_adapter(256) for _ in range(2)]
+    assert sum(value.numel() for one in made for value in one.parameters()) == 764_160
+    assert 2 * (3 * 33_088 + 128 + 282_688) == 764_160
+
+
+def test_a_decoder_that_is_not_sams_own_is_refused_and_nothing_changed():
+    sam = tiny_sam()
+    sam.mask_decoder.forward = sam.mask_decoder.forward  # patched
+    one = SamModel(sam, name="tiny")
+    with pytest.raises(ModelError, match="mask decoder MaskDecoder has no points for adapters"):
+        MedSa().inject(one.network)
+    assert one.network.image_encoder.adapter is None and not one.network.image_encoder.adapters
+    MedSa(decoder=False).inject(one.network)
 
 
 # ---- along depth
@@ -189,6 +318,8 @@ def test_slices_that_are_no_whole_stacks_are_refused(way):
 def test_stacks_without_a_middle_are_refused(slices):
     with pytest.raises(ModelError, match="is not possible; give an odd number"):
         adapter_from("med-sa", {"slices": slices})
+    with pytest.raises(ModelError, match="decoder 1 is not possible; give true or false"):
+        adapter_from("med-sa", {"decoder": 1})
 
 
 # ---- in a model
@@ -205,6 +336,25 @@ def test_a_model_encodes_a_slice_amid_its_neighbours_in_both_ways():
     assert relative_error(features(one.encode([other])[0]), features(fast)) > 0.001
     assert one.capabilities.slices_per_input == 3
     assert model(MedSa(slices=1)).capabilities.slices_per_input == 1
+
+
+def test_a_volume_is_segmented_with_neighbours():
+    """Four slices through a chest: each is encoded amid those that the model is shown beside it."""
+    seen = []
+
+    class Watched(SamModel):
+        def encode(self, views):
+            seen.extend(views)
+            return super().encode(views)
+
+    one = Watched(tiny_sam(), name="tiny")
+    MedSa().inject(one.network)
+    phantom = chest_ct(seed=0, size_kji=(4, 96, 96), spacing_mm=(60.0, 4.0, 4.0))
+    segment_volume(Volume(phantom.hu_kji, phantom.ijk_to_ras, "phantom"), one)
+    stacks = [view.stack(one.capabilities.slices_per_input) for view in seen]
+    assert len(stacks) >= 2
+    for below, above in pairwise(stacks):
+        assert np.array_equal(below[1:], above[:2]) and not np.array_equal(below[1], below[2])
 
 
 def test_a_slice_without_neighbours_stands_for_them():
@@ -284,6 +434,10 @@ def test_the_file_and_its_card_bring_stacks_along(tmp_path, monkeypatch):
     assert adapter_in(again.network) == MedSa(slices=5) and again.capabilities.slices_per_input == 5
     view = ModelView.amid(STACK)
     assert torch.equal(features(again.encode([view])[0]), features(one.encode([view])[0]))
+    logits = [two.decode(two.encode([view])[0], POINT).logits for two in (again, one)]
+    assert np.array_equal(*logits)
+    without = load_model("sam-vit-b", device="cpu")
+    assert not np.allclose(without.decode(one.encode([view])[0], POINT).logits, logits[0], atol=1e-3)
 
 
 def test_the_command_trains_with_and_without_depth(tmp_path, monkeypatch):
@@ -291,11 +445,11 @@ def test_the_command_trains_with_and_without_depth(tmp_path, monkeypatch):
     data = write_set(tmp_path / "data", 8)
     folders = ("--images", str(data / "images"), "--masks", str(data / "masks"))
     options = ("--model", "sam-vit-b", "--learning-rate", "1e-2", "--epochs", "2", "--device", "cpu")
-    for part in ("adapters:med-sa", "adapters:med-sa:slices=1"):
+    for part in ("adapters:med-sa", "adapters:med-sa:slices=1,decoder=false"):
         assert main(["train", *folders, "-o", str(tmp_path / "out"), "--part", part, *options]) == 0
     with_depth, without = (
         load_file(tmp_path / "out" / f"sam-vit-b-{label}.safetensors")
-        for label in ("adapters-med-sa", "adapters-med-sa-slices-1")
+        for label in ("adapters-med-sa", "adapters-med-sa-slices-1-decoder-false")
     )
-    assert {name.split(".")[3] for name in with_depth} == {"space", "mlp", "depth"}
+    assert {name.split(".")[3] for name in with_depth} == {"space", "mlp", "depth", "hyper", "image"}
     assert {name.split(".")[3] for name in without} == {"space", "mlp"}
