@@ -15,14 +15,27 @@ from difflib import get_close_matches
 from typing import NoReturn
 
 from SAMLungSegLib import __version__
-from SAMLungSegLib.cli import automatic, batch, cache, compare, demo, evaluate, models, segment, study, train, tune
+from SAMLungSegLib.cli import (
+    automatic,
+    batch,
+    cache,
+    compare,
+    consensus,
+    demo,
+    evaluate,
+    models,
+    segment,
+    study,
+    train,
+    tune,
+)
 from SAMLungSegLib.cli.messages import messages_on_stderr, one_line
 from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
 from SAMLungSegLib.isolation import prepare
 from SAMLungSegLib.models.engines import FROM_EXTRAS, install_command
 
-COMMANDS = (segment, automatic, batch, evaluate, compare, models, cache, demo, study, train, tune)
-READING = ("segment", "automatic", "batch", "evaluate", "compare", "study", "train", "tune")
+COMMANDS = (segment, automatic, batch, evaluate, compare, consensus, models, cache, demo, study, train, tune)
+READING = ("segment", "automatic", "batch", "evaluate", "compare", "consensus", "study", "train", "tune")
 TRAINING = ("study", "train", "tune")
 BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141  # the last as of a process that SIGPIPE ends
 

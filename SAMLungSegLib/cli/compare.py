@@ -5,31 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.cli.labelmaps import (
+    SharedCase,
     add_label_options,
     add_patient_options,
     bootstrap_of,
     label_options,
     paired_labelmaps,
     patients_of,
+    shared_cases,
 )
 from SAMLungSegLib.cli.messages import once_with_count, say_failure
-from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.files import check_writable
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
-    from SAMLungSegLib.evaluation import Pairing, Unpaired
+    from SAMLungSegLib.evaluation import Unpaired
     from SAMLungSegLib.evaluation.comparison import ComparedCase, Comparison
-
-
-class _Case(NamedTuple):
-    name: str
-    a: Path
-    b: Path
-    reference: Path
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -65,7 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.evaluation.comparison import compare
 
     options = label_options(arguments)
-    cases, left_out = _cases(*(paired_labelmaps(one, arguments.reference) for one in (arguments.a, arguments.b)))
+    methods = {"A": arguments.a, "B": arguments.b}
+    cases, left_out = shared_cases(
+        {name: paired_labelmaps(path, arguments.reference) for name, path in methods.items()}
+    )
     patients = patients_of(arguments, [case.name for case in cases])
     if arguments.output is not None:
         check_writable(arguments.output)
@@ -80,32 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _cases(of_a: Pairing, of_b: Pairing) -> tuple[list[_Case], list[Unpaired]]:
-    """Cases that both methods have, and the files that are left out.
-
-    Raises:
-        SettingsError: they have no case in common.
-    """
-    from SAMLungSegLib.evaluation import Unpaired
-
-    by_reference = {pair.reference: pair for pair in of_b.pairs}
-    cases = [
-        _Case(pair.name, pair.prediction, by_reference[pair.reference].prediction, pair.reference)
-        for pair in of_a.pairs
-        if pair.reference in by_reference
-    ]
-    if not cases:
-        raise SettingsError("The two methods have no case in common; give labelmaps of the same cases.")
-    shared = {case.reference for case in cases}
-    left_out = {one.path: one for pairing in (of_a, of_b) for one in (*pairing.unpaired, *pairing.clashing)}
-    for method, pairing in (("B", of_a), ("A", of_b)):
-        for pair in pairing.pairs:
-            if pair.reference not in shared:
-                left_out[pair.prediction] = Unpaired(pair.name, pair.prediction, f"{method} has no such case")
-                left_out.pop(pair.reference, None)
-    return cases, list(left_out.values())
-
-
 def _told(left_out: list[Unpaired]) -> str:
     from SAMLungSegLib.evaluation import Pairing
 
@@ -113,8 +84,8 @@ def _told(left_out: list[Unpaired]) -> str:
 
 
 def _evaluated(
-    cases: list[_Case], patients: dict[str, str], options: dict[str, object]
-) -> tuple[list[ComparedCase], dict[_Case, str]]:
+    cases: list[SharedCase], patients: dict[str, str], options: dict[str, object]
+) -> tuple[list[ComparedCase], dict[SharedCase, str]]:
     """Cases that can be measured for both; the reason, also said on one line, of each other one."""
     from dataclasses import replace
 
@@ -132,7 +103,7 @@ def _evaluated(
             reference = read_volume(case.reference)
             a, b = (
                 evaluate(read_volume(path), reference, metrics=whole, name=case.name, **options)
-                for path in (case.a, case.b)
+                for path in case.labelmaps
             )
             compared.append(ComparedCase(a, b, patients.get(case.name, case.name)))
         except Exception as error:  # whatever is wrong with one case must not cost those after it

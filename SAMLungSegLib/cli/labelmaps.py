@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from SAMLungSegLib.cli.choices import given_path, whole_number_from
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.structures import LABEL_SETS, label_set
 
 if TYPE_CHECKING:
-    from SAMLungSegLib.evaluation import Pairing
+    from SAMLungSegLib.evaluation import Pairing, Unpaired
     from SAMLungSegLib.evaluation.intervals import Bootstrap
 
 
@@ -123,6 +124,44 @@ def paired_labelmaps(prediction: Path, reference: Path) -> Pairing:
         return pair_labelmaps(prediction, reference.absolute())
     are_folders = prediction.is_dir() and reference.is_dir()
     return match_files(labelmap_files(prediction), labelmap_files(reference), by_name_only=are_folders)
+
+
+class SharedCase(NamedTuple):
+    """A case that several methods, or readers, have: the labelmap of each, in their order, and the reference's."""
+
+    name: str
+    labelmaps: tuple[Path, ...]
+    reference: Path
+
+
+def shared_cases(pairings: Mapping[str, Pairing]) -> tuple[list[SharedCase], list[Unpaired]]:
+    """Cases that all have, and the files that are left out.
+
+    Args:
+        pairings: of each method, by name, with the same references.
+    Raises:
+        VolumeError: they have no case in common.
+    """
+    from SAMLungSegLib.evaluation import Unpaired
+
+    found = [{pair.reference: pair for pair in pairing.pairs} for pairing in pairings.values()]
+    shared = [reference for reference in found[0] if all(reference in pairs for pairs in found)]
+    if not shared:
+        raise VolumeError(f"{' and '.join(pairings)} have no case in common; give labelmaps of the same cases.")
+    cases = [
+        SharedCase(found[0][reference].name, tuple(pairs[reference].prediction for pairs in found), reference)
+        for reference in shared
+    ]
+    left_out = {one.path: one for pairing in pairings.values() for one in (*pairing.unpaired, *pairing.clashing)}
+    for pairs in found:
+        for reference in pairs.keys() - {*shared}:
+            lacking = " and ".join(
+                name for name, others in zip(pairings, found, strict=True) if reference not in others
+            )
+            one = pairs[reference]
+            left_out[one.prediction] = Unpaired(one.name, one.prediction, f"{lacking} has no such case")
+            left_out.pop(reference, None)
+    return cases, sorted(left_out.values())
 
 
 def labelmap_files(path: Path) -> list[Path]:

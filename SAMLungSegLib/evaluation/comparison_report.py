@@ -12,7 +12,7 @@ from SAMLungSegLib.evaluation.agreement_figures import AgreementPanel, bland_alt
 from SAMLungSegLib.evaluation.comparison import PAIRS_OF_SIZES, Comparison, agreement_of_sizes
 from SAMLungSegLib.evaluation.latex import table_latex
 from SAMLungSegLib.evaluation.pairs import Unpaired
-from SAMLungSegLib.evaluation.tables import metric_text, metric_title, table_markdown
+from SAMLungSegLib.evaluation.tables import metric_text, metric_title, table_markdown, with_interval
 from SAMLungSegLib.files import check_written, writable_folder, write_csv, write_text
 
 _SIZE_TITLES = {"ml": "Volume [ml]", "cm2": "Area [cm²]", "px": "Size [pixels]"}
@@ -114,18 +114,14 @@ def p_text(value: float) -> str:
 def _with_intervals(rows: pd.DataFrame, name: str) -> list[str]:
     columns = [rows["metric"], *(rows[f"{name}_{part}"] for part in ("mean", "low", "high"))]
     return [
-        _with_interval(*(metric_text(metric, value) for value in values))
+        with_interval(*(metric_text(metric, value) for value in values))
         for metric, *values in zip(*columns, strict=True)
     ]
 
 
 def _sizes_with_intervals(rows: pd.DataFrame, name: str) -> list[str]:
     columns = [rows[name], rows[f"{name}_low"], rows[f"{name}_high"]]
-    return [_with_interval(*map(_size_text, values)) for values in zip(*columns, strict=True)]
-
-
-def _with_interval(value: str, low: str, high: str) -> str:
-    return value if low == "-" else f"{value} ({low} to {high})"
+    return [with_interval(*map(_size_text, values)) for values in zip(*columns, strict=True)]
 
 
 def _size_text(value: float) -> str:

@@ -183,7 +183,7 @@ def comparable_structures(
     """
     if guessed_reference and _lacks_sides(counts.sum(axis=1)):
         return BOTH_ONLY, [_without_sides("reference", guessed_reference)]
-    if guessed_prediction and _is_one_mask_of_both(counts):
+    if guessed_prediction and is_one_mask_of_both(counts):
         return BOTH_ONLY, [_without_sides("prediction", guessed_prediction)]
     kept, exchanged = counts[1, 1] + counts[2, 2], counts[1, 2] + counts[2, 1]
     notes = []
@@ -220,7 +220,7 @@ def _lacks_sides(voxels: np.ndarray) -> bool:
     return bool(voxels[1:].any() and not (voxels[RIGHT_LUNG] and voxels[LEFT_LUNG]))
 
 
-def _is_one_mask_of_both(counts: np.ndarray) -> bool:
+def is_one_mask_of_both(counts: np.ndarray) -> bool:
     """One prediction label that covers most of both reference lungs; a lung that was missed is not mistaken for it."""
     used = np.flatnonzero(counts[:, 1:].any(axis=0)) + 1
     if len(used) != 1:

@@ -194,6 +194,11 @@ def metric_text(name: str, value: float) -> str:
     return f"{value:.{ {'mm': 2, 'px': 2, 'ml': 1}.get(unit, 4) }f}"
 
 
+def with_interval(value: str, low: str, high: str) -> str:
+    """'0.95 (0.93 to 0.97)'; the value alone where there is no interval."""
+    return value if low == "-" else f"{value} ({low} to {high})"
+
+
 def table_markdown(table: pd.DataFrame, decimals: int = 4) -> str:
     """A data frame as a Markdown table with aligned columns; numbers to the right, NaN as '-'."""
     columns = [[str(name), *_cells(table[name], decimals)] for name in table.columns]
