@@ -10,7 +10,7 @@ from SAMLungSegLib.errors import SettingsError
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.volume import Volume
 
-FORMATS = ("seg.nrrd", "nrrd", "nii.gz", "png", "dcm")
+FORMATS = ("seg.nrrd", "nrrd", "nii.gz", "png", "dcm", "rtstruct.dcm")
 
 
 def default_format(path: Path) -> str:
@@ -27,6 +27,10 @@ def check_format(volume: Volume, extension: str) -> None:
         SettingsError: PNG for more than one slice, or DICOM without highdicom.
         OutputError, GeometryError: DICOM of an image that was not read from DICOM.
     """
+    if extension == "rtstruct.dcm":
+        from SAMLungSegLib.volume.structuresets import check_structure_set_possible
+
+        check_structure_set_possible(volume)
     if extension == "dcm":
         from SAMLungSegLib.volume.dicomout import check_dicom_possible
 

@@ -17,7 +17,7 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 _ADVICE = "name both files of a pair alike, as in case7_lungs.nrrd and case7_mask.nrrd"
-_EXTENSION = re.compile(r"(\.seg)?\.(nii\.gz|[a-z][a-z0-9]{1,4})$", re.IGNORECASE)
+_EXTENSION = re.compile(r"(\.seg|\.rtstruct)?\.(nii\.gz|[a-z][a-z0-9]{1,4})$", re.IGNORECASE)
 
 
 _MOST_LISTED = 4

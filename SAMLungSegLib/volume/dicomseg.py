@@ -42,12 +42,17 @@ class _Grid(NamedTuple):
 
 def is_segmentation(path: Path) -> bool:
     """Whether a DICOM file says at its start that it is a segmentation: ITK does not know all of their classes."""
+    return says_class(path, SEGMENTATION_CLASSES)
+
+
+def says_class(path: Path, classes: Sequence[str]) -> bool:
+    """Whether a DICOM file says at its start that it is of one of these classes."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:  # which is told by what reads it
         return False
-    return any(one.encode() + _AFTER_CLASS in head for one in SEGMENTATION_CLASSES)
+    return any(one.encode() + bytes(len(one) % 2) + _AFTER_CLASS in head for one in classes)  # of even length
 
 
 def read_segmentation(path: Path, name: str) -> Volume:

@@ -80,7 +80,7 @@ def positions_of_frames(header: Any) -> list[np.ndarray]:
 
 def frame_of_slices(header: Any) -> np.ndarray:
     """Which frame of an enhanced image each slice along K is: in the order along the normal, as they were read."""
-    positions, directions = _places([header])
+    positions, directions = _unsorted_places([header])
     return np.argsort(positions @ np.cross(directions[:3], directions[3:]), kind="stable")
 
 
@@ -91,15 +91,23 @@ def slice_distance_mm(headers: Sequence[Any], otherwise_mm: float) -> float | No
         headers: of placed images, in the order of the slices, or of an enhanced one.
         otherwise_mm: of a single slice.
     """
-    positions, directions = _places(headers)
+    positions, directions = _unsorted_places(headers)
     gaps_mm = np.diff(np.sort(positions @ np.cross(directions[:3], directions[3:])))
     if not len(gaps_mm):
         return otherwise_mm
     return float(gaps_mm.mean()) if np.ptp(gaps_mm) <= _EVEN * gaps_mm.mean() else None
 
 
-def _places(headers: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (K, 3) and directions of rows and columns (6,), LPS."""
+def places_of(headers: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (K, 3) of the first voxels of slices along K, and directions of rows and columns (6,); LPS in mm."""
+    positions, directions = _unsorted_places(headers)
+    return (
+        positions if len(headers) > 1 or len(positions) == 1 else positions[frame_of_slices(headers[0])]
+    ), directions
+
+
+def _unsorted_places(headers: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """As `places_of`, frames of an enhanced image in the order of the file."""
     if "ImagePositionPatient" in headers[0]:
         positions = [np.array(one.ImagePositionPatient, float) for one in headers]
         return np.array(positions), np.array(headers[0].ImageOrientationPatient, float)

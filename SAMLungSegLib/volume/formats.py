@@ -60,7 +60,7 @@ def image_name(path: str | os.PathLike) -> str:
     name = given_name(pair_header(Path(path)))
     if Path(path).is_dir():
         return name
-    for extension in (".seg.nrrd", *IMAGE_EXTENSIONS):
+    for extension in (".seg.nrrd", ".rtstruct.dcm", *IMAGE_EXTENSIONS):
         if name.lower().endswith(extension):
             return name[: -len(extension)] or name
     return name

@@ -27,6 +27,7 @@ from SAMLungSegLib.volume.nifti import nifti_header
 from SAMLungSegLib.volume.pictures import ijk_to_ras_of_picture, picture_of, stored_pixels
 from SAMLungSegLib.volume.pixels import check_dimensions, grey_array, grey_voxels, without_trailing_axes
 from SAMLungSegLib.volume.segmentations import joined_layers, labels_of_one_layer, stored_segments
+from SAMLungSegLib.volume.structuresets import is_structure_set, read_structure_set
 from SAMLungSegLib.volume.suspicion import check_before_opening, check_size
 from SAMLungSegLib.volume.types import Volume
 
@@ -64,6 +65,8 @@ def _read_file(path: Path, series: str | None, allow_gaps: bool) -> Volume:
         check_before_opening(path)
         check_present(path, extension)
     if extension is None or extension in DICOM_EXTENSIONS:
+        if is_structure_set(path):
+            return read_structure_set(path, image_name(path))
         return read_dicom_file(path, image_name(path), allow_gaps)
     if extension in PICTURE_EXTENSIONS:
         return _read_picture(path, extension)

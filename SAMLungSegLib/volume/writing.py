@@ -17,11 +17,12 @@ from SAMLungSegLib.volume.colours import label_colours
 from SAMLungSegLib.volume.dicomout import Algorithm, write_dicom_segmentation
 from SAMLungSegLib.volume.extents import EXTENT_NAME
 from SAMLungSegLib.volume.itk import check_name, image_of, itk_reason
+from SAMLungSegLib.volume.structuresets import write_structure_set
 from SAMLungSegLib.volume.types import Volume
 from SAMLungSegLib.volume.verifying import check_holds
 
 LABELMAP_EXTENSIONS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha", ".png")  # of any image
-RESULT_EXTENSIONS = (*LABELMAP_EXTENSIONS, ".dcm")  # the last of DICOM images
+RESULT_EXTENSIONS = (*LABELMAP_EXTENSIONS, ".rtstruct.dcm", ".dcm")  # the last two of DICOM images
 
 _NIFTI_SHEAR_TOLERANCE = 1e-4
 _WITH_METADATA = (".seg.nrrd", ".nrrd")
@@ -43,7 +44,7 @@ def write_labelmap(
     The extension chooses the format: .nii.gz, .nii, .nrrd, .mha; .seg.nrrd, a Slicer segmentation with the names,
     colours and terminology of the label set; .png for a single slice, as stored, with a palette of these colours, whose
     indices are the label values (16 bit: grey levels); .dcm, a DICOM segmentation of an image that was read from DICOM,
-    see `dicomout`.
+    see `dicomout`; .rtstruct.dcm, an RT Structure Set of a CT that was read from DICOM, see `structuresets`.
 
     Args:
         labelmap_kji: bool or integer (K, J, I), values 0 to 255, or those of `dtype`.
@@ -66,6 +67,9 @@ def write_labelmap(
     own = {EXTENT_NAME: extent} if extent else {}
     if extension == ".png":
         _write_picture(_plane(labelmap_kji, path), path, label_set, own)
+        return
+    if extension == ".rtstruct.dcm":
+        write_structure_set(labelmap_kji, like, path, label_set, algorithm or Algorithm())
         return
     if extension == ".dcm":
         write_dicom_segmentation(labelmap_kji, like, path, label_set, algorithm)
