@@ -136,7 +136,10 @@ class SlicesPanel(Watcher):
         reason = "" if place is not None else _("Segment the volume first, and choose a view along its slices.")
         if not reason and self._context.worker.isBusy(SEGMENT):
             reason = _("A segmentation is running; wait or cancel it.")
+        isSingle = self._timeline is not None and len(self._timeline.ranks) == 1
         noPropagation = reason or (_("It is under way.") if isBusy else "")
+        if isSingle and not noPropagation:
+            noPropagation = _("There is no other slice.")
         setEnabledWithReason(
             ui.propagateButton,
             noPropagation,
@@ -152,7 +155,7 @@ class SlicesPanel(Watcher):
             if isLocked
             else _("Keep this slice as it is, whatever is segmented or propagated. (L)"),
         )
-        doubtful = () if self._timeline is None else self._timeline.doubtful
+        doubtful = () if self._timeline is None or isSingle else self._timeline.doubtful
         setEnabledWithReason(
             ui.nextDoubtfulButton,
             "" if doubtful else _("No slice is doubtful, or nothing was segmented yet."),

@@ -202,3 +202,12 @@ def test_in_a_view_that_is_oblique_to_the_volume_the_buttons_say_why_they_do_not
     settle(window)
     assert not window.ui.propagateButton.enabled
     assert "along its slices" in window.ui.propagateButton.toolTip
+
+
+def test_an_image_of_one_slice_has_nowhere_to_go_and_nothing_to_propagate_to(module_window):
+    tools.show(slicer.util.addVolumeFromArray(chests.xray()[None], ijkToRAS=np.diag([-3.0, -3, 1, 1]), name="frontal"))
+    window = module_window(size=(1100, 900))
+    press(window, window.ui.segmentVolumeButton)
+    assert not window.ui.stripLabel.visible
+    assert not window.ui.nextDoubtfulButton.enabled
+    assert window.ui.propagateButton.toolTip == "There is no other slice."
