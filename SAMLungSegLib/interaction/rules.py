@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.prompts import PointPrompt
     from SAMLungSegLib.volume import SlicePlane
 
-MOST_AGAINST = 0.2  # of the pixels that points change; with more, the change is not what they ask for
+MOST_AGAINST = 0.5  # of the pixels that points change; with more, the change is not what they ask for
 INSTEAD = "Paint with the brush, draw a box, or choose another model."
 
 UNKNOWN = 255  # in place of a label, where it is not known what our own hand wrote

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-MOST = 3
+MOST = 5
 
 
 def takes(measure: Callable[[], float], limit: float) -> list[float]:
-    """Measure until a value is below the limit, three times at most.
+    """Measure until a value is below the limit, five times at most.
 
     What other work on the machine costs does not come back each time, what the measured code does itself comes back.
     """

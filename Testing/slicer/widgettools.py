@@ -87,8 +87,12 @@ class FairLatency(Latency):
 def fair_latency() -> Iterator[Latency]:
     """As `bench.latency.latency`, for machines that are busy with something else."""
     gc.collect()  # what earlier tests left takes a quarter of a second, which would fall into the block now and then
-    with latency(FairLatency) as watch:
-        yield watch
+    gc.freeze()  # nor is it gone through again within the block
+    try:
+        with latency(FairLatency) as watch:
+            yield watch
+    finally:
+        gc.unfreeze()
 
 
 def _starved_ms() -> float:
