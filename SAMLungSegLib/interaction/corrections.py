@@ -44,6 +44,7 @@ class Corrections:
     kept: tuple[Place, ...]
     locks: Locks
     _automatic: AutomaticLungs
+    _found_kji: np.ndarray
     _present_kji: np.ndarray
     _segmented: SlicePlane
 
@@ -87,7 +88,7 @@ class Corrections:
                 "No slice of this plane was corrected since the volume was segmented; correct one with points, a box, "
                 "a brush or in the Segment Editor, then propagate."
             )
-        return cls(plane, corrected, locked, tuple(kept), locks, automatic, present_kji, segmented)
+        return cls(plane, corrected, locked, tuple(kept), locks, automatic, found_kji, present_kji, segmented)
 
     def propagated(
         self,
@@ -110,10 +111,10 @@ class Corrections:
             CancelledError: `cancelled` returned true.
             GeometryError: shapes differ.
         """
-        automatic_kji, plane = self._segmented.from_display(self._automatic.labelmap_nhw()), self.plane
+        plane = self.plane
         area = None if editable_kji is None else np.broadcast_to(editable_kji, plane.size_kji)
         propagation = propagator(
-            plane.to_display(automatic_kji),
+            plane.to_display(self._found_kji),
             plane.to_display(values_kji),
             (plane.slice_spacing_mm, *plane.spacing_hw_mm),
             self.corrected,
@@ -122,7 +123,7 @@ class Corrections:
             progress=progress,
             cancelled=cancelled,
         )
-        after = automatic_kji
+        after = self._found_kji.copy()
         for number, labels_hw in propagation.labels.items():
             plane.to_display(after)[number] = labels_hw
         for place in self.kept:

@@ -170,20 +170,9 @@ def axial_plane_of(size_kji: tuple[int, int, int], ijk_to_ras: np.ndarray) -> Sl
     directions = _directions(ijk_to_ras)
     array_axis_of = _array_axes_along_ras(directions)
     thin = [patient for patient in (S, A, R) if size_kji[array_axis_of[patient]] == 1]
-    return _displayed(size_kji, ijk_to_ras, thin[0] if thin else S)
-
-
-def planes_of(size_kji: tuple[int, int, int], ijk_to_ras: np.ndarray) -> tuple[SlicePlane, SlicePlane, SlicePlane]:
-    """A volume as axial, coronal and sagittal slices, whichever of its array axes these are closest to."""
-    axial, coronal, sagittal = (_displayed(size_kji, ijk_to_ras, patient) for patient in (S, A, R))
-    return axial, coronal, sagittal
-
-
-def _displayed(size_kji: tuple[int, int, int], ijk_to_ras: np.ndarray, patient: int) -> SlicePlane:
-    directions = _directions(ijk_to_ras)
-    array_axis_of = _array_axes_along_ras(directions)
-    axes = tuple(array_axis_of[one] for one, _ in DISPLAYS[patient])
-    flips = tuple(bool(directions[one, array_axis_of[one]] * sign < 0) for one, sign in DISPLAYS[patient])
+    display = DISPLAYS[thin[0] if thin else S]
+    axes = tuple(array_axis_of[patient] for patient, _ in display)
+    flips = tuple(bool(directions[patient, array_axis_of[patient]] * sign < 0) for patient, sign in display)
     return SlicePlane(size_kji, ijk_to_ras, axes, flips)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from SAMLungSegLib import Volume
 from SAMLungSegLib.interaction import Predicted, SlicePrompts
 from SAMLungSegLib.prompts.volume import VolumeBox, VolumePoint, VolumePrompts
+from SAMLungSegLib.volume import SlicePlane
 from SAMLungSegLib.volume.reformat import ReformattedSlice, reformat_volume
 
 SIZE_KJI = (3, 5, 6)
@@ -19,6 +20,12 @@ def volume(ijk_to_ras: np.ndarray = LPS, size_kji: tuple[int, int, int] = SIZE_K
 
 def axial(k: int = 1) -> ReformattedSlice:
     return reformat_volume(SIZE_KJI, LPS, (0, 0, 1), (0, 0, k))
+
+
+def planes_of(size_kji: tuple[int, int, int], ijk_to_ras: np.ndarray) -> list[SlicePlane]:
+    """A volume as axial, coronal and sagittal slices."""
+    centre = (ijk_to_ras @ [*((np.array(size_kji[::-1]) - 1) / 2), 1])[:3]
+    return [reformat_volume(size_kji, ijk_to_ras, normal, centre).plane for normal in np.eye(3)[::-1]]
 
 
 def prompts(points=(), boxes=(), k: int = 1) -> SlicePrompts:

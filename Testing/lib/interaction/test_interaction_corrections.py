@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from slices_in_work import planes_of
 
 from SAMLungSegLib import Volume, VolumePoint
 from SAMLungSegLib.errors import CancelledError, PromptError
@@ -20,7 +21,6 @@ from SAMLungSegLib.interaction import (
 )
 from SAMLungSegLib.prompts.volume import VolumePrompts
 from SAMLungSegLib.volume import axial_plane
-from SAMLungSegLib.volume.geometry import planes_of
 from SAMLungSegLib.volume.reformat import reformat_volume
 
 SIZE = (5, 6, 8)
@@ -96,6 +96,7 @@ def test_an_accepted_slice_is_carried_to_all_others_in_one_step(to_ras):
     count = work.plane.size_nhw[0]
     propagated = work.propagate()
     assert propagated.changed_slices == tuple(n for n in range(count) if n != 2)
+    assert propagated.propagation.changed_hw(1).sum() == 1
     np.testing.assert_array_equal(work.plane.to_display(work.present)[:, 0, 0], [1] * count)
     expected = work.found.copy()
     work.plane.to_display(expected)[:, 0, 0] = 1

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from slices_in_work import LPS, SIZE_KJI, labels, predicted, prompts, volume
+from slices_in_work import LPS, SIZE_KJI, labels, planes_of, predicted, prompts, volume
 
 from SAMLungSegLib import VolumePoint
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.interaction import AutomaticLungs, Locks, Place, Predicted, Session, SlicePrompts, merge_volume
 from SAMLungSegLib.prompts.volume import VolumePrompts
 from SAMLungSegLib.volume import axial_plane
-from SAMLungSegLib.volume.geometry import planes_of
 from SAMLungSegLib.volume.reformat import reformat_volume
 
 FOUND = "11..22 " * 5
