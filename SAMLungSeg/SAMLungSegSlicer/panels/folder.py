@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegSlicer.context import Context, setEnabledWithReason
 from SAMLungSegSlicer.jobs import FolderJob
-from SAMLungSegSlicer.panels.model import DOWNLOAD, ModelPanel
+from SAMLungSegSlicer.panels.model import ModelPanel, longJobReason
 from SAMLungSegSlicer.parameters import settingsOf
 from SAMLungSegSlicer.runtime import dependencies
 
@@ -111,12 +111,8 @@ class FolderPanel:
 
     def _unavailableReason(self) -> str:
         context, ui = self._context, self._context.ui
-        if context.parameters is None:
-            return _("The scene is closing.")
-        if context.longWorker.isBusy() or context.worker.isBusy(CHANNEL):
-            return _("Something of this kind is running; wait or cancel it.")
-        if context.worker.isBusy(DOWNLOAD):
-            return _("A download is running; wait or cancel it.")
+        if reason := longJobReason(context, CHANNEL):
+            return reason
         if not Path(ui.folderInputPathLineEdit.currentPath or "?").is_dir():
             return _("Choose a folder with images first.")
         if not ui.folderOutputPathLineEdit.currentPath.strip():

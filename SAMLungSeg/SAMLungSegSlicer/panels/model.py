@@ -136,3 +136,19 @@ def _states(_progress: object, _cancelled: object) -> dict[str, Status]:
     from SAMLungSegLib.models.checkpoints import verify
 
     return {name: verify(spec) for name, spec in MODELS.items()}
+
+
+def longJobReason(context: Context, channel: str) -> str:
+    """Why no job that goes on beside the rest of the panel can begin; empty where one can.
+
+    Args:
+        context: of the module.
+        channel: of the worker, on which the job's imports run.
+    """
+    if context.parameters is None:
+        return _("The scene is closing.")
+    if context.longWorker.isBusy() or context.worker.isBusy(channel):
+        return _("Something of this kind is running; wait or cancel it.")
+    if context.worker.isBusy(DOWNLOAD):
+        return _("A download is running; wait or cancel it.")
+    return ""

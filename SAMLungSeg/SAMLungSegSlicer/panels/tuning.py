@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 from SAMLungSegSlicer.context import Context, setEnabledWithReason
 from SAMLungSegSlicer.jobs import TuneJob
 from SAMLungSegSlicer.jobs.tuning import FEWEST_SLICES, Accepted, acceptedKey, acceptedLungs, countAccepted
-from SAMLungSegSlicer.panels.model import DOWNLOAD, ModelPanel
+from SAMLungSegSlicer.panels.model import ModelPanel, longJobReason
 from SAMLungSegSlicer.parameters import settingsOf
 from SAMLungSegSlicer.runtime import dependencies
 
@@ -71,12 +71,8 @@ class TuningPanel:
 
     def _unavailableReason(self) -> str:
         context = self._context
-        if context.parameters is None:
-            return _("The scene is closing.")
-        if context.longWorker.isBusy() or context.worker.isBusy(CHANNEL):
-            return _("Something of this kind is running; wait or cancel it.")
-        if context.worker.isBusy(DOWNLOAD):
-            return _("A download is running; wait or cancel it.")
+        if reason := longJobReason(context, CHANNEL):
+            return reason
         if self._counted is None:
             return _("The accepted slices are being counted.")
         count = self._counted[1].slices
