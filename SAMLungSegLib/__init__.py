@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what `__getattr__` loads on first use, for editors and type
     from SAMLungSegLib.errors import SAMLungSegError as SAMLungSegError
     from SAMLungSegLib.evaluation import evaluate as evaluate
     from SAMLungSegLib.models import MODELS as MODELS, load_model as load_model
+    from SAMLungSegLib.overlays import write_overlay as write_overlay
     from SAMLungSegLib.pipeline import (
         Options as Options,
         Segmentation as Segmentation,
@@ -49,6 +50,7 @@ _EXPORTS = {
     "MODELS": "models",
     "load_model": "models",
     "evaluate": "evaluation",
+    "write_overlay": "overlays",
     "SAMLungSegError": "errors",
     "ReformattedSlice": "volume",
     "Volume": "volume",

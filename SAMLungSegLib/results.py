@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from SAMLungSegLib.errors import SettingsError
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.volume import Volume
 
+Overlays = Literal["none", "small", "full"]  # pictures of a case in a cohort
+OVERLAY_CHOICES: tuple[Overlays, ...] = get_args(Overlays)
 FORMATS = ("seg.nrrd", "nrrd", "nii.gz", "png", "dcm", "rtstruct.dcm")
 
 

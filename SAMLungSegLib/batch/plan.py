@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def make_plan(
     for case in cases:
         fingerprint = settings.fingerprint(case, weights_sha256)
         entry = history.entries.get(case.id)
-        if entry is not None and not _counts(entry, fingerprint, output, settings.overlay):
+        if entry is not None and not _counts(entry, fingerprint, output, settings.pictures):
             entry = None
         is_same = entry is not None and entry.stamp == case.stamp
         if is_same and entry.state == DONE:
@@ -84,13 +84,13 @@ def make_plan(
     return plan
 
 
-def _counts(entry: Entry, fingerprint: str, output: Path, overlay: bool) -> bool:
+def _counts(entry: Entry, fingerprint: str, output: Path, pictures: Collection[str]) -> bool:
     """Whether an earlier end still says something: the settings are the same, and the files are there."""
     if entry.fingerprint != fingerprint or not is_row(entry.row, entry.state):
         return False
     if any(entry.row.get(kind) != file for kind, file in entry.files.items()):
         return False
-    return entry.state != DONE or (_are_there(entry, output) and (not overlay or "overlay" in entry.files))
+    return entry.state != DONE or (_are_there(entry, output) and entry.files.keys() >= {*pictures})
 
 
 def _are_there(entry: Entry, output: Path) -> bool:

@@ -195,7 +195,7 @@ def _store(task: Task, segmented: Segmented, notes: list[str]) -> Entry:
     if loaded.reference is not None:
         metrics, metric_notes = agreement_of(segmentation, loaded.reference, settings.tolerance_mm)
     files = write_outputs(
-        segmentation, _provenance(task, segmented), task.output, task.case.id, task.format, settings.overlay
+        segmentation, _provenance(task, segmented), task.output, task.case.id, task.format, settings.pictures
     )
     row = {
         **place_of(task.case),

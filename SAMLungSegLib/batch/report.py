@@ -134,13 +134,21 @@ def _cases(rows: Sequence[Row]) -> str:
 
 def _case(row: Row, columns: Sequence[_Column]) -> list[str]:
     wrong = ", ".join(_TITLES.get(name, name) for name in row["flags"].split())
-    picture = f'<img src="{quote(row["overlay"])}" loading="lazy" alt="">' if row.get("overlay") else ""
     return [
-        f"<td>{picture}</td>",
+        f"<td>{_picture(row)}</td>",
         f'<td><a href="{quote(row["segmentation"])}">{escape(row["id"])}</a></td>',
         *(_number(row.get(column.name), column.decimals) for column in columns),
         _text(f"{wrong}. {row['notes']}".strip(". ")),
     ]
+
+
+def _picture(row: Row) -> str:
+    """The small one, which leads to the large one where there is one, to itself else."""
+    small = row.get("overlay")
+    if not small:
+        return ""
+    large = row.get("full_overlay") or small
+    return f'<a href="{quote(large)}"><img src="{quote(small)}" loading="lazy" alt=""></a>'
 
 
 def _failures(rows: Sequence[Row]) -> str:

@@ -19,7 +19,7 @@ from SAMLungSegLib.batch.plan import Plan, make_plan
 from SAMLungSegLib.batch.process import Task, failed
 from SAMLungSegLib.batch.report import write_summary
 from SAMLungSegLib.batch.settings import BatchError, Settings
-from SAMLungSegLib.batch.table import Row, table_of, write_tables
+from SAMLungSegLib.batch.table import FILES, Row, table_of, write_tables
 from SAMLungSegLib.errors import CancelledError, OutputError
 from SAMLungSegLib.files import check_writable, check_written, real_path, writable_folder
 from SAMLungSegLib.pipeline import Progress
@@ -215,8 +215,7 @@ def _result(cases: Sequence[Case], plan: Plan, journal: Journal) -> BatchResult:
 
 def _check_there(rows: Sequence[Row], files: Sequence[Path], folder: Path) -> None:
     """Make sure that all results and the journal are still there, before the run is said to be done."""
-    kinds = ("segmentation", "recipe", "overlay")
-    results = [folder / row[kind] for row in rows for kind in kinds if row.get(kind)]
+    results = [folder / row[kind] for row in rows for kind in FILES if row.get(kind)]
     try:
         check_written([folder / JOURNAL_NAME, *files, *results])
     except OutputError as error:

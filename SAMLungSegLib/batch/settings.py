@@ -14,7 +14,7 @@ from SAMLungSegLib.files import file_signature
 from SAMLungSegLib.metrics import DEFAULT_TOLERANCE_MM
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options
-from SAMLungSegLib.results import FORMATS
+from SAMLungSegLib.results import FORMATS, OVERLAY_CHOICES, Overlays
 
 _VERSION = 3  # of what a run measures and writes; another one makes all results anew
 
@@ -32,18 +32,18 @@ class Settings:
         model: which one predicts.
         device: 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'.
         format: of the labelmaps; None for PNG where the image is a picture and seg.nrrd elsewhere.
-        overlay: whether pictures are drawn.
+        overlays: pictures that are drawn: 'none', 'small' ones for the report, or 'full', large ones as well.
         tolerance_mm: of the surface Dice, where there are references.
     Raises:
         PromptError: prompts are given for all images alike.
-        SettingsError: an unknown format.
+        SettingsError: an unknown format or choice of pictures.
     """
 
     options: Options = field(default_factory=Options)
     model: ModelChoice = field(default_factory=ModelChoice)
     device: str = "auto"
     format: str | None = None
-    overlay: bool = True
+    overlays: Overlays = "small"
     tolerance_mm: float = DEFAULT_TOLERANCE_MM
 
     def __post_init__(self) -> None:
@@ -51,6 +51,13 @@ class Settings:
             raise PromptError("Points and boxes are voxels of one image; give them in a list of images.")
         if self.format not in (None, *FORMATS):
             raise SettingsError(f"Results cannot be written as '{self.format}'; give one of {', '.join(FORMATS)}.")
+        if self.overlays not in OVERLAY_CHOICES:
+            raise SettingsError(f"Overlays {self.overlays!r} is not one of {', '.join(OVERLAY_CHOICES)}.")
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """What the chosen pictures of a case are called in its row of the table."""
+        return {"none": (), "small": ("overlay",), "full": ("overlay", "full_overlay")}[self.overlays]
 
     def options_of(self, case: Case) -> Options:
         """The options with the prompts of a case, and with its modality where it has one of its own."""

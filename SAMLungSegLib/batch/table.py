@@ -28,7 +28,7 @@ from SAMLungSegLib.volumetry import LungSizes
 
 Row = dict[str, Any]
 
-FILES = ("segmentation", "recipe", "overlay")
+FILES = ("segmentation", "recipe", "overlay", "full_overlay")
 TEXTS = frozenset(
     {"id", "state", "reason", "image", "series", "modality", "extent", "flags", "notes", "device", *FILES}
 )

@@ -19,7 +19,7 @@ from SAMLungSegLib.cli.choices import (
     options_of,
     whole_number_from,
 )
-from SAMLungSegLib.results import FORMATS
+from SAMLungSegLib.results import FORMATS, OVERLAY_CHOICES
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.batch import BatchResult, Settings
@@ -49,7 +49,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_lung_choices(parser)
     add_model_choices(parser)
     add_cache_choice(parser)
-    parser.add_argument("--no-overlay", action="store_true", help="draw no pictures")
+    parser.add_argument(
+        "--overlays",
+        choices=OVERLAY_CHOICES,
+        default="small",
+        help="pictures of each case: none, small ones for the report, or full, which adds those of segment --overlay",
+    )
+    parser.add_argument(
+        "--no-overlay", dest="overlays", action="store_const", const="none", help="the same as --overlays none"
+    )
     parser.add_argument("--retry-failed", action="store_true", help="try cases again that failed before")
     parser.add_argument(
         "--workers", type=whole_number_from(1), default=1, metavar="N", help="processes on this machine (Dask)"
@@ -90,7 +98,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         model_choice_of(arguments),
         arguments.device,
         arguments.format,
-        not arguments.no_overlay,
+        arguments.overlays,
     )
 
 

@@ -109,7 +109,7 @@ def _segment_and_draw(
     options = Options()
     segmentation = replace(segment_with_bar(volume, load_model(), options), image=image, series=series)
     target = segmentation.save(folder / f"{volume.name}_lungs.{extension}")
-    overlay = draw_overlay(segmentation, folder, options)
+    overlay = draw_overlay(segmentation, folder)
     print(f"{volume.name}: {describe(segmentation)}\n  {target}\n  {overlay}")
     check_written([target, overlay])
     return segmentation

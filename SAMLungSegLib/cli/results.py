@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,6 @@ if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported 
     from SAMLungSegLib.models.base import PromptableModel
     from SAMLungSegLib.pipeline import Options, Segmentation
     from SAMLungSegLib.volume import Volume
-
-logger = logging.getLogger(__name__)
 
 MODALITY_TITLES = {"CT": "CT", "XRAY": "X-ray"}
 
@@ -38,24 +35,11 @@ def overlay_path(folder: Path, name: str) -> Path:
     return folder / f"{name}_lungs_overlay.png"
 
 
-def draw_overlay(segmentation: Segmentation, folder: Path, options: Options) -> Path:
-    """Write `<name>_lungs_overlay.png`: slices with the outlines of both lungs, and the prompts that were given."""
-    from SAMLungSegLib.evaluation import overlay_sheet
+def draw_overlay(segmentation: Segmentation, folder: Path) -> Path:
+    """Write `<name>_lungs_overlay.png`, see `write_overlay`."""
+    from SAMLungSegLib.overlays import write_overlay
 
-    name = segmentation.volume.name
-    height, width = segmentation.plane.spacing_hw_mm
-    picture = overlay_path(folder, name)
-    overlay_sheet(
-        picture,
-        segmentation.grey_nhw,
-        segmentation.labelmap_nhw,
-        title=name,
-        aspect=height / width,
-        prompts=options.prompts.by_slice(segmentation.plane, segmentation.volume),
-        others="hidden lung" if segmentation.extent == "both" else "lung",
-    )
-    logger.info("Written: %s", picture)
-    return picture
+    return write_overlay(segmentation, overlay_path(folder, segmentation.volume.name))
 
 
 def describe(segmentation: Segmentation) -> str:

@@ -179,7 +179,7 @@ def _segment_one(
     table.add(path, segmentation)
     print(f"{target}  {describe(segmentation)}")
     if arguments.overlay:
-        print(draw_overlay(segmentation, target.parent, options))
+        print(draw_overlay(segmentation, target.parent))
     return targets
 
 

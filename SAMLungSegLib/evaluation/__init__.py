@@ -19,7 +19,7 @@ from SAMLungSegLib.evaluation.tables import (
 )
 
 if TYPE_CHECKING:
-    from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet, draw_overlay, overlay_sheet
+    from SAMLungSegLib.evaluation.figures import box_plot, comparison_sheet, draw_overlay
     from SAMLungSegLib.evaluation.images import with_images
     from SAMLungSegLib.evaluation.report import write_report
 
@@ -27,7 +27,6 @@ _DRAWING = {
     "box_plot": "figures",
     "comparison_sheet": "figures",
     "draw_overlay": "figures",
-    "overlay_sheet": "figures",
     "with_images": "images",
     "write_report": "report",
 }
@@ -46,7 +45,6 @@ __all__ = [
     "draw_overlay",
     "evaluate",
     "match_files",
-    "overlay_sheet",
     "pair_files",
     "readable_metrics",
     "readable_slice_means",

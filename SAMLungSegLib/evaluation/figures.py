@@ -6,7 +6,7 @@ Slices are in radiological display orientation: the patient's right is on the le
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,6 @@ _LEGEND_INCHES = 5.6  # width of the widest legend
 _LEGEND_COLUMNS = 4  # as many as fit below one picture
 _CROWDED = 6
 _OUTLINE_PIXELS = 512
-_MOST_PROMPTED = 60
 
 
 def draw_overlay(
@@ -77,93 +76,11 @@ def draw_overlay(
         _draw(target, image_hw, labelmap_hw, reference_hw, title, aspect)
         _draw_prompts(target, prompts)
         return
-    legend = _lung_legend(labelmap_hw) if reference_hw is None else comparison_legend()
-    figure, (axes,) = panel_grid(1, 1, [*legend, *_prompt_legend(prompts)], legend_columns=_LEGEND_COLUMNS)
+    legend = lung_legend(labelmap_hw) if reference_hw is None else comparison_legend()
+    figure, (axes,) = panel_grid(1, 1, [*legend, *prompt_legend(prompts)], legend_columns=_LEGEND_COLUMNS)
     _draw(axes, image_hw, labelmap_hw, reference_hw, title, aspect)
     _draw_prompts(axes, prompts)
     save_figure(figure, target)
-
-
-def overlay_sheet(
-    path: str | Path,
-    image_nhw: np.ndarray,
-    labelmap_nhw: np.ndarray,
-    *,
-    count: int = 8,
-    columns: int = 4,
-    title: str = "",
-    aspect: float = 1.0,
-    prompts: Mapping[int, Prompts] | None = None,
-    others: str = "lung",
-) -> None:
-    """Write a contact sheet: slices of a volume with the outlines of right and left lung, and with prompts.
-
-    Slices with points are among them, and one of each box at least.
-
-    Args:
-        path: picture to write.
-        image_nhw: uint8 (N, H, W), slices in display orientation from inferior to superior.
-        labelmap_nhw: integer (N, H, W): 1 right lung, 2 left lung, others see below.
-        count: number of slices, evenly spread over those that have lung (over all, where none has); more where more
-            have points, up to 60.
-        columns: pictures in a row.
-        title: text above the sheet.
-        aspect: height of a pixel divided by its width.
-        prompts: points and boxes by slice, in its pixels; a box is one object on all slices that it spans.
-        others: what labels beyond 2 are called.
-    Raises:
-        GeometryError: the arrays have different shapes.
-    """
-    _check_shapes(image_nhw, labelmap_nhw)
-    prompts = prompts or {}
-    numbers = shown_slices(labelmap_nhw, count, prompts)
-    drawn = [one for number in numbers for one in prompts.get(number, ())]
-    legend = [*_lung_legend(labelmap_nhw[numbers], others), *_prompt_legend(drawn)]
-    legend_columns = _LEGEND_COLUMNS if len(numbers) == 1 else None
-    figure, panels = panel_grid(len(numbers), columns, legend, title, legend_columns=legend_columns)
-    for axes, number in zip(panels, numbers, strict=True):
-        heading = f"slice {number}{', prompted' if number in prompts else ''}" if len(labelmap_nhw) > 1 else ""
-        _draw(axes, image_nhw[number], labelmap_nhw[number], None, heading, aspect)
-        _draw_prompts(axes, prompts.get(number, ()))
-    save_figure(figure, path)
-
-
-def shown_slices(
-    labelmap_nhw: np.ndarray, count: int, prompts: Mapping[int, Prompts], *, most: int = _MOST_PROMPTED
-) -> list[int]:
-    """Numbers of the slices on a sheet: `count` evenly spread ones, of which prompted ones take the nearest's place.
-
-    Where more have points, these are shown, up to `most`.
-    """
-    with_lung = np.flatnonzero(labelmap_nhw.any(axis=(1, 2)))
-    first, last = (with_lung[0], with_lung[-1]) if with_lung.size else (0, len(labelmap_nhw) - 1)
-    shown = set(np.linspace(first, last, count + 2).round().astype(int)[1:-1].tolist())
-    wanted = _slices_with_points(prompts, most)
-    for slices in _slices_of_boxes(prompts):
-        if not slices & wanted:
-            reachable = sorted(slices & shown or slices)
-            wanted.add(reachable[len(reachable) // 2])
-    for number in sorted(wanted - shown):
-        free = shown - wanted
-        shown -= {min(free, key=lambda other: abs(other - number))} if free else set()
-        shown.add(number)
-    return sorted(shown)
-
-
-def _slices_of_boxes(prompts: Mapping[int, Prompts]) -> list[set[int]]:
-    """The slices that each box spans."""
-    found: dict[int, set[int]] = {}
-    for number, some in prompts.items():
-        for box in (one for one in some if isinstance(one, BoxPrompt)):
-            found.setdefault(id(box), set()).add(number)
-    return list(found.values())
-
-
-def _slices_with_points(prompts: Mapping[int, Prompts], most: int) -> set[int]:
-    """All of them, or as many, evenly spread, as a picture can show."""
-    found = sorted(number for number, some in prompts.items() if any(isinstance(one, PointPrompt) for one in some))
-    places = np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(int)
-    return {found[place] for place in places}
 
 
 def comparison_sheet(path: str | Path, slices: Sequence[ComparedSlice], *, columns: int = 3, title: str = "") -> None:
@@ -288,7 +205,8 @@ def _point_marker(is_positive: bool, *xy: float) -> Line2D:
     return marker
 
 
-def _prompt_legend(prompts: Prompts) -> list[Line2D | Patch]:
+def prompt_legend(prompts: Prompts) -> list[Line2D | Patch]:
+    """How the prompts of a picture are drawn, each kind once."""
     signs = {one.positive for one in prompts if isinstance(one, PointPrompt)}
     handles = [_point_marker(is_positive) for is_positive in (True, False) if is_positive in signs]
     if any(isinstance(one, BoxPrompt) for one in prompts):
@@ -331,7 +249,8 @@ def _zoom(axes: Axes, mask: np.ndarray, aspect: float) -> None:
     axes.set_ylim(bottom, top)
 
 
-def _lung_legend(labelmap: np.ndarray, others: str = "lung") -> list[Line2D | Patch]:
+def lung_legend(labelmap: np.ndarray, others: str = "lung") -> list[Line2D | Patch]:
+    """Right and left lung, and what labels beyond these are called where the labelmap has some."""
     return [
         Line2D([], [], color=colour, linewidth=2, label=name if value < 3 else others)
         for value, (name, colour) in LUNG_COLOURS.items()

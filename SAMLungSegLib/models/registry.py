@@ -209,4 +209,3 @@ _ROWS = (
 )
 
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _ROWS}
-"""The models that there are, by name."""

@@ -13,8 +13,6 @@ import numpy as np
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.structures import Extent
 
-Click = tuple[tuple[float, float], bool]  # XY, and whether it is positive
-
 
 @dataclass(frozen=True)
 class PointPrompt:

@@ -191,7 +191,7 @@ def resuming(folder: Path) -> float:
     content = next((folder / "small").iterdir()).read_bytes()
     for number in range(CHEST_CTS):
         (images / f"m{number:05}.png").write_bytes(content)
-    settings = Settings(overlay=False)
+    settings = Settings(overlays="none")
     tasks = preview(images, output, settings).tasks
     row = run(folder / "small", folder / "memory").rows[0]
     with Journal(output) as journal:

@@ -26,7 +26,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("options", "models"),
     ("provenance", "actions"),
     ("pipeline", "evaluation"),
-    ("automatic",),
+    ("automatic", "overlays"),
     ("interaction",),
     ("training",),
     ("batch",),

@@ -1,12 +1,10 @@
-"""Flags, predicted quality and thumbnails of segmentations with known lungs."""
+"""Flags and predicted quality of segmentations with known lungs."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
 
-from SAMLungSegLib.batch.outputs import COLOURS, draw_thumbnail
 from SAMLungSegLib.batch.quality import FLAGS, flags_of, measure, predicted_quality
 from SAMLungSegLib.pipeline import Segmentation
 from SAMLungSegLib.volume import Volume, axial_plane
@@ -112,27 +110,3 @@ def test_each_flag_lowers_the_quality():
     assert predicted_quality(0.9, 0) == 0.9
     assert predicted_quality(0.9, 2) == pytest.approx(0.7)
     assert predicted_quality(0.1, len(FLAGS)) == 0
-
-
-def picture(one: Segmentation, path) -> np.ndarray:
-    draw_thumbnail(one, path)
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[..., :3]
-
-
-def test_a_volume_is_drawn_as_three_slices_and_a_coronal_one(tmp_path):
-    drawn = picture(segmentation(lungs()), tmp_path / "a.png")
-    assert drawn.shape == (256, 4 * 256, 3)
-    for tile in np.split(drawn, 4, axis=1):
-        right, left = (np.argwhere((tile == colour).all(axis=2)) for colour in COLOURS.values())
-        assert right[:, 1].max() < left[:, 1].min()
-    coronal = np.argwhere((drawn[:, 768:] == COLOURS[1]).all(axis=2))
-    height_mm, width_mm = 6 * 25, 25 * 5
-    assert np.ptp(coronal[:, 0]) / np.ptp(coronal[:, 1]) == pytest.approx(height_mm / width_mm, rel=0.03)
-
-
-@pytest.mark.parametrize("size_hw", [(2000, 1500), (7, 3), (1, 900)])
-def test_pictures_of_any_size_are_drawn(tmp_path, size_hw):
-    labels = np.zeros((1, *size_hw), np.uint8)
-    labels[:, :, : size_hw[1] // 2] = 1
-    drawn = picture(segmentation(labels, modality="XRAY", spacing_mm=(1.0, 1.0, 1.0)), tmp_path / "a.png")
-    assert drawn.shape == (256, 256, 3) and (drawn == COLOURS[1]).all(axis=2).any()

@@ -14,7 +14,7 @@ from cohorts import chest_hu, chest_picture, segmented, write_broken, write_imag
 from SAMLungSegLib.batch import BatchError, Settings, preview, run
 from SAMLungSegLib.batch import journal as journals
 from SAMLungSegLib.batch.journal import Journal, read_history
-from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.errors import PromptError, SettingsError
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options, VolumePoint
 
@@ -90,10 +90,24 @@ def test_a_result_that_was_deleted_is_made_again(cohort, tmp_path):
 
 
 def test_pictures_can_be_left_out_and_added(cohort, tmp_path):
-    run(cohort, tmp_path / "out", Settings(overlay=False))
+    run(cohort, tmp_path / "out", Settings(overlays="none"))
     assert not (tmp_path / "out" / "overlays").exists()
     assert run(cohort, tmp_path / "out").processed == 5
-    assert run(cohort, tmp_path / "out", Settings(overlay=False)).processed == 0
+    assert run(cohort, tmp_path / "out", Settings(overlays="none")).processed == 0
+
+
+def test_large_pictures_are_made_on_request_and_stay(tmp_path):
+    write_image(tmp_path / "in" / "ct.nrrd", chest_hu(), (6, 6, 40))
+    small = run(tmp_path / "in", tmp_path / "out")
+    assert "full_overlay" not in small.rows[0]
+    full = run(tmp_path / "in", tmp_path / "out", Settings(overlays="full"))
+    assert full.processed == 1 and full.rows[0]["full_overlay"] == "overlays/full/ct.png"
+    assert (tmp_path / "out" / "overlays" / "full" / "ct.png").stat().st_size > 10_000
+    page = (tmp_path / "out" / "summary.html").read_text()
+    assert '<a href="overlays/full/ct.png"><img src="overlays/ct.png"' in page
+    assert run(tmp_path / "in", tmp_path / "out").processed == 0
+    with pytest.raises(SettingsError, match="none, small, full"):
+        Settings(overlays="large")
 
 
 def test_failed_cases_are_tried_again_on_request_only(cohort, tmp_path):

@@ -17,7 +17,6 @@ from SAMLungSegLib.evaluation import (
     box_plot,
     draw_overlay,
     evaluate,
-    overlay_sheet,
     readable_metrics,
     readable_slice_means,
     readable_summary,
@@ -176,15 +175,6 @@ def test_an_overlay_shows_each_lung_in_its_colour(tmp_path):
 def test_an_overlay_of_arrays_that_do_not_fit_is_refused():
     with pytest.raises(GeometryError, match="different shapes"):
         draw_overlay("x.png", np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8))
-
-
-@pytest.mark.parametrize("slices", [1, 3, 30])
-def test_a_sheet_shows_at_most_the_asked_number_of_slices(tmp_path, slices):
-    labelmap = np.zeros((slices, 20, 20), np.uint8)
-    labelmap[:, 5:15, 5:15] = 1
-    overlay_sheet(tmp_path / "sheet.png", np.zeros((slices, 20, 20), np.uint8), labelmap, count=8)
-    height, width = imread(tmp_path / "sheet.png").shape[:2]
-    assert (width > 1.5 * height) == (slices >= 3)
 
 
 def test_tables_in_markdown_align_numbers_right_and_escape_bars():

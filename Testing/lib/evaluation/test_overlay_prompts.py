@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.evaluation import draw_overlay
-from SAMLungSegLib.evaluation.figures import BOX_COLOUR, NEGATIVE_POINT, POSITIVE_POINT, shown_slices
+from SAMLungSegLib.evaluation.figures import BOX_COLOUR, NEGATIVE_POINT, POSITIVE_POINT
+from SAMLungSegLib.overlays.views import shown_slices
 from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt
 from SAMLungSegLib.volume import Volume, axial_plane
