@@ -10,20 +10,21 @@ them at the same points:
 
 Each point gets what went into a layer and what came out of it, and returns what takes the place of the latter.
 
-A method may adapt the blocks of the mask decoder as well, see `DecoderAdapter`; the encoder owns these adapters too, so
-that all of a network's are in one place.
+A method may adapt the blocks of the mask decoder as well, see `DecoderAdapter`, and the embeddings on their way there,
+see `EmbeddingAdapter`; the encoder owns these adapters too, so that all of a network's are in one place.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from SAMLungSegLib.adapters.place import PlaceInVolume
 from SAMLungSegLib.adapters.registry import PREFIX
 from SAMLungSegLib.errors import ModelError
 
@@ -75,6 +76,7 @@ class BlockAdapter(nn.Module):
 
 
 NO_ADAPTER = BlockAdapter()
+EMBEDDING = "embedding"  # of the adapter of embeddings among a network's
 
 
 class DecoderAdapter(nn.Module):
@@ -96,6 +98,22 @@ class DecoderAdapter(nn.Module):
     def on_image(self, image: Tensor) -> Tensor:
         """The image (B, H * W, C) once it has attended to the tokens, before the norm."""
         return image
+
+
+class EmbeddingAdapter(nn.Module):
+    """What becomes of embeddings between encoder and mask decoder: by default, nothing."""
+
+    def forward(
+        self, features: Tensor, places: Sequence[PlaceInVolume | None], parts_hw: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """Embeddings of slices (B, C, h, w), in float32.
+
+        Args:
+            features: of the encoder.
+            places: of each slice; None of one that comes without its volume.
+            parts_hw: rows and columns that each slice takes at the top left of its embedding; the rest is padding.
+        """
+        return features
 
 
 class DecoderHost:
@@ -123,12 +141,14 @@ class AdapterHost:
 
     Attributes:
         blocks: in their order.
+        neck: that makes embeddings of what comes out of these.
         adapters: the `BlockAdapter` of a block by its number, as text; blocks without one are missing. Those of the
-            mask decoder's blocks are called 'decoder_0' and so on.
+            mask decoder's blocks are called 'decoder_0' and so on, that of embeddings 'embedding'.
         adapter: the method that these belong to; None where there are none.
     """
 
     blocks: nn.ModuleList
+    neck: nn.Sequential
     adapters: nn.ModuleDict
     adapter: Adapter | None
 
@@ -140,6 +160,11 @@ class AdapterHost:
     def adapter_of(self, number: int) -> BlockAdapter:
         """The adapter of a block, `NO_ADAPTER` where it has none."""
         return dict(self.adapters.items()).get(str(number), NO_ADAPTER)
+
+    @property
+    def embedding_adapter(self) -> EmbeddingAdapter | None:
+        """None where embeddings go to the decoder as they are."""
+        return dict(self.adapters.items()).get(EMBEDDING)
 
 
 class Adapter(ABC):
@@ -174,6 +199,14 @@ class Adapter(ABC):
         """
         return DecoderAdapter()
 
+    def embedding_adapter(self, width: int) -> EmbeddingAdapter | None:
+        """A new adapter for embeddings, which does nothing before it is trained; None where they stay as they are.
+
+        Args:
+            width: of embeddings.
+        """
+        return None
+
     @property
     def slices_per_input(self) -> int:
         """How many neighbouring slices it looks at, the one to segment in the middle; odd."""
@@ -197,6 +230,7 @@ class Adapter(ABC):
         if encoder.adapter is not None:
             raise ModelError(f"The network has the adapter '{encoder.adapter.name}' already; merge or remove it first.")
         for_decoder = self._for_decoder(network)
+        for_embedding = self.embedding_adapter(encoder.neck[-1].weight.shape[0])
         device = next(encoder.blocks.parameters()).device
         for number, block in enumerate(encoder.blocks):
             one = self.block_adapter(block, number, len(encoder.blocks))
@@ -205,6 +239,8 @@ class Adapter(ABC):
         for number, (host, one) in enumerate(for_decoder):
             encoder.adapters[f"decoder_{number}"] = one.to(device).requires_grad_(False)
             host.use_adapter(one)
+        if for_embedding is not None:
+            encoder.adapters[EMBEDDING] = for_embedding.to(device).requires_grad_(False).eval()
         encoder.adapter = self
 
     def _for_decoder(self, network: nn.Module) -> list[tuple[DecoderHost, DecoderAdapter]]:

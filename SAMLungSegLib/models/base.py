@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from SAMLungSegLib.adapters.place import PlaceInVolume
 from SAMLungSegLib.errors import IntensityError, PromptError
 from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.models.engines import Engine
@@ -33,12 +34,14 @@ class ModelView:
     Attributes:
         grey_hw: uint8 (H, W).
         neighbour: the slice so many places above (positive) or below, uint8 (H, W); None beyond the volume's ends.
+        place: in the volume; None of a slice that comes without it.
     Raises:
         IntensityError: the slice is not uint8 (H, W).
     """
 
     grey_hw: np.ndarray
     neighbour: Callable[[int], np.ndarray | None] = _no_neighbour
+    place: PlaceInVolume | None = None
 
     def __post_init__(self) -> None:
         check_slice(self.grey_hw)
@@ -49,14 +52,14 @@ class ModelView:
         return slice_or_view if isinstance(slice_or_view, ModelView) else cls(slice_or_view)
 
     @classmethod
-    def amid(cls, stack_nhw: np.ndarray) -> ModelView:
+    def amid(cls, stack_nhw: np.ndarray, place: PlaceInVolume | None = None) -> ModelView:
         """The middle of uint8 (N, H, W), N odd, with the others as its neighbours."""
         middle = len(stack_nhw) // 2
 
         def neighbour(offset: int) -> np.ndarray | None:
             return stack_nhw[middle + offset] if abs(offset) <= middle else None
 
-        return cls(stack_nhw[middle], neighbour)
+        return cls(stack_nhw[middle], neighbour, place)
 
     def stack(self, count: int) -> np.ndarray:
         """The slice amid its neighbours, uint8 (count, H, W); the nearest one stands for those that are not there."""

@@ -37,8 +37,10 @@ class CachedModel(ModelWrapper):
         return [self._on_device(found[key]) for key in keys]
 
     def _key(self, view: ModelView) -> str:
-        count = self.capabilities.slices_per_input
-        return self.cache.key(view.grey_hw if count == 1 else view.stack(count), self.fingerprint)
+        count, fingerprint = self.capabilities.slices_per_input, self.fingerprint
+        if self.capabilities.sees_volume and view.place is not None:
+            fingerprint = f"{fingerprint} {view.place.digest.decode()}"
+        return self.cache.key(view.grey_hw if count == 1 else view.stack(count), fingerprint)
 
     def _on_device(self, embedding: Embedding) -> Embedding:
         """With features as the model itself has them."""

@@ -28,6 +28,7 @@ class Capabilities:
             segments what it is shown.
         extents: which lungs it predicts without a prompt on X-rays, of `structures.EXTENTS`.
         slices_per_input: how many neighbouring slices it looks at, the one to segment in the middle; odd.
+        sees_volume: whether the whole volume that a slice lies in plays a part.
         encodes_slowly: whether reading an embedding from disk is faster than making it.
         encoder_bytes: memory that one more slice takes on its way through the encoder, about.
         trainable: its parts that training can change, of `PARTS`; 'adapters' where its encoder has points for them.
@@ -44,6 +45,7 @@ class Capabilities:
     structures: LabelSet | None = None
     extents: tuple[str, ...] = ("visible",)
     slices_per_input: int = 1
+    sees_volume: bool = False
     encodes_slowly: bool = True
     encoder_bytes: int = 1 << 30
     trainable: tuple[str, ...] = NETWORK_PARTS
@@ -69,6 +71,7 @@ class Capabilities:
             "structures": self.structures and self.structures.name,
             "extents": list(self.extents),
             "slices_per_input": self.slices_per_input,
+            "sees_volume": self.sees_volume,
             "encodes_slowly": self.encodes_slowly,
             "encoder_bytes": self.encoder_bytes,
             "trainable": list(self.trainable),

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
+from SAMLungSegLib.adapters.place import PlaceInVolume, SmallVolume
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.intensity import (
     WINDOW_PRESETS,
@@ -78,13 +79,18 @@ class VolumeView:
         return self.mapping.apply(self._shown_nhw[index])
 
     def slice(self, index: int) -> ModelView:
-        """One slice as models see it, with its neighbours."""
+        """One slice as models see it, with its neighbours and, of several slices, its place among these."""
 
         def neighbour(offset: int) -> np.ndarray | None:
             place = index + offset
             return self.resampling.apply(self.grey(place)) if 0 <= place < len(self) else None
 
-        return ModelView(self.resampling.apply(self.grey(index)), neighbour)
+        place = PlaceInVolume(self._small, index, len(self)) if len(self) > 1 else None
+        return ModelView(self.resampling.apply(self.grey(index)), neighbour, place)
+
+    @cached_property
+    def _small(self) -> SmallVolume:
+        return SmallVolume(lambda: self.grey_nhw)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

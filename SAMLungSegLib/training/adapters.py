@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from SAMLungSegLib.adapters.base import adapter_parameters
+from SAMLungSegLib.adapters.place import PlaceInVolume
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.base import ModelView
 from SAMLungSegLib.models.trainable import TrainableModel
@@ -38,17 +39,20 @@ class PromptedSlice:
         mask_hw: bool (H, W) of that object.
         stack_nhw: uint8 (N, H, W), the slice amid its neighbours, for adapters that look at these; None stands for
             the slice itself in their places.
+        place: in its volume, for adapters that look at all of it; None leaves that out.
     """
 
     grey_hw: np.ndarray
     prompts: PromptSet
     mask_hw: np.ndarray
     stack_nhw: np.ndarray | None = None
+    place: PlaceInVolume | None = None
 
     @property
     def view(self) -> ModelView:
         """As models see it."""
-        return ModelView(self.grey_hw) if self.stack_nhw is None else ModelView.amid(self.stack_nhw)
+        stack_nhw = self.grey_hw[np.newaxis] if self.stack_nhw is None else self.stack_nhw
+        return ModelView.amid(stack_nhw, self.place)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def fit_adapters(
         with TemporaryDirectory() as nowhere:
             Trainer(task, settings, (folder or Path(nowhere)) / CHECKPOINT_NAME, title="adapters").run()
     finally:
-        task.network.requires_grad_(False)
+        task.network.requires_grad_(False).eval()
         task.network.zero_grad(set_to_none=True)
     return task.losses
 
@@ -124,7 +128,7 @@ class AdapterTask(TrainingTask[list[PromptedSlice]]):
         for one in self.slices:
             digest.update(np.ascontiguousarray(one.grey_hw).tobytes() + np.packbits(one.mask_hw).tobytes())
             digest.update(b"" if one.stack_nhw is None else np.ascontiguousarray(one.stack_nhw))
-            digest.update(repr(one.prompts).encode())
+            digest.update(repr(one.prompts).encode() + (b"" if one.place is None else one.place.digest))
         for value in self.model.network.state_dict().values():
             digest.update(value.detach().cpu().contiguous().numpy())
         return digest.hexdigest()
@@ -135,6 +139,7 @@ class AdapterTask(TrainingTask[list[PromptedSlice]]):
 
     def batches(self, epoch: int) -> Iterator[list[PromptedSlice]]:
         """The steps of an epoch."""
+        self.network.train()
         rng = np.random.default_rng([self.config.seed, epoch])
         for _ in range(min(EPOCH_STEPS, self.config.steps - epoch * EPOCH_STEPS)):
             yield [self.slices[index] for index in rng.integers(0, len(self.slices), self.config.batch)]

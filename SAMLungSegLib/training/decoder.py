@@ -216,6 +216,7 @@ class DecoderTask(TrainingTask[DecoderBatch]):
             digest.update(one.target.numpy())
             digest.update(one.halves[0].numpy() if one.halves else np.ascontiguousarray(one.example.grey_hw))
             digest.update(b"" if one.example.stack_nhw is None else np.ascontiguousarray(one.example.stack_nhw))
+            digest.update(b"" if one.example.place is None else one.example.place.digest)
         for value in self.deciding_weights().values():
             digest.update(value.detach().cpu().contiguous().numpy())
         return digest.hexdigest()

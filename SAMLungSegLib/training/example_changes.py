@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from SAMLungSegLib.adapters.place import SmallVolume
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import scaled_size
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
@@ -33,13 +35,20 @@ class ExampleChanges:
     def __call__(self, example: Example, seed: int) -> Example:
         """A changed example, its longest side as the square's; unchanged but for that where no lung would be left.
 
-        Neighbouring slices are changed as the slice itself.
+        Neighbouring slices, and all of its volume, are changed as the slice itself.
         """
         changed = self._changed(example, seed)
-        if example.stack_nhw is None:
-            return changed
-        others = [self._changed(replace(example, grey_hw=grey_hw), seed).grey_hw for grey_hw in example.stack_nhw]
-        return replace(changed, stack_nhw=np.stack(others))
+        if example.stack_nhw is not None:
+            changed = replace(changed, stack_nhw=self._alike(example, example.stack_nhw, seed))
+        if example.place is not None:
+            volume = example.place.volume
+            moved = SmallVolume(lambda: self._alike(example, _slices_like(example, volume.cube), seed))
+            changed = replace(changed, place=replace(example.place, volume=moved))
+        return changed
+
+    def _alike(self, example: Example, slices: Iterable[np.ndarray], seed: int) -> np.ndarray:
+        """Other slices (H, W) of the same size, changed as the example."""
+        return np.stack([self._changed(replace(example, grey_hw=grey_hw), seed).grey_hw for grey_hw in slices])
 
     def _changed(self, example: Example, seed: int) -> Example:
         height, width = scaled_size(example.grey_hw.shape, self.side)
@@ -56,6 +65,13 @@ class ExampleChanges:
         pixels = torch.cat([changed["image"], changed["label"][:2]])[:, :height, :width].clip(0, 1) * 255
         result = with_planes(example, pixels)
         return result if result.lung_hw.any() else with_planes(example, planes)
+
+
+def _slices_like(example: Example, cube: np.ndarray) -> Iterator[np.ndarray]:
+    """Slices of the cube of a volume in the size of the example."""
+    for slice_hw in torch.from_numpy(cube.astype(np.float32)):
+        drawn = F.interpolate(slice_hw[None, None], example.grey_hw.shape, mode="bilinear", align_corners=False)
+        yield drawn[0, 0].round().byte().numpy()
 
 
 def _as_acquired(image: Tensor, modality: Modality) -> Tensor:

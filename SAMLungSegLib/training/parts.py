@@ -151,6 +151,17 @@ class PartsTask(DecoderTask):
             groups.append({"params": [*part.requires_grad_(True).parameters()], "lr": scale * rate})
         return torch.optim.Adam(groups, lr=rate, weight_decay=self.config.weight_decay)
 
+    def batches(self, epoch: int) -> Iterator[DecoderBatch]:
+        """As of a decoder; batch normalisation of adapters learns meanwhile."""
+        if ADAPTERS in self.network:
+            self.network[ADAPTERS].train()
+        return super().batches(epoch)
+
+    def validate(self) -> Row:
+        """As users get it."""
+        self.network.eval()
+        return super().validate()
+
     def encoded(self, example: Example) -> EncodedExample:
         """Not at all where the encoder learns."""
         return with_targets(self.model, example) if self.part.encodes else super().encoded(example)
@@ -202,8 +213,13 @@ def train_part(
         torch.manual_seed(options.config.seed)
         adapter_from(part.method, dict(part.settings)).inject(model.network)
     split = split_cases(cases)
-    count = model.capabilities.slices_per_input
-    examples = read_examples(cases, options.windowing, slices_each=options.slices_each, slices_per_input=count)
+    examples = read_examples(
+        cases,
+        options.windowing,
+        slices_each=options.slices_each,
+        slices_per_input=model.capabilities.slices_per_input,
+        sees_volume=model.capabilities.sees_volume,
+    )
     learned = [one for one in examples if one.name in split.training]
     recipe = recipe_of_training(options.kind, learned, options.points_per_lung)
     policy = PromptPolicy(recipe, options.jitter_px)
@@ -239,7 +255,7 @@ def _trained(model: TrainableModel, task: PartsTask, folder: Path) -> TunedDecod
         try:
             trained = Trainer(task, settings, folder / CHECKPOINT_NAME, title=task.part.name).run()
         finally:
-            task.network.requires_grad_(False)
+            task.network.requires_grad_(False).eval()
     return TunedDecoder(trained.state, trained.history, trained.epoch)
 
 

@@ -14,7 +14,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
-from SAMLungSegLib.adapters.base import AdapterHost
+from SAMLungSegLib.adapters.base import AdapterHost, EmbeddingAdapter
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint
 from SAMLungSegLib.models.capabilities import SAM, Capabilities
@@ -113,9 +113,11 @@ class SamModel(TrainableModel):
 
     @property
     def capabilities(self) -> Capabilities:
-        """The family's or those that were given, and how many slices the adapters look at."""
-        count = self._slices_per_input
-        return self._capabilities if count == 1 else replace(self._capabilities, slices_per_input=count)
+        """The family's or those that were given, and what the adapters look at."""
+        count, sees_volume = self._slices_per_input, self._embedding_adapter is not None
+        if count == 1 and not sees_volume:
+            return self._capabilities
+        return replace(self._capabilities, slices_per_input=count, sees_volume=sees_volume)
 
     @capabilities.setter
     def capabilities(self, value: Capabilities) -> None:
@@ -125,6 +127,11 @@ class SamModel(TrainableModel):
     def _slices_per_input(self) -> int:
         encoder = self.network.image_encoder
         return encoder.slices_per_input if isinstance(encoder, AdapterHost) else 1
+
+    @property
+    def _embedding_adapter(self) -> EmbeddingAdapter | None:
+        encoder = self.network.image_encoder
+        return encoder.embedding_adapter if isinstance(encoder, AdapterHost) else None
 
     @property
     def fingerprint(self) -> str:
@@ -151,7 +158,7 @@ class SamModel(TrainableModel):
         for start in range(0, len(views), size):
             batch = views[start : start + size]
             with torch.inference_mode():
-                features = self._middle(self._encode_frames(self._to_frames(batch)))
+                features = self._adapted(self._middle(self._encode_frames(self._to_frames(batch))), batch)
             # copied outside inference mode: training on embeddings needs tensors that autograd can save
             copies = [one.to(torch.float32, copy=True) for one in features]
             embeddings += [Embedding((one,), view.grey_hw.shape) for one, view in zip(copies, batch, strict=True)]
@@ -159,7 +166,7 @@ class SamModel(TrainableModel):
 
     def encode_batch(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
         views = [ModelView.of(one) for one in views]
-        features = self._middle(self.network.image_encoder(self._to_frames(views).to(self.dtype))).float()
+        features = self._adapted(self._middle(self.network.image_encoder(self._to_frames(views).to(self.dtype))), views)
         return [Embedding((one,), view.grey_hw.shape) for one, view in zip(features, views, strict=True)]
 
     def _to_frames(self, views: Sequence[ModelView]) -> Tensor:
@@ -172,6 +179,14 @@ class SamModel(TrainableModel):
         """Of each view the slice itself."""
         count = self._slices_per_input
         return features[count // 2 :: count]
+
+    def _adapted(self, features: Tensor, views: Sequence[ModelView]) -> Tensor:
+        """Embeddings as they go to the mask decoder, in float32."""
+        adapter, features = self._embedding_adapter, features.float()
+        if adapter is None:
+            return features
+        parts = [self.size_in_frame(view.grey_hw.shape, features.shape[-1]) for view in views]
+        return adapter(features, [view.place for view in views], parts)
 
     def _encode_frames(self, frames: Tensor) -> Tensor:
         """By the fast way where it gives the encoder's own numbers, else by its own forward."""

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from tqdm import tqdm
 
+from SAMLungSegLib.adapters.place import PlaceInVolume, SmallVolume
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import Embedding, ModelView, PromptableModel
@@ -35,6 +36,7 @@ class Example:
         weight: how often it is drawn, relative to the others.
         modality: of the image.
         stack_nhw: uint8 (N, H, W), the slice amid its neighbours, for models that look at several; None for others.
+        place: in the volume, for models that look at all of it; None for others.
     """
 
     name: str
@@ -44,11 +46,13 @@ class Example:
     weight: float = 1.0
     modality: Modality = "XRAY"
     stack_nhw: np.ndarray | None = None
+    place: PlaceInVolume | None = None
 
     @property
     def view(self) -> ModelView:
         """As models see it."""
-        return ModelView(self.grey_hw) if self.stack_nhw is None else ModelView.amid(self.stack_nhw)
+        stack_nhw = self.grey_hw[np.newaxis] if self.stack_nhw is None else self.stack_nhw
+        return ModelView.amid(stack_nhw, self.place)
 
     @property
     def lung_hw(self) -> np.ndarray:
@@ -85,6 +89,7 @@ def read_examples(
     slices_each: int = SLICES_EACH,
     side: int | None = None,
     slices_per_input: int = 1,
+    sees_volume: bool = False,
 ) -> list[Example]:
     """The slices with lung of all cases.
 
@@ -94,6 +99,7 @@ def read_examples(
         slices_each: of a volume with more slices that have lung, so many are taken, evenly spread.
         side: draw every slice as `side` x `side` pixels, as the fine-tuning study does; None keeps their size.
         slices_per_input: how many slices the model looks at; neighbours keep their size.
+        sees_volume: whether it looks at the whole volume.
     Raises:
         VolumeError: a mask is empty, or a file cannot be read.
         GeometryError: image and mask are on different grids.
@@ -104,13 +110,22 @@ def read_examples(
         with_lung = [number for number, labels in enumerate(label_slices) if labels.any()]
         if not with_lung:
             raise VolumeError(f"The mask {case.mask} is empty; leave out images without lung, or give their masks.")
-        places = np.linspace(0, len(with_lung) - 1, min(slices_each, len(with_lung))).round().astype(int)
-        for number in (with_lung[place] for place in places):
+        chosen = np.linspace(0, len(with_lung) - 1, min(slices_each, len(with_lung))).round().astype(int)
+        volume = _small_volume(grey_slices) if sees_volume and len(grey_slices) > 1 else None
+        for number in (with_lung[place] for place in chosen):
             example = Example(case.name, number, grey_slices[number], label_slices[number], case.weight, modality)
             if slices_per_input > 1:
                 example = replace(example, stack_nhw=_stack(grey_slices, number, slices_per_input))
+            if volume is not None:
+                example = replace(example, place=PlaceInVolume(volume, number, len(grey_slices)))
             examples.append(example if side is None else _resized(example, side))
     return examples
+
+
+def _small_volume(grey_slices: Sequence[np.ndarray]) -> SmallVolume:
+    volume = SmallVolume(lambda: grey_slices)
+    _ = volume.cube  # now, so that no other slices are kept than those to learn from
+    return volume
 
 
 def _stack(grey_slices: Sequence[np.ndarray], number: int, count: int) -> np.ndarray:
