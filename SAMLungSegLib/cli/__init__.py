@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from SAMLungSegLib import __version__
 from SAMLungSegLib.cli import (
+    adapt,
     automatic,
     batch,
     cache,
@@ -34,9 +35,9 @@ from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advic
 from SAMLungSegLib.isolation import prepare
 from SAMLungSegLib.models.engines import FROM_EXTRAS, install_command
 
-COMMANDS = (segment, automatic, batch, evaluate, compare, consensus, models, cache, demo, study, train, tune)
-READING = ("segment", "automatic", "batch", "evaluate", "compare", "consensus", "study", "train", "tune")
-TRAINING = ("study", "train", "tune")
+COMMANDS = (segment, automatic, batch, evaluate, compare, consensus, models, cache, demo, study, train, tune, adapt)
+READING = ("segment", "automatic", "batch", "evaluate", "compare", "consensus", "study", "train", "tune", "adapt")
+TRAINING = ("study", "train", "tune", "adapt")
 BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141  # the last as of a process that SIGPIPE ends
 
 logger = logging.getLogger(__name__)

@@ -85,6 +85,25 @@ def _coded(labelmap: np.ndarray, labels: Labels) -> np.ndarray:
     return codes
 
 
+def value_codes(volume: Volume, values: Sequence[Sequence[int]]) -> np.ndarray:
+    """A labelmap as codes of what it is said to hold.
+
+    Args:
+        volume: whole numbers from 0 or bool.
+        values: label values of each thing.
+    Returns:
+        uint8 (K, J, I): the place of the thing in `values`, from 1; 0 elsewhere.
+    Raises:
+        VolumeError: the values are not those of a labelmap.
+    """
+    labelmap = _whole(volume.array_kji, volume.name)
+    _label_values(labelmap, volume.name)
+    codes = np.zeros(labelmap.shape, np.uint8)
+    for code, some in enumerate(values, start=1):
+        codes[np.isin(labelmap, list(some))] = code
+    return codes
+
+
 def check_labels(labels: Labels) -> None:
     """Refuse labels that no labelmap could have.
 

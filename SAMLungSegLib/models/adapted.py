@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch import Tensor, nn
 
 from SAMLungSegLib.adapters.base import adapter_in, adapter_state, merge_adapter
 from SAMLungSegLib.documents import read_json
@@ -16,10 +17,12 @@ from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.files import writable_folder, write_together
 from SAMLungSegLib.models import load_model, model_spec
 from SAMLungSegLib.models.checkpoints import checkpoint_path, copy_beside, file_sha256
+from SAMLungSegLib.models.extensions.base import extension_of
 from SAMLungSegLib.models.trainable import TrainableModel
-from SAMLungSegLib.models.tuned import AdapterChoice, PromptRecipe, TunedCard, TunedModel, read_card
+from SAMLungSegLib.models.tuned import AdapterChoice, ExtensionChoice, PromptRecipe, TunedCard, TunedModel, read_card
 
 MERGED_SCHEMA = "samlungseg-merged/1"
+ADAPTERS, EXTENSION = "adapters", "extension"
 _OF_ADAPTERS_ALONE = ("adapter", "weights_sha256", "trained")
 
 
@@ -50,12 +53,52 @@ def save_adapter(
         ModelError: the model has no adapters, or only one of recipe and threshold is given.
         OutputError: the files cannot be written.
     """
+    adapter_in(model.network)  # refuses a model that has none
+    return save_delta(
+        target,
+        model,
+        ("adapters", "mask_decoder") if with_decoder else ("adapters",),
+        base_weights=base_weights,
+        recipe=recipe,
+        threshold=threshold,
+        facts=facts,
+    )
+
+
+def save_delta(
+    target: Path,
+    model: TrainableModel,
+    parts: Sequence[str],
+    *,
+    base_weights: Path | None = None,
+    recipe: PromptRecipe | None = None,
+    threshold: float | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write parts of a model's network and their card, which `load_model(model.name, weights=target)` takes.
+
+    Args:
+        target: .safetensors file; the card lies beside it as .json.
+        model: with the trained weights.
+        parts: of 'mask_decoder', 'prompt_encoder', 'adapters', 'extension', or 'image_encoder' for all weights there
+            are; the model's adapters and its extension must be among them, for the card names both.
+        base_weights, recipe, threshold, facts: as of `save_adapter`.
+    Returns:
+        `target`.
+    Raises:
+        ModelError: the model has no such part, or only one of recipe and threshold is given.
+        OutputError: the files cannot be written.
+    """
     if (recipe is None) != (threshold is None):
         raise ModelError("A recipe and a threshold belong together; give both or none.")
-    adapter, state = adapter_in(model.network), adapter_state(model.network)
-    if with_decoder:
-        decoder = model.network.mask_decoder.state_dict()
-        state |= {f"mask_decoder.{name}": value.detach().cpu().contiguous() for name, value in decoder.items()}
+    network, state = model.network, {}
+    for part in parts:
+        if part == "image_encoder":
+            state |= {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        else:
+            state |= adapter_state(network) if part == ADAPTERS else _state_of(model.part(part), part)
+    adapter = adapter_in(network) if ADAPTERS in parts else None
+    extension = extension_of(model) if EXTENSION in parts else None
     base = base_weights or checkpoint_path(model_spec(model.name))
     content = save(state)
     card = TunedCard(
@@ -66,14 +109,19 @@ def save_adapter(
         input_size=model.input_size,
         recipe=recipe,
         threshold=threshold,
-        adapter=AdapterChoice(adapter.name, adapter.settings),
+        adapter=adapter and AdapterChoice(adapter.name, adapter.settings),
+        extension=extension and ExtensionChoice(extension.name, extension.settings),
     )
     writable_folder(target.parent)
     if base_weights is not None:
         for file in (base_weights, base_weights.with_suffix(".json")):
             copy_beside(file, target)
-    _write(target, content, {**card.to_fields(), **(facts or {})})
+    _write(target, content, {**card.to_fields(), "trained": "+".join(sorted(parts)), **(facts or {})})
     return target
+
+
+def _state_of(part: nn.Module, name: str) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value.detach().cpu().contiguous() for key, value in part.state_dict().items()}
 
 
 def save_merged(delta: Path, target: Path) -> Path:

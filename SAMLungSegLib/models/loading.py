@@ -14,8 +14,9 @@ from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.checkpoints import State, checkpoint_path, file_sha256, verify
 from SAMLungSegLib.models.engines import Engine
+from SAMLungSegLib.models.extensions.base import PREFIX as EXTENSION
 from SAMLungSegLib.models.registry import ModelSpec
-from SAMLungSegLib.models.tuned import AdapterChoice, TunedCard, TunedModel
+from SAMLungSegLib.models.tuned import AdapterChoice, ExtensionChoice, TunedCard, TunedModel
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Loader(Protocol):
 
     def adapt(self, model: Any, choice: AdapterChoice, state: State, *, what: str) -> None:
         """Put the adapter of a card into a model, with its weights. Raises ModelError if they do not fit."""
+
+    def extend(self, model: Any, choice: ExtensionChoice, state: State, *, what: str) -> Any:
+        """The model with the extension of a card and its weights. Raises ModelError if they do not fit."""
 
     def probe(self, model: Any) -> Embedding:
         """An embedding of a slice of `PROBE_HW` to try weights with, quickly made."""
@@ -136,7 +140,7 @@ def build_tuned(
     input_size: int | None = None,
     **options: Any,
 ) -> PromptableModel:
-    """The model of `spec` with a tuned decoder, adapters or both, and the threshold and the prompts of the card.
+    """The model of `spec` with a tuned decoder, adapters, an extension, and the threshold and prompts of the card.
 
     Args:
         loader: of the engine that runs it.
@@ -161,10 +165,13 @@ def build_tuned(
             f"The {card.kind} {weights} was tuned at input size {card.input_size}, not {input_size}; leave it out."
         )
     base = _tuned_base(loader, spec, card, weights)
-    own = {key: value for key, value in tuned.items() if card.adapter is None or not key.startswith(ADAPTERS)}
+    added = [ADAPTERS] * (card.adapter is not None) + [EXTENSION] * (card.extension is not None)
+    own = {key: value for key, value in tuned.items() if not key.startswith(tuple(added))}
     model = build(loader, spec, base, own or None, input_size=card.input_size, **options)
     if card.adapter is not None:
         loader.adapt(model, card.adapter, tuned, what=str(weights))
+    if card.extension is not None:
+        model = loader.extend(model, card.extension, tuned, what=str(weights))
     return model if card.recipe is None or card.threshold is None else TunedModel(model, card.recipe, card.threshold)
 
 

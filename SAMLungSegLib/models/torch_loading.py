@@ -12,19 +12,22 @@ from torch import nn
 
 from SAMLungSegLib.adapters import adapter_from
 from SAMLungSegLib.adapters.base import load_adapter_state
+from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.checkpoints import OPTIONAL_PARTS, State, apply_weights
 from SAMLungSegLib.models.checkpoints import load_state_dict as read
 from SAMLungSegLib.models.compact.model import CompactModel
 from SAMLungSegLib.models.compact.network import CompactNet
+from SAMLungSegLib.models.extensions.base import PREFIX, extension_from
+from SAMLungSegLib.models.extensions.base import extend as add_extension
 from SAMLungSegLib.models.loading import PROBE_HW
 from SAMLungSegLib.models.registry import ModelSpec
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel, available_device
 from SAMLungSegLib.models.trainable import TrainableModel
-from SAMLungSegLib.models.tuned import AdapterChoice
+from SAMLungSegLib.models.tuned import AdapterChoice, ExtensionChoice
 
-__all__ = ["FAMILIES", "NETWORKS", "adapt", "chosen_device", "model", "probe", "read"]
+__all__ = ["FAMILIES", "NETWORKS", "adapt", "chosen_device", "extend", "model", "probe", "read"]
 
 FAMILIES: dict[str, type[PromptableModel]] = {"compact": CompactModel, "sam": SamModel, "medsam": MedSamModel}
 
@@ -79,6 +82,24 @@ def adapt(model: TrainableModel, choice: AdapterChoice, state: State, *, what: s
     """
     adapter_from(choice.method, choice.settings).inject(model.network)
     load_adapter_state(model.network, state, what=what)
+
+
+def extend(model: TrainableModel, choice: ExtensionChoice, state: State, *, what: str) -> TrainableModel:
+    """The model with the extension of a card and its weights.
+
+    Raises:
+        ModelError: the model cannot have it, or the weights do not fit.
+    """
+    extended = add_extension(model, extension_from(choice.name, choice.settings))
+    own = {name.removeprefix(PREFIX): value for name, value in state.items() if name.startswith(PREFIX)}
+    try:
+        extended.network.extension.load_state_dict(own)
+    except RuntimeError as error:
+        raise ModelError(
+            f"The weights {what} do not fit the extension '{choice.name}' with {dict(choice.settings)}; get the file "
+            "again together with its card, for the same base model."
+        ) from error
+    return extended
 
 
 def probe(model: PromptableModel) -> Embedding:

@@ -29,11 +29,13 @@ class TrainableModel(PromptableModel):
     input_size: int | None = None
 
     def part(self, name: str) -> nn.Module:
-        """A part of the network that training can change; 'adapters' are a part once they are injected.
+        """A part of the network that training can change; 'adapters' and 'extension' once there are any.
 
         Raises:
             ModelError: the model has none of that name.
         """
+        if name == "extension":
+            return self._extension()
         self.check_part(name)
         if name == "adapters":
             from SAMLungSegLib.adapters.base import adapter_in  # torch takes seconds to import
@@ -41,6 +43,11 @@ class TrainableModel(PromptableModel):
             adapter_in(self.network)
             return self.network.image_encoder.adapters
         return getattr(self.network, name)
+
+    def _extension(self) -> nn.Module:
+        if not hasattr(self.network, "extension"):
+            raise ModelError(f"Model {self.name} has no extension; let one extend it first, see models.extensions.")
+        return self.network.extension
 
     def check_part(self, name: str) -> None:
         """Refuse a part that training cannot change.
@@ -60,6 +67,15 @@ class TrainableModel(PromptableModel):
             ModelError: the encoder of this family is not trained here.
         """
         raise ModelError(f"The image encoder of {self.name} is not trained here; train its mask decoder.")
+
+    def recompute_activations(self, is_on: bool) -> None:
+        """Let the image encoder keep less for its gradients and compute it again, or not (activation checkpointing).
+
+        Raises:
+            ModelError: the encoder of this family cannot.
+        """
+        if is_on:
+            raise ModelError(f"The image encoder of {self.name} keeps what it computes; leave checkpointing out.")
 
     def weights_changed(self) -> None:
         """Called after a training has changed weights of the image encoder, for what is derived from them."""

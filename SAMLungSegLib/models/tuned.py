@@ -27,7 +27,9 @@ SCHEMA_NAME = "samlungseg-tuned-decoder"
 SCHEMA = f"{SCHEMA_NAME}/1"
 ADAPTER_SCHEMA_NAME = "samlungseg-adapter"
 ADAPTER_SCHEMA = f"{ADAPTER_SCHEMA_NAME}/1"
-_SCHEMAS = {SCHEMA_NAME: SCHEMA, ADAPTER_SCHEMA_NAME: ADAPTER_SCHEMA}
+ADAPTED_SCHEMA_NAME = "samlungseg-adapted"
+ADAPTED_SCHEMA = f"{ADAPTED_SCHEMA_NAME}/1"
+_SCHEMAS = {SCHEMA_NAME: SCHEMA, ADAPTER_SCHEMA_NAME: ADAPTER_SCHEMA, ADAPTED_SCHEMA_NAME: ADAPTED_SCHEMA}
 
 PromptKind = Literal["none", "box", "points", "both"]
 PROMPT_KINDS: tuple[PromptKind, ...] = ("none", "box", "points", "both")
@@ -70,8 +72,16 @@ class AdapterChoice:
 
 
 @dataclass(frozen=True)
+class ExtensionChoice:
+    """Which extension weights belong to: `name` of the registry of extensions, and its `settings`."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class TunedCard:
-    """What loading a tuned decoder, or adapters, has to know.
+    """What loading tuned parts of a model, adapters or an extension has to know.
 
     Attributes:
         base: name of the model in the registry.
@@ -79,9 +89,10 @@ class TunedCard:
         base_file: name of their file.
         weights_sha256: of the tuned weights' own file.
         input_size: of SAM's frame while tuning; None for models that have no choice.
-        recipe: prompts where none are given; None for adapters that leave that to the base.
+        recipe: prompts where none are given; None for what leaves that to the base.
         threshold: probability above which a pixel is lung, in (0, 1); None where there is no recipe.
-        adapter: of the image encoder; None for a mask decoder alone.
+        adapter: of the image encoder; None where there is none.
+        extension: of the model; None where there is none.
     """
 
     base: str
@@ -92,31 +103,44 @@ class TunedCard:
     recipe: PromptRecipe | None
     threshold: float | None
     adapter: AdapterChoice | None = None
+    extension: ExtensionChoice | None = None
 
     @property
     def kind(self) -> str:
         """What messages call the weights."""
-        return "decoder" if self.adapter is None else "adapter"
+        return {SCHEMA: "decoder", ADAPTER_SCHEMA: "adapter"}.get(self.schema, "adaptation")
+
+    @property
+    def schema(self) -> str:
+        """A decoder's own where that is all, with its prompts; adapters' own where they come without an extension."""
+        if self.extension is not None or (self.adapter is None and self.recipe is None):
+            return ADAPTED_SCHEMA
+        return SCHEMA if self.adapter is None else ADAPTER_SCHEMA
 
     def to_fields(self) -> dict[str, Any]:
         """As it is written."""
-        recipe, adapter = self.recipe, self.adapter
-        return {
-            "schema": SCHEMA if adapter is None else ADAPTER_SCHEMA,
+        recipe = self.recipe
+        fields = {
+            "schema": self.schema,
             "base": self.base,
             "base_sha256": self.base_sha256,
             "base_file": self.base_file,
             "weights_sha256": self.weights_sha256,
-            "trained": "mask_decoder" if adapter is None else "adapters",
+            "trained": "mask_decoder" if self.adapter is None else "adapters",
             "input_size": self.input_size,
             "prompts": recipe and {"kind": recipe.kind, "mean_points": [list(xy) for xy in recipe.mean_points]},
             "threshold": self.threshold,
-        } | ({} if adapter is None else {"adapter": {"method": adapter.method, "settings": dict(adapter.settings)}})
+        }
+        if self.adapter is not None:
+            fields["adapter"] = {"method": self.adapter.method, "settings": dict(self.adapter.settings)}
+        if self.extension is not None:
+            fields["extension"] = {"name": self.extension.name, "settings": dict(self.extension.settings)}
+        return fields
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> TunedCard:
         """From what was written. Raises KeyError, TypeError or ValueError for anything else."""
-        size, adapter = fields["input_size"], _adapter(fields)
+        size, adapter, extension = fields["input_size"], _adapter(fields), _extension(fields)
         if size is not None and (type(size) is not int or size < 1):
             raise ValueError("the input size is no number of pixels")
         base, base_sha256, base_file, weights_sha256 = (
@@ -124,17 +148,27 @@ class TunedCard:
         )
         if Path(base_file).name != base_file or "\0" in base_file or len(base_file.encode()) > _LONGEST_NAME_BYTES:
             raise ValueError("base_file is no name of a file")
-        recipe, threshold = _recipe(fields["prompts"], fields["threshold"], is_optional=adapter is not None)
-        return cls(base, base_sha256, base_file, weights_sha256, size, recipe, threshold, adapter)
+        is_optional = fields["schema"] != SCHEMA
+        recipe, threshold = _recipe(fields["prompts"], fields["threshold"], is_optional=is_optional)
+        return cls(base, base_sha256, base_file, weights_sha256, size, recipe, threshold, adapter, extension)
 
 
 def _adapter(fields: Mapping[str, Any]) -> AdapterChoice | None:
-    if fields["schema"] != ADAPTER_SCHEMA:
+    if fields["schema"] != ADAPTER_SCHEMA and "adapter" not in fields:
         return None
     adapter = fields["adapter"]
     if not isinstance(adapter["method"], str) or not isinstance(adapter["settings"], dict):
         raise TypeError("the adapter has no method and settings")
     return AdapterChoice(adapter["method"], adapter["settings"])
+
+
+def _extension(fields: Mapping[str, Any]) -> ExtensionChoice | None:
+    if "extension" not in fields:
+        return None
+    extension = fields["extension"]
+    if not isinstance(extension["name"], str) or not isinstance(extension["settings"], dict):
+        raise TypeError("the extension has no name and settings")
+    return ExtensionChoice(extension["name"], extension["settings"])
 
 
 def _recipe(prompts: Any, threshold: Any, *, is_optional: bool) -> tuple[PromptRecipe | None, float | None]:

@@ -151,12 +151,7 @@ class AdapterTask(TrainingTask[list[PromptedSlice]]):
 
     def loss(self, predictions: Tensor, batch: list[PromptedSlice]) -> Tensor:
         """Mean over the slices, each within its part of the frame."""
-        losses = []
-        for one, grid in zip(batch, predictions, strict=True):
-            rows, columns = self.model.size_in_frame(one.mask_hw.shape, grid.shape[-1])
-            mask = torch.from_numpy(one.mask_hw.astype(np.float32))[None, None].to(grid.device)
-            losses.append(_overlap_loss(grid[:rows, :columns], F.interpolate(mask, (rows, columns), mode="area")[0, 0]))
-        loss = torch.stack(losses).mean()
+        loss = prompted_loss(self.model, predictions, [one.mask_hw for one in batch])
         self.losses.append(float(loss.detach()))
         return loss
 
@@ -167,6 +162,22 @@ class AdapterTask(TrainingTask[list[PromptedSlice]]):
     def score(self, row: Row) -> float:
         """The loss, lower is better."""
         return -row["loss"]
+
+
+def prompted_loss(model: TrainableModel, logits: Tensor, masks_hw: Sequence[np.ndarray]) -> Tensor:
+    """Binary cross-entropy and Dice, the mean over objects, each within its slice's part of the frame.
+
+    Args:
+        model: that predicted.
+        logits: (B, h, w) on the decoder's grid.
+        masks_hw: bool (H, W) of each object.
+    """
+    losses = []
+    for mask_hw, grid in zip(masks_hw, logits, strict=True):
+        rows, columns = model.size_in_frame(mask_hw.shape, grid.shape[-1])
+        mask = torch.from_numpy(mask_hw.astype(np.float32))[None, None].to(grid.device)
+        losses.append(_overlap_loss(grid[:rows, :columns], F.interpolate(mask, (rows, columns), mode="area")[0, 0]))
+    return torch.stack(losses).mean()
 
 
 def _overlap_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -17,23 +17,29 @@ from SAMLungSegLib.files import write_csv
 _DPI = 150
 
 
-def learning_curve(path: Path, history: pd.DataFrame, *, kept: int, title: str = "") -> None:
+def learning_curve(
+    path: Path, history: pd.DataFrame, *, kept: int, title: str = "", loss: str = "DiceFocal loss"
+) -> None:
     """Write training and validation loss and the validation Dice over epochs; a line at the epoch that was kept.
 
     Args:
         path: picture to write.
-        history: as of `TunedDecoder`.
+        history: as of `TunedDecoder`; or with one column 'dice', and without a loss on the validation part.
         kept: number of the epoch.
         title: text above the plot.
+        loss: what it is called.
     """
     figure = Figure(figsize=(6.4, 5.2), dpi=_DPI, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     epochs = history["epoch"] + 1
     above.plot(epochs, history["loss"], color=METRIC_COLOURS[0], label="training")
-    above.plot(epochs, history["validation_loss"], color=METRIC_COLOURS[1], label="validation")
-    above.set_ylabel("DiceFocal loss")
+    if "validation_loss" in history:
+        above.plot(epochs, history["validation_loss"], color=METRIC_COLOURS[1], label="validation")
+    above.set_ylabel(loss)
     columns = [name for name in history if name.startswith("dice_")]
-    below.plot(epochs, history[columns].max(axis=1), color=METRIC_COLOURS[2], label="validation, best threshold")
+    scores = history[columns].max(axis=1) if columns else history["dice"]
+    label = "validation, best threshold" if columns else "validation"
+    below.plot(epochs, scores, color=METRIC_COLOURS[2], label=label)
     below.set_ylabel("Dice")
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -46,7 +52,15 @@ def learning_curve(path: Path, history: pd.DataFrame, *, kept: int, title: str =
     save_figure(figure, path)
 
 
-def before_and_after(path: Path, names: Sequence[str], before: pd.Series, after: pd.Series, *, title: str = "") -> None:
+def before_and_after(
+    path: Path,
+    names: Sequence[str],
+    before: pd.Series,
+    after: pd.Series,
+    *,
+    title: str = "",
+    what: str = "both lungs, held-out images",
+) -> None:
     """Write the Dice of every image before and after tuning, joined by a line: green where it rose.
 
     Args:
@@ -54,6 +68,7 @@ def before_and_after(path: Path, names: Sequence[str], before: pd.Series, after:
         names: of the images.
         before, after: Dice, in the same order.
         title: text above the plot.
+        what: the Dice is of.
     """
     order = np.argsort(np.asarray(before))
     figure = Figure(figsize=(6.4, max(2.6, 1.4 + 0.22 * len(order))), dpi=_DPI, layout="constrained")
@@ -64,7 +79,7 @@ def before_and_after(path: Path, names: Sequence[str], before: pd.Series, after:
     axes.plot(np.asarray(before)[order], range(len(order)), "o", color="#888888", markersize=4.5, label="before")
     axes.plot(np.asarray(after)[order], range(len(order)), "o", color=METRIC_COLOURS[0], markersize=4.5, label="after")
     axes.set_yticks(range(len(order)), [str(names[index])[:28] for index in order], fontsize=8)
-    axes.set_xlabel("Dice of both lungs, held-out images")
+    axes.set_xlabel(f"Dice of {what}")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -214,16 +215,11 @@ def write_tables(
     return [*tables, facts, folder / "learning_curve.png", folder / "comparison.png"]
 
 
-def card_facts(
-    base: BaseCheckpoint,
-    cases: Sequence[StudyCase],
-    split: Split,
-    options: TuneOptions,
-    tuned: TunedDecoder,
-    comparisons: dict[str, Comparison | None],
-) -> dict:
-    """What the card says beyond what loading has to know."""
-    window = options.windowing.window
+def data_facts(
+    base: BaseCheckpoint, cases: Sequence[StudyCase], split: Split, windowing: Windowing, terms: str
+) -> dict[str, Any]:
+    """What a card says of the images that were learned from, and how they were seen."""
+    window = windowing.window
     by_set: dict[str, list[StudyCase]] = {}
     for case in cases:
         by_set.setdefault(case.subset, []).append(case)
@@ -233,13 +229,27 @@ def card_facts(
                 "name": name,
                 "sha256": data_sha256(some),
                 "images": len(some),
-                "terms": options.terms,
+                "terms": terms,
                 "seen_by_base": seen_note(base, some),
             }
             for name, some in by_set.items()
         ],
         "images": asdict(split),
-        "windowing": {"level": window.level, "width": window.width, "stretched": options.windowing.stretched},
+        "windowing": {"level": window.level, "width": window.width, "stretched": windowing.stretched},
+    }
+
+
+def card_facts(
+    base: BaseCheckpoint,
+    cases: Sequence[StudyCase],
+    split: Split,
+    options: TuneOptions,
+    tuned: TunedDecoder,
+    comparisons: dict[str, Comparison | None],
+) -> dict:
+    """What the card says beyond what loading has to know."""
+    return {
+        **data_facts(base, cases, split, options.windowing, options.terms),
         "training": {**asdict(options.config), "jitter_px": options.jitter_px, "epoch_kept": tuned.epoch + 1},
         "validation_dice": {f"{threshold:.2f}": score for threshold, score in tuned.threshold_dice.items()},
         "held_out": {name: asdict(one) for name, one in comparisons.items() if one is not None},

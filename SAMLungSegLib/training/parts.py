@@ -83,7 +83,7 @@ class TrainedPart:
             adapters = ", ".join(f"{ADAPTERS}:{name}" for name in adapter_names())
             raise SettingsError(f"There is no part '{text}' to train; choose one of {', '.join(_PARTS)}, {adapters}.")
         method, _, given = described.partition(":")
-        settings = _parsed_settings(given)
+        settings = parsed_settings(given)
         adapter_from(method, settings)
         return cls(text, (ADAPTERS,), method, tuple(settings.items()))
 
@@ -105,13 +105,13 @@ class TrainedPart:
         return not {"image_encoder", ADAPTERS}.isdisjoint(self.modules)
 
 
-def _parsed_settings(text: str) -> dict[str, Any]:
+def parsed_settings(text: str) -> dict[str, Any]:
     """From 'rank=8,targets=q+k,placement=published': numbers, words, and several words joined by '+'."""
     settings: dict[str, Any] = {}
     for item in filter(None, text.split(",")):
         key, equals, value = item.partition("=")
         if not equals:
-            raise SettingsError(f"{item!r} is no setting of adapters; give NAME=VALUE, such as placement=published.")
+            raise SettingsError(f"{item!r} is no setting; give NAME=VALUE, such as placement=published.")
         try:
             settings[key] = json.loads(value)
         except ValueError:

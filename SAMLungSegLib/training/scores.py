@@ -223,11 +223,11 @@ class Comparison:
         """
         return self.low > 0 and self.p_value < 1 - CONFIDENCE
 
-    def to_text(self) -> str:
-        """One line for people."""
+    def to_text(self, unit: str = "images") -> str:
+        """One line for people; `unit` is what the pairs are of."""
         sure = "sure" if self.is_certain else "may be chance" if self.is_better else "no improvement"
         return (
-            f"Dice on {self.images} held-out images {self.before:.4f} before, {self.after:.4f} after, difference "
+            f"Dice on {self.images} held-out {unit} {self.before:.4f} before, {self.after:.4f} after, difference "
             f"{self.difference:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f}, Wilcoxon p = "
             f"{self.p_value:.3g}; {sure})"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,10 @@ class TrainingTask(ABC, Generic[Batch]):
     def score(self, row: Row) -> float:
         """Of an epoch's row, higher where it is better."""
 
+    def pieces(self, batch: Batch) -> Sequence[Batch]:
+        """A batch in parts of equal size, of which one at a time is predicted; their gradients are added up."""
+        return [batch]
+
     def weight(self, batch: Batch) -> float:
         """How much a batch counts in the mean loss of an epoch."""
         return 1.0
@@ -78,6 +82,13 @@ class TrainingTask(ABC, Generic[Batch]):
     def rate(self, epoch: int, steps: int) -> float:
         """Factor of the learning rates in a step of an epoch, of which `steps` were made before, in all epochs."""
         return 1.0
+
+    def is_over(self, history: Sequence[Row]) -> bool:
+        """Whether the training ends after the epochs behind, though there may be more."""
+        return False
+
+    def resumed(self, history: Sequence[Row]) -> None:
+        """Told of the epochs behind when a run goes on, before its stage is asked for."""
 
     def record(self, row: Row) -> None:
         """Note the figures of an epoch where people look; called again with an epoch that was interrupted."""
@@ -231,19 +242,27 @@ class Trainer:
         factor = self.task.rate(epoch, self.steps)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
-        device = self.task.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.settings.mixed_precision and device == "cuda"):
-            predictions = self.task.predict(batch)
-        loss = self.task.loss(predictions, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self._add_gradients(batch)
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.task.network.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.steps += 1
         if self.averaged is not None:
             self._average()
-        return float(loss.detach())
+        return loss
+
+    def _add_gradients(self, batch: Any) -> float:
+        """Of the mean loss of a batch, which is returned."""
+        device, losses = self.task.device.type, []
+        pieces = self.task.pieces(batch)
+        for piece in pieces:
+            with torch.autocast(device, torch.bfloat16, enabled=self.settings.mixed_precision and device == "cuda"):
+                predictions = self.task.predict(piece)
+            loss = self.task.loss(predictions, piece)
+            (loss / len(pieces)).backward()
+            losses.append(float(loss.detach()))
+        return float(np.mean(losses))
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -284,7 +303,8 @@ class Trainer:
 
     def _is_done(self) -> bool:
         done, patience = self.epochs_done, self.settings.patience
-        return done >= self.settings.epochs or (patience > 0 and done - 1 - self._best_epoch >= patience)
+        is_stale = patience > 0 and done - 1 - self._best_epoch >= patience
+        return done >= self.settings.epochs or is_stale or self.task.is_over(self.history)
 
     # ---- stages and going on
 
@@ -327,6 +347,7 @@ class Trainer:
         if self.averaged is not None:
             self.averaged = {name: saved["averaged"][name].to(value) for name, value in self.averaged.items()}
         self.history, self.steps, self.kept = saved["history"], saved["steps"], saved["kept"]
+        self.task.resumed(self.history)
         self._use(self.task.stage(max(0, self.epochs_done - 1)))
         self.optimizer.load_state_dict(saved["optimizer"])
 

@@ -29,7 +29,7 @@ LAYERS = (  # a module may import from its own row and from rows above it
     ("automatic", "overlays"),
     ("interaction",),
     ("training",),
-    ("batch",),
+    ("batch", "adaptation"),
     ("studies",),
     ("cli",),
 )

@@ -14,7 +14,7 @@ from SAMLungSegLib.models.compact.onnx_model import GRAPHS_FILE, CompactOnnxMode
 from SAMLungSegLib.models.loading import PROBE_HW
 from SAMLungSegLib.models.onnx_graphs import Device, bundled_graphs, chosen_device
 from SAMLungSegLib.models.registry import ModelSpec
-from SAMLungSegLib.models.tuned import AdapterChoice
+from SAMLungSegLib.models.tuned import AdapterChoice, ExtensionChoice
 
 __all__ = ["adapt", "chosen_device", "model", "probe", "read"]
 
@@ -37,6 +37,14 @@ def adapt(model: CompactOnnxModel, choice: AdapterChoice, state: State, *, what:
     raise ModelError(
         f"The image encoder of {model.name} has no points for adapters ({choice.method}), so that {what} cannot be of "
         "it; choose the model that they were trained for."
+    )
+
+
+def extend(model: CompactOnnxModel, choice: ExtensionChoice, state: State, *, what: str) -> CompactOnnxModel:
+    """Refuse extensions. Raises ModelError."""
+    raise ModelError(
+        f"{model.name} without PyTorch has no extension '{choice.name}', so that {what} cannot be of it; choose the "
+        "model that it was trained for."
     )
 
 

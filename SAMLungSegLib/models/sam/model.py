@@ -169,6 +169,13 @@ class SamModel(TrainableModel):
         features = self._adapted(self._middle(self.network.image_encoder(self._to_frames(views).to(self.dtype))), views)
         return [Embedding((one,), view.grey_hw.shape) for one, view in zip(features, views, strict=True)]
 
+    def recompute_activations(self, is_on: bool) -> None:
+        encoder = self.network.image_encoder
+        if isinstance(encoder, AdaptableEncoder):
+            encoder.is_recomputing = is_on
+        else:
+            super().recompute_activations(is_on)
+
     def _to_frames(self, views: Sequence[ModelView]) -> Tensor:
         """All slices that the encoder looks at for each view, those of a view behind each other."""
         count = self._slices_per_input

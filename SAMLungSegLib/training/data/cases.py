@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from SAMLungSegLib.modality import Modality, recognise_modality
 from SAMLungSegLib.models.capabilities import COMPACT, Capabilities
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
-from SAMLungSegLib.volume import axial_plane, given_name, image_name, read_volume
+from SAMLungSegLib.training.data.organs import DrawnOrgans
+from SAMLungSegLib.volume import Volume, axial_plane, given_name, image_name, read_volume
 from SAMLungSegLib.volume.folders import files_of, images_in
 
 IMAGES, MASKS = "images", "masks"
@@ -98,6 +99,7 @@ class StudyCase:
         weight: how often it is drawn in a training, relative to the others.
         patient: whose image it is; empty where nobody says.
         split: the part that it belongs to, see `training.data.splits.PARTS`; empty to draw it.
+        organs: that the mask draws; None for lungs.
     """
 
     subset: str
@@ -109,6 +111,7 @@ class StudyCase:
     weight: float = 1.0
     patient: str = ""
     split: str = ""
+    organs: DrawnOrgans | None = None
 
     @property
     def id(self) -> str:
@@ -133,15 +136,44 @@ class StudyCase:
         return self.read_as_seen(windowing)[:2]
 
     def read_as_seen(self, windowing: Windowing | None = None) -> tuple[list[np.ndarray], list[np.ndarray], Modality]:
-        """As `read`, and their modality."""
+        """As `read`, and their modality.
+
+        Raises:
+            VolumeError: also where the mask draws other organs.
+        """
+        if self.organs is not None:
+            raise VolumeError(
+                f"The mask of {self.id} draws {', '.join(self.organs.keys)}; only 'samlungseg adapt' learns "
+                "organs, all else lungs: leave out the organs."
+            )
+        slices, labels, modality = self._displayed(
+            windowing, lambda mask: side_codes(mask, dict(self.labels) or None)[0]
+        )
+        if not _tells_sides(np.stack(labels)):
+            labels = [_with_sides(labels_hw > 0) for labels_hw in labels]
+        return slices, labels, modality
+
+    def read_organs(self, windowing: Windowing | None = None) -> tuple[list[np.ndarray], list[np.ndarray], Modality]:
+        """As `read_as_seen`, but labels are the places of the case's organs, from 1; of lungs 1 right, 2 left.
+
+        Where a mask does not tell the lungs, the only one of a slice is that of the side where it lies.
+
+        Raises:
+            VolumeError, GeometryError, IntensityError: as `read`.
+        """
+        if self.organs is not None:
+            return self._displayed(windowing, self.organs.codes)
+        slices, labels, modality = self.read_as_seen(windowing)
+        return slices, [_of_the_side(labels_hw) for labels_hw in labels], modality
+
+    def _displayed(
+        self, windowing: Windowing | None, codes_of: Callable[[Volume], np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray], Modality]:
         image, mask = read_volume(self.image), read_volume(self.mask)
-        codes_kji, _ = side_codes(mask, dict(self.labels) or None)
-        labels_kji, _ = on_grid_of(image, mask, codes_kji)
+        labels_kji, _ = on_grid_of(image, mask, codes_of(mask))
         plane, modality = axial_plane(image), self.modality or recognise_modality(image).modality
         greys_nhw = (windowing or Windowing()).apply(plane.to_display(image.array_kji), modality)
         labels_nhw = plane.to_display(labels_kji)
-        if not _tells_sides(labels_nhw):
-            labels_nhw = [_with_sides(labels_hw > 0) for labels_hw in labels_nhw]
         slices, labels = ([np.ascontiguousarray(one) for one in planes] for planes in (greys_nhw, labels_nhw))
         return slices, labels, modality
 
@@ -158,6 +190,14 @@ def _with_sides(mask_hw: np.ndarray) -> np.ndarray:
     if min(fraction, 1 - fraction) < _ONE_LUNG_SHARE:
         return mask_hw.astype(np.uint8)
     return split_sides(mask_hw)
+
+
+def _of_the_side(labels_hw: np.ndarray) -> np.ndarray:
+    """The labels of a slice, but the left lung's where all lung is labelled right and lies in its right half."""
+    lung = labels_hw > 0
+    columns = np.nonzero(lung)[1]
+    is_left = (labels_hw[lung] == RIGHT_LUNG).all() and columns.size and columns.mean() > (lung.shape[1] - 1) / 2
+    return np.where(lung, np.uint8(LEFT_LUNG), np.uint8(0)) if is_left else labels_hw
 
 
 def study_cases(data: Path, modality: Modality | None = None) -> list[StudyCase]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from SAMLungSegLib.documents import DocumentError, is_number, parse_json, read_text
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.evaluation.sides import check_labels
 from SAMLungSegLib.training.data.cases import StudyCase, paired_cases
+from SAMLungSegLib.training.data.organs import DrawnOrgans
 from SAMLungSegLib.training.data.splits import PARTS
 from SAMLungSegLib.volume import image_name
 from SAMLungSegLib.volume.folders import is_dicom_folder
@@ -24,7 +25,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-COLUMNS = ("image", "mask", "set", "patient", "split", "weight", "right", "left", "both", "modality")
+COLUMNS = ("image", "mask", "set", "patient", "split", "weight", "right", "left", "both", "modality", "organs")
 SIDES = ("right", "left", "both")
 MODALITIES = {"": None, "auto": None, "ct": "CT", "xray": "XRAY"}
 
@@ -42,6 +43,7 @@ def read_manifest(path: Path) -> list[StudyCase]:
     - `right`, `left`, `both`: label values of the mask, such as 1 or '1 2'; how masks tell the lungs by themselves
       says `evaluation.sides.side_codes`.
     - `modality`: 'ct', 'xray', or 'auto'.
+    - `organs` that the mask draws, for adaptation: '1 pancreas 2 kidney', or a label set's name; lungs if left out.
 
     Args:
         path: a .csv file with these columns, or a .json or .toml file with a list `sets` of such rows.
@@ -96,6 +98,7 @@ def _cases(row: Mapping[str, Any], folder: Path, where: str) -> list[StudyCase]:
         "patient": str(row.get("patient") or ""),
         "weight": _weight(row, where),
         "labels": _labels(row, where),
+        "organs": _organs(row, where),
     }
     if row.get("set"):
         facts["subset"] = str(row["set"])
@@ -127,6 +130,16 @@ def _labels(row: Mapping[str, Any], where: str) -> tuple[tuple[str, tuple[int, .
     if labels:
         check_labels(labels)
     return tuple(labels.items())
+
+
+def _organs(row: Mapping[str, Any], where: str) -> DrawnOrgans | None:
+    given = row.get("organs")
+    if given in (None, ""):
+        return None
+    try:
+        return DrawnOrgans.parse(str(given))
+    except SettingsError as error:
+        raise VolumeError(f"{where}: organs: {error}") from error
 
 
 def _values(given: Any, side: str, where: str) -> tuple[int, ...]:

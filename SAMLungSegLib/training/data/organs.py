@@ -1,0 +1,77 @@
+"""Which values of a mask are which organ: as a label set has them, or as a row of a manifest says."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.evaluation.sides import set_codes, value_codes
+from SAMLungSegLib.structures import LABEL_SETS, label_set
+from SAMLungSegLib.volume import Volume
+
+_GROUP = re.compile(r"((?:\d+[\s,]+)+)([^\d\s][^\d]*)")
+MOST_ORGANS = 254
+
+
+@dataclass(frozen=True)
+class DrawnOrgans:
+    """The organs that a mask draws.
+
+    Attributes:
+        keys: such as 'right_kidney', in the order of their codes.
+        values: of the mask, for each; none where `set_name` says them.
+        set_name: of the label set that the mask has the values, or the names, of.
+    """
+
+    keys: tuple[str, ...]
+    values: tuple[tuple[int, ...], ...] = ()
+    set_name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> DrawnOrgans:
+        """From the name of a label set, or from label values and names: '1 pancreas 2 3 kidney 4 liver'.
+
+        Raises:
+            SettingsError: neither, or a value or an organ is named twice.
+        """
+        text = text.strip().lower()
+        if text in LABEL_SETS:
+            return cls(label_set(text).keys, set_name=text)
+        groups = _GROUP.findall(text)
+        if not groups or _GROUP.sub("", text).strip():
+            raise SettingsError(
+                f"'{text}' names no organs; give label values and the name of each, such as '1 pancreas 2 3 kidney', "
+                f"or one of the label sets {', '.join(LABEL_SETS)}."
+            )
+        keys = tuple(re.sub(r"[^\w]+", "_", name.strip(" ,;\t\n")) for _, name in groups)
+        values = tuple(tuple(int(value) for value in re.findall(r"\d+", numbers)) for numbers, _ in groups)
+        _check(text, keys, values)
+        return cls(keys, values)
+
+    def codes(self, mask: Volume) -> np.ndarray:
+        """Uint8 of the mask's size: the place of the organ among `keys`, from 1; 0 elsewhere.
+
+        Raises:
+            VolumeError: the mask is no labelmap, or its label set has none of its values.
+        """
+        if not self.set_name:
+            return value_codes(mask, self.values)
+        codes, _ = set_codes(mask, label_set(self.set_name))
+        codes[codes > len(self.keys)] = 0  # of several at once
+        return codes
+
+
+def _check(text: str, keys: tuple[str, ...], values: tuple[tuple[int, ...], ...]) -> None:
+    twice = [
+        str(name)
+        for name, count in Counter([*keys, *(value for some in values for value in some)]).items()
+        if count > 1
+    ]
+    if twice or len(keys) > MOST_ORGANS:
+        raise SettingsError(f"'{text}' names {', '.join(twice) or 'too many organs'} more than once; name each once.")
+    if any(value == 0 for some in values for value in some):
+        raise SettingsError(f"'{text}' gives an organ the label 0, which is the background; give values from 1 on.")
