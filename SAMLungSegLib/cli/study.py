@@ -241,6 +241,13 @@ def _add_quality(studies: argparse._SubParsersAction) -> None:
         default="test",
         help="test: images that the model has not learned from; validation: those that its training was chosen by",
     )
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        default="largest-error",
+        help="who clicks: largest-error, once in the middle of the largest error left; clicksam, all over what is "
+        "right and wrong at once, as ClickSAM does, and ten times anew",
+    )
     parser.set_defaults(run=run_quality, is_about_many=True)
 
 
@@ -273,7 +280,11 @@ def run_quality(arguments: argparse.Namespace) -> int:
         reason = f"for {choice.name} has learned from them by its card" if is_test else "for they are not of that part"
         print(f"{len(cases) - len(kept)} images are left out, {reason}.")
     quality = measure_quality(
-        kept, model, extent=arguments.extent, progress=lambda cases: tqdm(cases, desc="images", disable=None)
+        kept,
+        model,
+        extent=arguments.extent,
+        user=arguments.user,
+        progress=lambda cases: tqdm(cases, desc="images", disable=None),
     )
     weights = choice.weights_sha256()
     digest = weights.get("own", weights[choice.name])[:12]

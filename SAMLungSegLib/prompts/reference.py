@@ -10,12 +10,10 @@ from typing import Literal
 
 import numpy as np
 from scipy import ndimage
-from scipy.cluster.vq import kmeans2
-from scipy.spatial.distance import cdist
 
 from SAMLungSegLib.errors import PromptError, SettingsError
 from SAMLungSegLib.masks import split_sides
-from SAMLungSegLib.prompts.simulated import distance_transform_peak, random_point
+from SAMLungSegLib.prompts.simulated import distance_transform_peak, random_point, spread_points
 from SAMLungSegLib.prompts.types import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
@@ -204,7 +202,12 @@ def mean_image_points(masks_nhw: np.ndarray, per_lung: int = 1) -> tuple[PointPr
         raise PromptError(
             f"The mean of {len(masks_nhw)} masks has no two lungs; give masks of frontal images that show both."
         )
-    return tuple(point for part in parts for point in _spread_points(part, per_lung))
+    places = (xy for part in parts for xy in _places(part, per_lung))
+    return tuple(PointPrompt(xy) for xy in places)
+
+
+def _places(part: np.ndarray, count: int) -> list[tuple[float, float]]:
+    return [distance_transform_peak(part)] if count == 1 else spread_points(part, count)
 
 
 def _largest_component(mask: np.ndarray) -> np.ndarray:
@@ -212,20 +215,3 @@ def _largest_component(mask: np.ndarray) -> np.ndarray:
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
     return (components == np.argmax(sizes)) & mask
-
-
-def _spread_points(part: np.ndarray, count: int) -> list[PointPrompt]:
-    if count == 1:
-        return [PointPrompt(distance_transform_peak(part))]
-    pixels = np.argwhere(part)[:, ::-1].astype(float)
-    centres, _ = kmeans2(pixels, _far_apart(pixels, count), minit="matrix", iter=50)
-    nearest = pixels[cdist(centres, pixels).argmin(axis=1)]
-    return [PointPrompt((float(x), float(y))) for x, y in nearest[np.lexsort(nearest.T)]]
-
-
-def _far_apart(pixels_xy: np.ndarray, count: int) -> np.ndarray:
-    """Where to begin: the pixel nearest to the mean, then whichever is farthest from those chosen."""
-    chosen = [int(cdist([pixels_xy.mean(axis=0)], pixels_xy).argmin())]
-    while len(chosen) < count:
-        chosen.append(int(cdist(pixels_xy, pixels_xy[chosen]).min(axis=1).argmax()))
-    return pixels_xy[chosen]

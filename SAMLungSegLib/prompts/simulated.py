@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from scipy.cluster.vq import kmeans2
+from scipy.spatial.distance import cdist
 
 from SAMLungSegLib.errors import PromptError
+from SAMLungSegLib.prompts.types import Click
 
 
 def random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
@@ -37,6 +40,34 @@ def distance_transform_peak(mask: np.ndarray) -> tuple[float, float]:
     return float(column), float(row)
 
 
+def spread_points(mask: np.ndarray, count: int) -> list[tuple[float, float]]:
+    """Pixels spread evenly over a bool mask (H, W): a centroidal Voronoi tessellation of it, by k-means.
+
+    Each centre is moved to the nearest pixel of the mask. The same mask always gives the same pixels: the search begins
+    at the pixel nearest to the mean, and goes on with whichever is farthest from those chosen.
+
+    Returns:
+        `count` different pixels, those at the top first; fewer where the mask is smaller, or centres meet.
+    Raises:
+        PromptError: the mask is empty.
+    """
+    pixels = np.argwhere(mask)[:, ::-1].astype(float)
+    if len(pixels) == 0:
+        raise PromptError("No point can be drawn from an empty mask; skip slices without the object.")
+    if count >= len(pixels):
+        return [(x, y) for x, y in pixels.tolist()]
+    centres, _ = kmeans2(pixels, _far_apart(pixels, count), minit="matrix", iter=50)
+    nearest = np.unique(pixels[cdist(centres, pixels).argmin(axis=1)][:, ::-1], axis=0)
+    return [(x, y) for y, x in nearest.tolist()]
+
+
+def _far_apart(pixels_xy: np.ndarray, count: int) -> np.ndarray:
+    chosen = [int(cdist([pixels_xy.mean(axis=0)], pixels_xy).argmin())]
+    while len(chosen) < count:
+        chosen.append(int(cdist(pixels_xy, pixels_xy[chosen]).min(axis=1).argmax()))
+    return pixels_xy[chosen]
+
+
 def jittered_box(mask: np.ndarray, rng: np.random.Generator, jitter_px: float) -> tuple[float, float, float, float]:
     """Bounding box XYXY of a bool mask, each side moved by at most `jitter_px` inwards or outwards.
 
@@ -53,7 +84,7 @@ def jittered_box(mask: np.ndarray, rng: np.random.Generator, jitter_px: float) -
     return max(left, 0.0), max(top, 0.0), min(right, width - 1.0), min(bottom, height - 1.0)
 
 
-def corrective_click(prediction: np.ndarray, reference: np.ndarray) -> tuple[tuple[float, float], bool] | None:
+def corrective_click(prediction: np.ndarray, reference: np.ndarray) -> Click | None:
     """Where a person would click next: the middle of the largest wrong region.
 
     Args:

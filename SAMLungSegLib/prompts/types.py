@@ -13,6 +13,8 @@ import numpy as np
 from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.structures import Extent
 
+Click = tuple[tuple[float, float], bool]  # XY, and whether it is positive
+
 
 @dataclass(frozen=True)
 class PointPrompt:

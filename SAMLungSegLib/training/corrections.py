@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from SAMLungSegLib.models.compact.clicks import Click
 from SAMLungSegLib.prompts.simulated import corrective_click, random_point
+from SAMLungSegLib.prompts.types import Click
 
 OWN_AGAINST_REFERENCE, OWN_AGAINST_OTHER, CHANGED_BACK = 0.45, 0.65, 0.85  # cumulated; the rest are masks alone
 PIECE_RADII, BLOB_SD = (3.0, 22.0), (4.0, 9.0)

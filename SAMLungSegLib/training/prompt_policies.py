@@ -14,11 +14,11 @@ from torch import Tensor
 
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.base import PromptableModel
-from SAMLungSegLib.models.compact.clicks import Click
 from SAMLungSegLib.models.tuned import PROMPT_KINDS, PromptKind, PromptRecipe
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.prompts.reference import mean_image_points, outward_box
 from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box, random_point
+from SAMLungSegLib.prompts.types import Click
 from SAMLungSegLib.training.corrections import bent_ellipse, border_pixels, neutral_click
 from SAMLungSegLib.training.data.examples import GRID, Example
 from SAMLungSegLib.training.losses import Prediction, TrainingBatch

@@ -22,7 +22,9 @@ from SAMLungSegLib.pipeline import Options, segment_volume
 from SAMLungSegLib.pipeline.predict import predict_slice
 from SAMLungSegLib.pipeline.prompting import automatic_objects, prompted_objects
 from SAMLungSegLib.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
-from SAMLungSegLib.prompts.simulated import corrective_click, jittered_box
+from SAMLungSegLib.prompts.simulated import jittered_box
+from SAMLungSegLib.prompts.simulated_users import SimulatedUser, largest_error_user
+from SAMLungSegLib.prompts.types import Click
 from SAMLungSegLib.structures import LUNGS, Extent
 from SAMLungSegLib.training.data.examples import EncodedExample, Example
 from SAMLungSegLib.training.data.packs import UNKNOWN, LabelledSlice, paired_examples
@@ -115,27 +117,28 @@ def clicked_masks(
     truth: np.ndarray,
     known: np.ndarray,
     extent: Extent,
-    clicks: int,
+    steps: int,
+    user: SimulatedUser = largest_error_user,
 ) -> Iterator[tuple[tuple[PointPrompt, ...], np.ndarray]]:
-    """The points so far and the mask, bool (H, W), after each number of clicks from 0 to `clicks`.
+    """The points and the mask, bool (H, W), after each number of a user's steps from 0 to `steps`.
 
-    Each click is in the middle of the largest error left.
-    It is given as users' are: with all before it and the model's own prediction as the mask that they correct. Where
-    nothing is wrong any more, there are no more.
+    Points are given as users' are: with the model's own prediction as the mask that they correct. Where nothing is
+    wrong any more, there are no more.
 
     Args:
         embedding: of the slice.
         own: float (H, W), logits that the model predicts without a prompt.
         truth, known: bool (H, W), the reference and where it says something.
         extent: of the lungs on X-rays.
+        user: who clicks; by default once a step, in the middle of the largest error left.
     """
-    points: tuple[PointPrompt, ...] = ()
+    clicks: tuple[Click, ...] = ()
     mask = own > 0
-    yield points, mask
-    for _ in range(clicks):
-        click = corrective_click(mask & known, truth)
-        if click is not None:
-            points = (*points, PointPrompt(*click))
+    yield (), mask
+    for _ in range(steps):
+        before, clicks = clicks, user(mask & known, truth, clicks)
+        points = tuple(PointPrompt(*click) for click in clicks)
+        if clicks != before:
             mask = model.decode(embedding, PromptSet(points, mask=MaskPrompt(own), extent=extent)).logits > 0
         yield points, mask
 

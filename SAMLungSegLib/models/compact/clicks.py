@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-Click = tuple[tuple[float, float], bool]
+from SAMLungSegLib.prompts.types import Click
 
 HALO_PX = 2  # around what changes, within which its logits are the new ones: for a smooth border
 OBEYED_LOGIT = 4.0  # beyond the threshold, if that is not above 0.98

@@ -14,7 +14,7 @@ import numpy as np
 
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
-from SAMLungSegLib.models.compact.clicks import Click, obeying, with_clicked_changes
+from SAMLungSegLib.models.compact.clicks import obeying, with_clicked_changes
 from SAMLungSegLib.models.compact.frames import (
     LEFT,
     MAX_THREADS,
@@ -26,6 +26,7 @@ from SAMLungSegLib.models.compact.frames import (
     usable_cores,
 )
 from SAMLungSegLib.prompts import PromptSet
+from SAMLungSegLib.prompts.types import Click
 from SAMLungSegLib.structures import EXTENTS, LUNGS, Extent
 
 Decoded = tuple[np.ndarray, np.ndarray]

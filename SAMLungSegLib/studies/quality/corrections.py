@@ -1,7 +1,7 @@
 """What clicks and masks do to a prediction: whether they are obeyed, what they gain, and what they leave alone.
 
-Each click is given as users' are: together with all before it and the model's own prediction without a prompt, as the
-mask that they correct.
+Clicks are given as users' are: together with the model's own prediction without a prompt, as the mask that they
+correct. A simulated user makes one click a step, or a round of them; 'click' in the names below is a step.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.prompts import MaskPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.simulated import random_point
+from SAMLungSegLib.prompts.simulated_users import SimulatedUser, largest_error_user
 from SAMLungSegLib.structures import Extent
 from SAMLungSegLib.studies.quality.references import ReferenceSlice
 from SAMLungSegLib.training.scores import clicked_masks
@@ -39,18 +40,25 @@ class Corrected:
     figures: dict[str, float]
 
 
-def corrected(model: PromptableModel, embedding: Embedding, reference: ReferenceSlice, extent: Extent) -> Corrected:
-    """Correct a model's own prediction, each click in the middle of the largest error left.
+def corrected(
+    model: PromptableModel,
+    embedding: Embedding,
+    reference: ReferenceSlice,
+    extent: Extent,
+    user: SimulatedUser = largest_error_user,
+) -> Corrected:
+    """Correct a model's own prediction.
 
     Args:
         embedding: of the slice.
         extent: of the lungs on X-rays.
+        user: who clicks; by default each time in the middle of the largest error left.
     Raises:
         PromptError: the model does not accept points with a mask, or predicts no such extent.
     """
     own = model.decode(embedding, PromptSet(extent=extent)).logits
     known = ~reference.ignored_hw
-    steps = [*clicked_masks(model, embedding, own, reference.lung_hw, known, extent, CLICKS)]
+    steps = [*clicked_masks(model, embedding, own, reference.lung_hw, known, extent, CLICKS, user)]
     scores = [reference.dice(mask) for _, mask in steps]
     obeyed = [all(mask[_pixel(point)] == point.positive for point in points) for points, mask in steps]
     neutral = PromptSet(_neutral_points(own > 0, reference), mask=MaskPrompt(own), extent=extent)

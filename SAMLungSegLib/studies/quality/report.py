@@ -34,6 +34,11 @@ from SAMLungSegLib.training.data.cases import StudyCase
 
 PICTURES = "figures"
 WORST_SHOWN = 6
+CLICKS_NOTES = {
+    "largest-error": "Each click in the middle of the largest error left, with all before it",
+    "clicksam": "Each 'click' is a round of ClickSAM's, ten at most in what is right, in what is wrongly taken and in "
+    "what is missed, which take the place of those before",
+}
 CORRECTIONS_NOTE = (
     f"Obeyed: the clicked pixel has the label that the click says; all of {SOME_CLICKS}: after the third. Worse: share "
     f"of images that lose more than {WORSE} of Dice by the first click. Neutral: change of Dice by two positive clicks "
@@ -64,8 +69,8 @@ def write_quality_report(
             "clicks",
             "After corrective clicks",
             clicks_table(quality.clicks),
-            "Each click in the middle of the largest error left, all of them given with the prediction without a click "
-            f"as a mask. Bottom decile: the images with the lowest Dice without a click. {basis}",
+            f"{CLICKS_NOTES[quality.user]}, given with the prediction without a click as a mask. Bottom decile: the "
+            f"images with the lowest Dice without a click. {basis}",
         ),
         Picture(_clicks_figure(quality.clicks, pictures / "clicks.png"), "Dice over clicks"),
         Table(

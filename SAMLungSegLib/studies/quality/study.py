@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.pipeline import Options, segment_volume
+from SAMLungSegLib.prompts.simulated_users import DEFAULT_USER, simulated_user
 from SAMLungSegLib.structures import Extent
 from SAMLungSegLib.studies.quality.corrections import WORST_SHARE, corrected
 from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS, Corruption, Pair
@@ -35,9 +36,10 @@ class Quality:
     Attributes:
         extent: of the lungs on X-rays that were predicted, and that the references hold.
         images: extent, dice, jaccard and predicted_iou without a prompt.
-        clicks: clicks (0 to 10), dice.
+        clicks: clicks (0 to 10), or a user's rounds of them, dice.
         corrections: dice without a click, and what `corrections.corrected` says of clicks and masks.
         corrupted: corruption, dice, loss against the same image as it was.
+        user: who clicked, one of `SIMULATED_USERS`.
     """
 
     extent: Extent
@@ -45,6 +47,7 @@ class Quality:
     clicks: pd.DataFrame
     corrections: pd.DataFrame
     corrupted: pd.DataFrame
+    user: str = DEFAULT_USER
 
 
 def measure_quality(
@@ -52,6 +55,7 @@ def measure_quality(
     model: PromptableModel,
     *,
     extent: Extent = "visible",
+    user: str = DEFAULT_USER,
     progress: Callable[[Sequence[StudyCase]], Sequence[StudyCase]] = lambda cases: cases,
 ) -> Quality:
     """Measure a model on cases; slices without lung are left out.
@@ -61,12 +65,15 @@ def measure_quality(
             `references.drawing_extent`.
         model: that predicts without a prompt.
         extent: of the lungs on X-rays; a CT is not measured for whole lungs.
+        user: who clicks, one of `SIMULATED_USERS`.
         progress: wraps the cases as they are gone through, such as tqdm.
     Raises:
         PromptError: the model does not predict this extent.
+        SettingsError: no such user.
         VolumeError: there is no slice to measure on, or an image cannot be read.
     """
     model.check_extent(extent)
+    clicking = simulated_user(user)
     images, clicks, corrections, corrupted = [], [], [], []
     for case in progress(cases):
         for one in reference_slices(case):
@@ -75,7 +82,7 @@ def measure_quality(
             place = {"subset": one.subset, "image": one.name}
             first = _segmented(model, one, extent)
             images.append(place | {"extent": extent} | first)
-            after = corrected(model, model.encode([one.grey_hw])[0], one, extent)
+            after = corrected(model, model.encode([one.grey_hw])[0], one, extent, clicking)
             clicks += [place | {"clicks": count, "dice": value} for count, value in enumerate(after.dice)]
             corrections.append(place | {"dice": after.dice[0]} | after.figures)
             for corruption in CORRUPTIONS:
@@ -85,7 +92,7 @@ def measure_quality(
                     corrupted.append(place | {"corruption": corruption.name, "dice": found, "loss": loss})
     if not images:
         raise VolumeError(f"None of the {len(cases)} images has a slice with lung in its reference; give others.")
-    return Quality(extent, *map(pd.DataFrame, (images, clicks, corrections, corrupted)))
+    return Quality(extent, *map(pd.DataFrame, (images, clicks, corrections, corrupted)), user)
 
 
 def _segmented(model: PromptableModel, reference: ReferenceSlice, extent: Extent) -> dict[str, float]:

@@ -9,6 +9,7 @@ import torch
 
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
+from SAMLungSegLib.prompts.simulated_users import clicksam_user
 from SAMLungSegLib.studies.quality.corrections import clicks_table, corrected, corrections_table
 from SAMLungSegLib.studies.quality.references import ReferenceSlice
 
@@ -66,8 +67,8 @@ def reference(ignored=None):
     return ReferenceSlice("set", "image", "XRAY", np.zeros(SIZE, np.uint8), LUNG & ~ignored, ignored)
 
 
-def measured(model, ignored=None, extent="visible"):
-    return corrected(model, model.encode([None])[0], reference(ignored), extent)
+def measured(model, ignored=None, extent="visible", **user):
+    return corrected(model, model.encode([None])[0], reference(ignored), extent, **user)
 
 
 def test_a_model_that_obeys_gains_a_pixel_by_each_click_and_loses_nothing_by_neutral_ones():
@@ -112,6 +113,17 @@ def test_every_click_is_given_with_all_before_it_and_the_models_own_prediction()
     assert [len(one.points) for one in with_points] == [*range(1, 11), 3]
     assert all(np.array_equal(one.mask.logits() > 0, OWN) for one in with_points)
     assert [point.xy for point in with_points[2].points] == [(3, 0), (3, 1), (3, 2)]
+
+
+def test_another_user_clicks_all_over_what_is_right_and_missed_and_begins_anew_with_each_round():
+    model = Clicked(obey)
+    after = measured(model, user=clicksam_user)
+    # at a side of 256, the 30 right pixels are 19661: int(1 + 2 * 1.294) = 3 clicks; the 10 missed are 6554: 2 clicks
+    first = next(one.points for one in model.given if one.points)
+    assert [bool(OWN[int(y), int(x)]) for x, y in (one.xy for one in first)] == [True] * 3 + [False] * 2
+    assert all(one.positive for one in first)
+    assert after.dice[1] == pytest.approx(64 / 72)
+    assert max(len(one.points) for one in model.given) <= 30
 
 
 def test_neutral_clicks_are_two_positive_ones_and_a_negative_one_where_the_prediction_is_right():
