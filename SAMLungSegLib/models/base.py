@@ -95,12 +95,19 @@ class Prediction:
         score: predicted intersection over union of the mask, as the model sees it.
         low_res_logits: float32 (h, w), unthresholded, on the decoder's own grid.
         structure_logits: float32 (H, W) of each structure that the model predicts, by its key, such as 'right_lung'.
+        organ_probabilities: which organ the object is, by name, adding up to 1; empty where the model names none.
     """
 
     logits: np.ndarray
     score: float
     low_res_logits: np.ndarray
     structure_logits: Mapping[str, np.ndarray] = field(default_factory=dict)
+    organ_probabilities: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def organ(self) -> str | None:
+        """The most probable organ; None where the model names none."""
+        return max(self.organ_probabilities, key=self.organ_probabilities.__getitem__, default=None)
 
 
 class PromptableModel(ABC):

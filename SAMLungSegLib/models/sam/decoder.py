@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from segment_anything.modeling import MaskDecoder
 from segment_anything.modeling.transformer import TwoWayAttentionBlock, TwoWayTransformer
 from torch import Tensor, nn
 
-from SAMLungSegLib.adapters.base import DecoderHost
+from SAMLungSegLib.adapters.base import DecoderAdapter, DecoderHost
 from SAMLungSegLib.models.sam.stock import is_plain
 
 
@@ -40,6 +41,29 @@ class AdaptableBlock(DecoderHost, TwoWayAttentionBlock):
         queries = self.norm3(queries + adapter.on_mlp(queries, self.mlp(queries)))
         attended = self.cross_attn_image_to_token(q=keys + key_pe, k=queries + query_pe, v=queries)
         return queries, self.norm4(adapter.on_image(keys + attended))
+
+    def watched(
+        self, token: Tensor, token_pe: Tensor, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
+    ) -> Tensor:
+        """One more token (B, 1, C), which sees what goes into the block and is seen by none of it.
+
+        Args:
+            token: as it comes to this block.
+            token_pe: as embedded.
+            queries, keys, query_pe, key_pe: as of `forward`.
+        Returns:
+            (B, 1, C), as the block leaves it.
+        """
+        all_tokens, all_pe = torch.cat((queries, token), dim=1), torch.cat((query_pe, token_pe), dim=1)
+        if self.skip_first_layer_pe:
+            token = self.norm1(self.self_attn(q=token, k=all_tokens, v=all_tokens))
+        else:
+            attended = self.self_attn(q=token + token_pe, k=all_tokens + all_pe, v=all_tokens)
+            token = self.norm1(token + attended)
+        adapter = self.adapter or DecoderAdapter()
+        attended = self.cross_attn_token_to_image(q=token + token_pe, k=keys + key_pe, v=keys)
+        token = self.norm2(token + adapter.on_token_attention(attended, query_pe[:, self.output_tokens :]))
+        return self.norm3(token + adapter.on_mlp(token, self.mlp(token)))
 
     def _self_attended(self, queries: Tensor, query_pe: Tensor) -> Tensor:
         if self.skip_first_layer_pe:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from SAMLungSegLib.models.capabilities import SAM, Capabilities
 from SAMLungSegLib.models.checkpoints import apply_weights
 from SAMLungSegLib.models.sam.decoder import make_adaptable
 from SAMLungSegLib.models.sam.encoder import TOKENS_AT_ONCE, AdaptableEncoder, FastEncoder, why_not_fast
+from SAMLungSegLib.models.sam.organs import OrganHead, organ_head_of
 from SAMLungSegLib.models.sam.stock import unlike_stock
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
@@ -213,12 +214,36 @@ class SamModel(TrainableModel):
         """
         self.check_prompts(prompts, embedding.size_hw)
         points, boxes, masks = self._to_prompt_tensors(prompts, embedding.size_hw)
-        low_res, score = self._low_res(embedding, points, boxes, masks)
+        (low_res, score), organs = self._with_organs(lambda: self._low_res(embedding, points, boxes, masks))
         return Prediction(
             logits=self._on_slice(low_res, embedding.size_hw)[0, 0].cpu().numpy(),
             score=float(score[0, 0]),
             low_res_logits=low_res[0, 0].cpu().numpy(),
+            organ_probabilities={} if organs is None else self.organ_head.probabilities(organs[0]),
         )
+
+    @property
+    def organ_head(self) -> OrganHead | None:
+        """What names the organ of a mask; None where nothing does."""
+        return organ_head_of(self.network)
+
+    def _with_organs(self, decode: Callable[[], tuple[Tensor, Tensor]]) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+        """What `decode` gives, and of the same pass the logits (B, organs) of a head, where there is one."""
+        if self.organ_head is None:
+            return decode(), None
+        with self.organ_head.reading(self.network.mask_decoder) as read:
+            return decode(), read()
+
+    def organ_logits(self, embedding: Embedding, prompts: PromptSet) -> Tensor:
+        """What the organ head makes of one prompt set, (organs,), with its gradients where these are on.
+
+        Raises:
+            ModelError: the model has no organ head.
+        """
+        if self.organ_head is None:
+            raise ModelError(f"Model {self.name} names no organs; load weights that were trained by organ-token.")
+        tensors = self._to_prompt_tensors(prompts, embedding.size_hw)
+        return self._with_organs(lambda: self._low_res(embedding, *tensors))[1][0]
 
     def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:
         answers = [
