@@ -1,15 +1,19 @@
 # The two commands of the README. Each sets up what it needs in .venv on a machine with Python 3.10 to 3.13: `demo` the
-# small set without PyTorch, everything else all extras on top of it.
+# small set without PyTorch, `docs` what builds the site as well, everything else all extras.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo-output
 
-.PHONY: demo test graphs screenshots import-graph bench lint clean
+.PHONY: demo docs test graphs screenshots import-graph bench lint clean
 
 $(VENV)/small: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/docs: $(VENV)/small
+	$(BIN)/pip install --quiet --editable ".[docs]"
 	touch $@
 
 $(VENV)/installed: $(VENV)/small
@@ -21,6 +25,10 @@ graphs: $(VENV)/installed
 
 demo: $(VENV)/small
 	$(BIN)/samlungseg demo --output $(OUTPUT) $(if $(INPUT),--input "$(INPUT)")
+
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python Testing/tools/site_links.py site
 
 test: $(VENV)/installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
@@ -40,4 +48,4 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(OUTPUT)
+	rm -rf $(VENV) $(OUTPUT) site

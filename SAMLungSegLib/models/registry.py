@@ -209,3 +209,4 @@ _ROWS = (
 )
 
 MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _ROWS}
+"""The models that there are, by name."""
