@@ -117,6 +117,9 @@ def _named(name: Any) -> LabelSet | None:
 
 # of memory a slice in ViT-H takes about 32 arrays of 4096 x 1280 floats in its attention (0.7 GB), and slack
 SAM = Capabilities(trainable=PARTS)
+SAM_TINY = Capabilities(
+    encodes_slowly=False, encoder_bytes=64 << 20, trainable=PARTS, window="lung", learning_rate=1e-4
+)
 MEDSAM = Capabilities(prompts=("box",), trainable=PARTS, window="lung")
 COMPACT = Capabilities(
     needs_prompt=False,

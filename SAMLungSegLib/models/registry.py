@@ -24,10 +24,10 @@ from typing import Any, Literal
 
 from SAMLungSegLib.documents import DocumentError, read_json
 from SAMLungSegLib.errors import ModelError
-from SAMLungSegLib.models.capabilities import COMPACT, MEDSAM, SAM, Capabilities
+from SAMLungSegLib.models.capabilities import COMPACT, MEDSAM, SAM, SAM_TINY, Capabilities
 
 Family = Literal["sam", "medsam", "compact"]
-Architecture = Literal["vit_b", "vit_l", "vit_h", "compact"]
+Architecture = Literal["vit_b", "vit_l", "vit_h", "vit_tiny", "compact"]
 
 CACHE_VARIABLE = "SAMLUNGSEG_CACHE"
 SAM_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -44,12 +44,13 @@ class ModelSpec:
         family: which class predicts.
         architecture: which network the weights belong to.
         title: one line for lists.
-        url: where the weights are downloaded from; None if they are bundled.
+        url: where the weights are downloaded from; None if they are bundled, or made by a recipe.
         file_name: name of the weights in the cache folder or among the bundled files.
         size_bytes: size of that file; 0 if unknown.
         sha256: its SHA-256, lower-case hexadecimal; None if nobody publishes it.
         licence: licence of the weights.
         capabilities: what the model accepts and predicts.
+        recipe: by which `samlungseg train` makes the weights, where they are neither bundled nor anywhere to be had.
         extends_sha256: SHA-256 of earlier weights all of which this file holds, with parts beside them: without points
             it predicts what they did, and what was tuned on top of them belongs on top of it.
     """
@@ -64,12 +65,18 @@ class ModelSpec:
     sha256: str | None
     licence: str
     capabilities: Capabilities = SAM
+    recipe: str | None = None
     extends_sha256: tuple[str, ...] = ()
 
     @property
     def is_bundled(self) -> bool:
         """Whether the weights come with the package and need no download."""
-        return self.url is None
+        return self.url is None and self.recipe is None
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether nobody offers the weights, so that users train them or are given a file."""
+        return self.url is None and self.recipe is not None
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -193,6 +200,19 @@ _ROWS = (
         "sam_vit_h_4b8939.pth",
         2_564_550_879,
         "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
+    ModelSpec(
+        name="sam-vit-tiny",
+        family="sam",
+        architecture="vit_tiny",
+        title="Small SAM for trials of adapters, ViT-Ti at 256 pixels: weights by `samlungseg train sam-vit-tiny DATA`",
+        url=None,
+        file_name="sam-vit-tiny.safetensors",
+        size_bytes=0,
+        sha256=None,
+        licence="that of the weights, see their card",
+        capabilities=SAM_TINY,
+        recipe="sam-vit-tiny",
     ),
     ModelSpec(
         name="medsam-vit-b",

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from segment_anything import sam_model_registry
 from torch import nn
 
 from SAMLungSegLib.adapters import adapter_from
@@ -22,6 +21,7 @@ from SAMLungSegLib.models.extensions.base import PREFIX, extension_from
 from SAMLungSegLib.models.extensions.base import extend as add_extension
 from SAMLungSegLib.models.loading import PROBE_HW
 from SAMLungSegLib.models.registry import ModelSpec
+from SAMLungSegLib.models.sam.architectures import sam_network
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel, available_device
 from SAMLungSegLib.models.trainable import TrainableModel
@@ -32,14 +32,10 @@ __all__ = ["FAMILIES", "NETWORKS", "adapt", "chosen_device", "extend", "model", 
 FAMILIES: dict[str, type[PromptableModel]] = {"compact": CompactModel, "sam": SamModel, "medsam": MedSamModel}
 
 
-def _sam_network(architecture: str) -> nn.Module:
-    return sam_model_registry[architecture](checkpoint=None)
-
-
 NETWORKS: dict[str, Callable[[str], nn.Module]] = {  # by family; of the architecture called so
     "compact": lambda _architecture: CompactNet(),
-    "sam": _sam_network,
-    "medsam": _sam_network,
+    "sam": sam_network,
+    "medsam": sam_network,
 }
 
 

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_NAME = "checkpoint.pt"
 # that decide no number, or only by what they name, or none of the epochs before them
-FREE_SETTINGS = ("name", "start", "threads", "workers", "whole_epochs", "corrector_epochs")
+FREE_SETTINGS = ("name", "model", "bfloat16", "start", "threads", "workers", "whole_epochs", "corrector_epochs")
 CPU = torch.device("cpu")
 WARM_UP = 0.05
 LOWEST_RATE = 1e-3

@@ -73,6 +73,7 @@ class TrainingConfig:
 
     Attributes:
         name: what the model is called, and its files.
+        model: the registry's, whose network learns: lung-compact, or sam-vit-tiny.
         phases: one after the other; the learning rate follows one cosine over all of them. None where only branches are
             to learn on the weights that it starts from.
         sampling_weights: how often each set is drawn, relative to the others; sets that are not named are not trained
@@ -89,10 +90,12 @@ class TrainingConfig:
         whole_epochs: epochs after these in which only the branch for whole lungs learns.
         corrector_epochs: epochs at the very end in which only the corrector of masks learns.
         phantoms: how many generated chests to add, each as ten CT slices and an X-ray.
+        bfloat16: of a SAM, whether it learns in bfloat16 on a processor too, twice as fast where that has AMX.
         threads: of the processor; workers: processes that prepare batches.
     """
 
     name: str = "lung-compact"
+    model: str = "lung-compact"
     phases: tuple[Phase, ...] = (Phase(48),)
     sampling_weights: dict[str, float] = field(default_factory=dict)
     held_out_sets: tuple[str, ...] = ()
@@ -110,6 +113,7 @@ class TrainingConfig:
     corrector_epochs: int = 0
     phantoms: int = 60
     seed: int = 0
+    bfloat16: bool = False
     threads: int = 2
     workers: int = 1
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
@@ -19,6 +18,7 @@ from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.base import Embedding, ModelView, Prediction, encoder_fingerprint
 from SAMLungSegLib.models.capabilities import SAM, Capabilities
 from SAMLungSegLib.models.checkpoints import apply_weights
+from SAMLungSegLib.models.sam.architectures import CELLS_PER_PATCH, PATCH_SIZE, sam_network
 from SAMLungSegLib.models.sam.decoder import make_adaptable
 from SAMLungSegLib.models.sam.encoder import TOKENS_AT_ONCE, AdaptableEncoder, FastEncoder, why_not_fast
 from SAMLungSegLib.models.sam.organs import OrganHead, organ_head_of
@@ -26,10 +26,7 @@ from SAMLungSegLib.models.sam.stock import unlike_stock
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 
-ARCHITECTURES = ("vit_b", "vit_l", "vit_h")
 BACKGROUND_LOGIT = -10.0
-PATCH_SIZE = 16
-CELLS_PER_PATCH = 4  # of the decoder's logits along one axis
 LARGEST_BATCH = 8
 
 logger = logging.getLogger(__name__)
@@ -97,15 +94,13 @@ class SamModel(TrainableModel):
         input_size: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> SamModel:
-        """Build the network `architecture` ('vit_b', 'vit_l', 'vit_h') with the weights `state`.
+        """Build the network `architecture`, one of `architectures.ARCHITECTURES`, with the weights `state`.
 
         Raises:
             ModelError: unknown architecture, weights that do not fit, weights of the mask decoder alone, or as in the
                 constructor.
         """
-        if architecture not in ARCHITECTURES:
-            raise ModelError(f"There is no architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}.")
-        sam = sam_model_registry[architecture](checkpoint=None)
+        sam = sam_network(architecture)
         if apply_weights(sam, state, what=name) != "full":
             raise ModelError(
                 f"The weights {name} are of a mask decoder alone; load a full {architecture} model first, then these."

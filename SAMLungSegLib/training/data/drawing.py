@@ -53,7 +53,8 @@ class Drawing:
 
     def batches(self, images: int, size: int, strength: str, seed: int, workers: int) -> Iterator[dict]:
         """Batches of `size` examples, of so many images together, changed by a strength of `training_transforms`."""
-        transforms = Compose([self._sample, training_transforms(strength)]).set_random_state(seed)
+        changes = training_transforms(strength, self.data["images"].shape[-1])
+        transforms = Compose([self._sample, changes]).set_random_state(seed)
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         return iter(
