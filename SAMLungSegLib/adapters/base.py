@@ -266,8 +266,8 @@ def host_of(network: nn.Module, method: str = "that adapter") -> AdapterHost:
     if not isinstance(encoder, AdapterHost):
         raise ModelError(
             f"The image encoder of {type(network).__name__} has no points for adapters ({method}): it is no plain "
-            "vision transformer of SAM's. Choose sam-vit-b, sam-vit-l, sam-vit-h or medsam-vit-b, or tune the mask "
-            "decoder ('samlungseg tune')."
+            "vision transformer of SAM's. Choose sam-vit-b, sam-vit-l, sam-vit-h, medsam-vit-b or sam-vit-tiny, or "
+            "tune the mask decoder ('samlungseg tune')."
         )
     return encoder
 

@@ -54,7 +54,8 @@ def list_models(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.models.checkpoints import verify
 
     for spec in MODELS.values():
-        state = "bundled" if spec.is_bundled else {"absent": "not downloaded"}.get(status := verify(spec), status)
+        absent = "to be trained" if spec.is_trained_here else "not downloaded"
+        state = "bundled" if spec.is_bundled else {"absent": absent}.get(status := verify(spec), status)
         print(f"{spec.name:14} {_size(spec):>8}  {state:15} {spec.title}")
     print(f"\nDownloads are kept in {models_folder()}")
     return 0

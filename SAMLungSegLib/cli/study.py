@@ -287,7 +287,7 @@ def run_quality(arguments: argparse.Namespace) -> int:
         progress=lambda cases: tqdm(cases, desc="images", disable=None),
     )
     weights = choice.weights_sha256()
-    digest = weights.get("own", weights[choice.name])[:12]
+    digest = (weights.get("own") or weights[choice.name])[:12]
     images = "that it has not learned from" if is_test else "that its training was chosen by, not learned from"
     basis = (
         f"Model {choice.name} (SHA-256 {digest}); {len(kept)} images {images}. The masks of X-rays hold "

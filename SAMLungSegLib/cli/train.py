@@ -1,4 +1,4 @@
-"""`samlungseg train`: lung-compact by a recipe from the project's sets, or any part of a model on your own images."""
+"""`samlungseg train`: lung-compact or a small SAM by a recipe, or any part of a model on your own images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.files import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
-    from SAMLungSegLib.training import StudyCase
+    import torch
+
+    from SAMLungSegLib.training import StudyCase, TrainingConfig
 
 
 CHANGE_CHOICES = ("augmentation", "ema_decay")
@@ -32,17 +34,18 @@ OWN_CHOICES = ("part", "weights", "input_size", *CONFIG_CHOICES, *CHANGE_CHOICES
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train",
-        help="train lung-compact by a recipe, or any part of a model on your own images and masks",
-        description="With CONFIG and DATA: packs DATA once, trains lung-compact by the recipe CONFIG (continuing a run "
-        "that stopped), scores the held-out images and exports the weights with their card. With --images and --masks, "
-        "or --manifest: trains --part of --model on images of yours; a fifth of them is held out, and the weights are "
-        "written only if their Dice improves. Use them with --weights.",
+        help="train lung-compact or a small SAM by a recipe, or any part of a model on your own images and masks",
+        description="With CONFIG and DATA: packs DATA once, trains lung-compact, or a small SAM, by the recipe CONFIG "
+        "(continuing a run that stopped), scores the held-out images and exports the weights with their card. With "
+        "--images and --masks, or --manifest: trains --part of --model on images of yours; a fifth of them is held "
+        "out, and the weights are written only if their Dice improves. Use them with --weights.",
     )
     parser.add_argument(
         "config",
         metavar="CONFIG",
         nargs="?",
-        help="a .toml file, or one of the recipes lung-compact, without-montgomery, without-shenzhen, smoke",
+        help="a .toml file, or one of the recipes lung-compact, sam-vit-tiny, without-montgomery, without-shenzhen, "
+        "smoke",
     )
     parser.add_argument(
         "data",
@@ -111,9 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _train_recipe(arguments: argparse.Namespace) -> int:
     import logging
 
-    from SAMLungSegLib.models.compact.model import CompactModel
+    from SAMLungSegLib.models.registry import model_spec
     from SAMLungSegLib.models.torch_loading import chosen_device
-    from SAMLungSegLib.training import data_facts, export_network, pack, read_config, score, train, trained_network
+    from SAMLungSegLib.training import pack, read_config
 
     logging.getLogger("SAMLungSegLib").setLevel(logging.INFO)
     config = read_config(arguments.config)
@@ -123,12 +126,28 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
     packed = writable_folder(arguments.output) / "pack.npz"
     if not packed.is_file():
         pack(arguments.data, packed, phantoms=config.phantoms)
+    made = _made_sam if model_spec(config.model).family == "sam" else _made_compact
+    print(made(arguments, config, packed, device))
+    return 0
+
+
+def _made_compact(arguments: argparse.Namespace, config: TrainingConfig, packed: Path, device: torch.device) -> Path:
+    from SAMLungSegLib.models.compact.model import CompactModel
+    from SAMLungSegLib.training import data_facts, export_network, score, train, trained_network
+
     train(packed, arguments.output, config, device)
     net = trained_network(arguments.output, config)
     model = CompactModel(net)
     scores = [row for split in ("validation", "test") for row in score(model, arguments.data, split)]
-    print(export_network(net, arguments.output, config, {"scores": scores, "data": data_facts(packed, config)}))
-    return 0
+    return export_network(net, arguments.output, config, {"scores": scores, "data": data_facts(packed, config)})
+
+
+def _made_sam(arguments: argparse.Namespace, config: TrainingConfig, packed: Path, device: torch.device) -> Path:
+    from SAMLungSegLib.training import data_facts, export_sam, halved_sam, sam_model, score_prompts, train_sam
+
+    sam = halved_sam(train_sam(packed, arguments.output, config, device))
+    scores = score_prompts(sam_model(sam, config), arguments.data, "test")
+    return export_sam(sam, arguments.output, config, {"scores": scores, "data": data_facts(packed, config)})
 
 
 def _train_own(arguments: argparse.Namespace) -> int:

@@ -105,6 +105,8 @@ def fetch(
     path = checkpoint_path(spec, folder)
     if status in ("ok", "unverified"):
         return path
+    if spec.url is None:
+        raise ModelError(f"The weights of {spec.name} cannot be downloaded; {spec.remedy}.")
     with _only_one(path, cancelled):
         status = verify(spec, folder=folder)
         if status in ("ok", "unverified"):

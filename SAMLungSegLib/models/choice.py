@@ -80,7 +80,7 @@ class ModelChoice:
         return model
 
     def weights_sha256(self) -> dict[str, str]:
-        """SHA-256 of all weights that decide a prediction, by model name, and of the user's as 'own'.
+        """SHA-256 of all weights that decide a prediction, by model name where there are such, the user's as 'own'.
 
         The card of a tuned decoder decides as well, as 'card'.
 
@@ -91,7 +91,13 @@ class ModelChoice:
             raise ModelError(
                 f"There are no weights at {self.weights}; give an existing .safetensors, .pth or .pt file."
             )
-        digests = {name: _registry_sha256(name) for name in sorted({self.name, _AUTOMATIC_PROMPTER})}
+        spec = model_spec(self.name)
+        names = {self.name, _AUTOMATIC_PROMPTER}
+        if spec.is_trained_here and not checkpoint_path(spec).is_file():
+            if self.weights is None:
+                raise ModelError(f"The weights of {self.name} are not on this machine; {spec.remedy}.")
+            names.remove(self.name)
+        digests = {name: _registry_sha256(name) for name in sorted(names)}
         own = {"own": self.weights, "card": self.weights and card_path(self.weights)}
         return digests | {role: _sha256(path) for role, path in own.items() if path is not None}
 

@@ -64,11 +64,10 @@ def registry_state(loader: Loader, spec: ModelSpec) -> State:
         ModelError: they are absent or their hash is wrong.
     """
     status = verify(spec)
-    remedy = f"run 'samlungseg models fetch {spec.name}'"
     if status == "absent":
-        raise ModelError(f"The weights of {spec.name} are not on this machine; {remedy}.")
+        raise ModelError(f"The weights of {spec.name} are not on this machine; {spec.remedy}.")
     if status == "wrong hash":
-        raise ModelError(f"The weights {checkpoint_path(spec)} are damaged; {remedy}.")
+        raise ModelError(f"The weights {checkpoint_path(spec)} are damaged; {spec.remedy}.")
     return loader.read(checkpoint_path(spec))
 
 

@@ -78,6 +78,16 @@ class ModelSpec:
         """Whether nobody offers the weights, so that users train them or are given a file."""
         return self.url is None and self.recipe is not None
 
+    @property
+    def remedy(self) -> str:
+        """What to do where the weights are not on this machine, for messages."""
+        if not self.is_trained_here:
+            return f"run 'samlungseg models fetch {self.name}'"
+        return (
+            f"give them with --weights FILE, or train them with 'samlungseg train {self.recipe} DATA -o OUT' (nobody "
+            f"offers them); as {models_folder() / self.file_name} they are found without"
+        )
+
 
 def model_spec(name: str) -> ModelSpec:
     """The registry's row called `name`.

@@ -1,6 +1,7 @@
 """The training room: of whole networks by a recipe, of decoders on embeddings, on the user's own images or in studies.
 
-`config` and `data` say from what is learned, `trainer` owns the one loop, `compact`, `decoder` and `parts` use it.
+`config` and `data` say from what is learned, `trainer` owns the one loop; `compact`, `promptable`, `decoder` and
+`parts` use it.
 """
 
 from importlib import import_module
@@ -18,16 +19,21 @@ _EXPORTS = {
     "check_target": "fine_tune",
     "data_facts": "data.packs",
     "export_network": "export",
+    "export_sam": "promptable_export",
+    "halved_sam": "promptable_export",
     "pack": "data.packs",
     "paired_cases": "data.cases",
     "read_config": "config",
     "read_manifest": "data.manifest",
     "recipe_names": "config",
     "recipe_of_training": "prompt_policies",
+    "sam_model": "promptable_export",
     "score": "scores",
+    "score_prompts": "promptable_export",
     "seen_note": "fine_tune",
     "train": "compact",
     "train_part": "parts",
+    "train_sam": "promptable",
     "trained_network": "export",
     "tune": "fine_tune",
     "tune_decoder": "decoder",

@@ -64,39 +64,39 @@ def card_markdown(card: Mapping[str, Any]) -> str:
     card = {**TEXTS, **card}
     return f"""# {card["name"]}
 
-{_paragraph(_summary(card))}
+{markdown_paragraph(_summary(card))}
 
 **Licence**: {card["licence"]}.
 
 ## Intended use
 
-{_paragraph(card["intended_use"])}
+{markdown_paragraph(card["intended_use"])}
 
 ## What the mask is
 
-{_list(card["mask"])}
+{markdown_list(card["mask"])}
 
 ## Data
 
 | set | used | terms |
 |---|---|---|
-{_rows([row["set"], row["used"], row["terms"]] for row in card["data"])}
+{markdown_rows([row["set"], row["used"], row["terms"]] for row in card["data"])}
 
-{_paragraph(_split(card))}
+{markdown_paragraph(_split(card))}
 
 ## Scores
 
-{_paragraph(f"{_SCORED} {card['scores_basis']}")}
+{markdown_paragraph(f"{_SCORED} {card['scores_basis']}")}
 
 | set | split | mask | images | Dice mean | SD | min | Jaccard mean | one box | three clicks |
 |---|---|---|---|---|---|---|---|---|---|
-{_rows(_score_cells(row) for row in card["scores"])}
+{markdown_rows(_score_cells(row) for row in card["scores"])}
 
-{_paragraph(card["scores_remark"])}
+{markdown_paragraph(card["scores_remark"])}
 
 ## Limits
 
-{_list(card["limits"])}
+{markdown_list(card["limits"])}
 
 ## How to repeat
 
@@ -105,7 +105,7 @@ samlungseg study quality DATA -o quality            # the scores, and the six lo
 {_command(card["name"])}
 ```
 
-{_paragraph(_making(card))}
+{markdown_paragraph(_making(card))}
 """
 
 
@@ -169,15 +169,18 @@ def _enumerated(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _rows(rows: Any) -> str:
+def markdown_rows(rows: Any) -> str:
+    """Rows of cells, as a table in Markdown has them."""
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 
-def _list(texts: Sequence[str]) -> str:
+def markdown_list(texts: Sequence[str]) -> str:
+    """One bullet each."""
     return "\n".join(_wrapped(text, initial_indent="- ", subsequent_indent="  ") for text in texts)
 
 
-def _paragraph(text: str) -> str:
+def markdown_paragraph(text: str) -> str:
+    """Wrapped."""
     return _wrapped(text.strip())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from SAMLungSegLib.documents import DocumentError, is_number, read_text
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
+from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegLib.training.augment import STRENGTHS
 from SAMLungSegLib.training.renamed import in_todays_names
 
@@ -164,6 +165,7 @@ def read_config(recipe: str | Path) -> TrainingConfig:
         settings["held_out_sets"] = _names(settings["held_out_sets"], path)
     config = _made(TrainingConfig, {**settings, "phases": phases}, str(path))
     _check_name(config.name, path)
+    _check_model(config.model, path)
     _check_sampling_weights(config.sampling_weights, path)
     return config
 
@@ -220,6 +222,12 @@ def _names(given: object, path: Path) -> tuple[str, ...]:
 def _check_name(name: str, path: Path) -> None:
     if not re.fullmatch(r"[\w.+-][\w.+ -]{0,99}", name) or not name.strip("."):
         raise RecipeError(f"{path}: name is {_shown(name)}, expected one that files can have.")
+
+
+def _check_model(name: str, path: Path) -> None:
+    trained = [spec.name for spec in MODELS.values() if spec.family in ("compact", "sam")]
+    if name not in trained:
+        raise RecipeError(f"{path}: model is {_shown(name)}, expected one of {', '.join(trained)}.")
 
 
 def _check_sampling_weights(weights: dict[str, object], path: Path) -> None:

@@ -135,7 +135,7 @@ class PromptSampler:
             clicks = [corrective_click(mask & sure, reference & sure)]
             if use_masks:
                 clicks += [neutral_click(reference, reference, sure, self.rng) for _ in range(self.rng.integers(0, 4))]
-            rows.append(row + [_in_frame(click, step) for click in clicks if click is not None])
+            rows.append(row + [in_frame(click, step) for click in clicks if click is not None])
         return BatchPrompts(rows, prompts.boxes, low_res_logits if use_masks else None)
 
     def other_outlines(self, target: Tensor) -> Tensor:
@@ -163,7 +163,7 @@ class PromptSampler:
         return bent_ellipse(mask.shape, at, self.rng.uniform(*PIECE_RADII, 2) * side, self.rng)
 
 
-def _in_frame(click: Click, step: int) -> Click:
+def in_frame(click: Click, step: int) -> Click:
     """A click on a grid `step` times coarser than the images, in their pixels."""
     (x, y), positive = click
     return ((x + 0.5) * step - 0.5, (y + 0.5) * step - 0.5), positive

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -24,27 +24,36 @@ from torch import Tensor, nn
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models.checkpoints import apply_weights, file_sha256, load_state_dict
-from SAMLungSegLib.models.registry import MODELS
+from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.models.sam.architectures import sam_network
-from SAMLungSegLib.prompts.simulated import corrective_click, distance_transform_peak, jittered_box, random_point
+from SAMLungSegLib.prompts.simulated import corrective_click, distance_transform_peak
 from SAMLungSegLib.training.compact import CHECKPOINT_NAME, CPU, FREE_SETTINGS, LONGEST_GRADIENT, warm_cosine
 from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.data.drawing import Drawing, unchanged
 from SAMLungSegLib.training.data.packs import is_trained_on, read_pack
 from SAMLungSegLib.training.figures import add_to_history
-from SAMLungSegLib.training.losses import IOU_WEIGHT, as_tensor, iou_loss, segmentation_loss
+from SAMLungSegLib.training.losses import as_tensor
+from SAMLungSegLib.training.prompt_policies import in_frame
+from SAMLungSegLib.training.promptable_prompts import (
+    MANY,
+    Clicks,
+    Decoded,
+    FrameBatch,
+    decode_all,
+    drawn_boxes,
+    drawn_clicks,
+    drawn_objects,
+    object_of,
+)
 from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
 
 logger = logging.getLogger(__name__)
 
-BOX_JITTER = 12 / 256  # of the frame's side
 SINGLE_LUNG_SHARE = 0.7  # of the objects, where the sides are known
-MIDDLE_SHARE, MANY_SHARE, NEGATIVE_SHARE = 0.3, 0.5, 0.5
-MANY = 3
+MANY_SHARE = 0.5  # of the prompts by points, those with several
 PADDED_SHARE = 0.5
 INITIAL_SD = 0.02
 SHOWN_AT_ONCE = 16
-KINDS = ("none", "point", "points", "box")  # of prompts, as validated
 
 
 def train_sam(pack: Path, folder: Path, config: TrainingConfig, device: str | torch.device = CPU) -> Sam:
@@ -83,11 +92,9 @@ def started_sam(config: TrainingConfig) -> Sam:
         ModelError: these cannot be read or do not fit.
         SettingsError: the recipe's model is no SAM.
     """
-    spec = MODELS.get(config.model)
-    if spec is None or spec.family != "sam":
-        raise SettingsError(
-            f"The recipe {config.name} is for {config.model!r}, which is no SAM; name one such as sam-vit-tiny."
-        )
+    spec = model_spec(config.model)
+    if spec.family != "sam":
+        raise SettingsError(f"The recipe {config.name} is for {config.model}, which is no SAM; name sam-vit-tiny.")
     sam = sam_network(spec.architecture)
     if config.start:
         apply_weights(sam, load_state_dict(Path(config.start)), what=config.start)
@@ -103,62 +110,6 @@ def _initialise(encoder: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=INITIAL_SD)
             nn.init.zeros_(module.bias)
-
-
-@dataclass(frozen=True, eq=False)
-class FrameBatch:
-    """Images as a SAM is shown them, with their labels.
-
-    Attributes:
-        frames: (B, 3, S, S), normalised.
-        masks: bool (B, 2, S, S), right and left lung on the CPU, where prompts are drawn.
-        labels: (B, 2, s, s), soft, on the decoder's grid.
-        known: (B, 1, s, s), 0 where nobody knows.
-        sides_known: bool (B,), whether the labels tell right from left.
-        rng: that draws their prompts.
-    """
-
-    frames: Tensor
-    masks: np.ndarray
-    labels: Tensor
-    known: Tensor
-    sides_known: np.ndarray
-    rng: np.random.Generator
-
-
-@dataclass(frozen=True, eq=False)
-class Decoded:
-    """Predictions of one kind of prompts, and what they should be.
-
-    Attributes:
-        logits: (B, T, s, s) of T mask tokens, the first for the prompt, others where three are guessed at.
-        iou: (B, T), predicted.
-        target: (B, 1, s, s), soft.
-        valid: (B, 1, s, s), how much each place counts.
-    """
-
-    logits: Tensor
-    iou: Tensor
-    target: Tensor
-    valid: Tensor
-
-    def loss(self) -> Tensor:
-        """Of the mask and its predicted IoU; of three guesses that of the best counts, as in SAM."""
-        first = segmentation_loss(self.logits[:, :1], self.target, self.valid)
-        target, valid = (part.expand_as(self.logits) for part in (self.target, self.valid))
-        loss = first + IOU_WEIGHT * iou_loss(self.logits, target, valid, self.iou)
-        return loss if self.logits.shape[1] == 1 else loss + self._best_guess()
-
-    def _best_guess(self) -> Tensor:
-        guesses = self.logits[:, 1:]
-        with torch.no_grad():
-            target, valid = (part.expand_as(guesses) for part in (self.target, self.valid))
-            wrong = F.binary_cross_entropy_with_logits(guesses, target, weight=valid, reduction="none").mean((2, 3))
-        best = guesses[torch.arange(len(guesses)), wrong.argmin(1)][:, None]
-        return segmentation_loss(best, self.target, self.valid)
-
-
-Clicks = list[tuple[tuple[float, float], bool]]  # in pixels of the frame, XY, and whether they are positive
 
 
 class PromptableTask(TrainingTask[FrameBatch]):
@@ -254,11 +205,11 @@ class PromptableTask(TrainingTask[FrameBatch]):
         rng = batch.rng
         both = np.ones((len(features), 2), bool)
         yield self._decoded(features, batch, both)
-        wanted = _objects(batch, single=SINGLE_LUNG_SHARE)
-        yield self._decoded(features, batch, wanted, boxes=self._boxes(batch.masks, wanted, rng))
+        wanted = drawn_objects(batch, single=SINGLE_LUNG_SHARE)
+        yield self._decoded(features, batch, wanted, boxes=drawn_boxes(batch.masks, wanted, rng))
         is_many = rng.uniform() < MANY_SHARE
-        wanted = _objects(batch, single=SINGLE_LUNG_SHARE if is_many else 1.0)
-        clicks = [_clicks(*one, MANY if is_many else 1, rng) for one in zip(batch.masks, wanted, strict=True)]
+        wanted = drawn_objects(batch, single=SINGLE_LUNG_SHARE if is_many else 1.0)
+        clicks = [drawn_clicks(*one, MANY if is_many else 1, rng) for one in zip(batch.masks, wanted, strict=True)]
         decoded = self._decoded(features, batch, wanted, clicks, guesses=not is_many)
         yield decoded
         if rng.uniform() < self.config.correction_prob:
@@ -268,7 +219,7 @@ class PromptableTask(TrainingTask[FrameBatch]):
         self, features: Tensor, batch: FrameBatch, wanted: np.ndarray, clicks: Sequence[Clicks], decoded: Decoded
     ) -> Decoded:
         """A click in the middle of each image's largest error, the mask before it given too."""
-        scale = self.side / self.cells
+        scale = self.side // self.cells
         known = batch.known[:, 0].cpu().numpy() > 0.5
         found, truth = (
             (part[:, 0].float().cpu().numpy() > level) & known
@@ -276,18 +227,9 @@ class PromptableTask(TrainingTask[FrameBatch]):
         )
         more = []
         for row, one, other in zip(clicks, found, truth, strict=True):
-            click = corrective_click(one, other) or row[0]
-            if click is not row[0]:
-                (x, y), positive = click
-                click = ((x + 0.5) * scale - 0.5, (y + 0.5) * scale - 0.5), positive
-            more.append([*row, click])
+            click = corrective_click(one, other)
+            more.append([*row, row[0] if click is None else in_frame(click, scale)])  # where all is right, one again
         return self._decoded(features, batch, wanted, more, masks=decoded.logits[:, :1].detach().float())
-
-    def _boxes(self, masks: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """XYXY (B, 4); the whole frame where there is no object."""
-        objects = ((two & sides[:, None, None]).any(0) for two, sides in zip(masks, wanted, strict=True))
-        jitter, whole = BOX_JITTER * self.side, (0.0, 0.0, self.side - 1.0, self.side - 1.0)
-        return torch.tensor([jittered_box(one, rng, jitter) if one.any() else whole for one in objects])
 
     def _decoded(
         self,
@@ -322,7 +264,8 @@ class PromptableTask(TrainingTask[FrameBatch]):
     def validate(self) -> Row:
         """Mean Dice by kind of prompts and by set, in CT and X-rays of the validation part, on the decoder's grid."""
         self.network.eval()
-        chosen = np.flatnonzero((self.data["splits"] == "validation") & (self.data["extents"] != "whole"))
+        has_lung = (self.data["labels"][:, :2] > 127).any((1, 2, 3))
+        chosen = np.flatnonzero((self.data["splits"] == "validation") & (self.data["extents"] != "whole") & has_lung)
         scores: dict[str, list[float]] = {}
         for start in range(0, len(chosen), SHOWN_AT_ONCE):
             some = chosen[start : start + SHOWN_AT_ONCE]
@@ -339,12 +282,12 @@ class PromptableTask(TrainingTask[FrameBatch]):
         batch = self._batch(self._frames(grey), label, self.data["sides_known"][indices], rng)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._is_half):
             features = self.network.image_encoder(batch.frames)
-            one = _objects(batch, single=1.0)
-            middle = [[(distance_transform_peak(_object(*pair)), True)] for pair in zip(batch.masks, one, strict=True)]
+            one = drawn_objects(batch, single=1.0)
+            middle = [[(distance_transform_peak(lung), True)] for lung in map(object_of, batch.masks, one)]
             decoded = {
                 "none": self._decoded(features, batch, np.ones_like(one)),
                 "point": self._decoded(features, batch, one, middle),
-                "box": self._decoded(features, batch, one, boxes=self._boxes(batch.masks, one, rng)),
+                "box": self._decoded(features, batch, one, boxes=drawn_boxes(batch.masks, one, rng)),
             }
         known = batch.known.cpu().numpy() > 0.5
         return {
@@ -369,39 +312,6 @@ class PromptableTask(TrainingTask[FrameBatch]):
         logger.info("epoch %d: %s", row["epoch"], rounded)
 
 
-def decode_all(
-    sam: Sam,
-    features: Tensor,
-    points: tuple[Tensor, Tensor] | None = None,
-    boxes: Tensor | None = None,
-    masks: Tensor | None = None,
-    *,
-    guesses: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Decode one prompt set for each of several images at once, which segment_anything's decoder does for one image.
-
-    Args:
-        features: (B, C, h, w), embeddings.
-        points: XY (B, N, 2) in pixels of the frame, and labels (B, N).
-        boxes: XYXY (B, 4).
-        masks: (B, 1, s, s), logits.
-        guesses: whether the three further masks are wanted too.
-    Returns:
-        Logits (B, T, s, s) and predicted IoU (B, T), T 1 or 4.
-    """
-    decoder, images = sam.mask_decoder, len(features)
-    sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
-    own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([own.expand(images, -1, -1), sparse.expand(images, -1, -1)], 1)
-    positions = sam.prompt_encoder.get_dense_pe().expand(images, -1, -1, -1)
-    seen, mixed = decoder.transformer(features + dense, positions, tokens)
-    upscaled = decoder.output_upscaling(mixed.transpose(1, 2).reshape(features.shape))
-    count = decoder.num_mask_tokens if guesses else 1
-    weights = torch.stack([decoder.output_hypernetworks_mlps[token](seen[:, 1 + token]) for token in range(count)], 1)
-    logits = torch.einsum("btc,bcyx->btyx", weights, upscaled)
-    return logits, decoder.iou_prediction_head(seen[:, 0])[:, :count]
-
-
 def at_side(data: Mapping[str, np.ndarray], side: int) -> dict[str, np.ndarray]:
     """A pack with its images and labels drawn as `side` x `side` pixels."""
 
@@ -420,47 +330,3 @@ def _filled(rows: Tensor) -> int:
     """How many there are up to the last that is not empty."""
     places = rows.nonzero()
     return int(places[-1]) + 1 if len(places) else len(rows)
-
-
-def _objects(batch: FrameBatch, *, single: float) -> np.ndarray:
-    """What each image is prompted for: one lung with a probability of `single` where there are two, else both.
-
-    Returns:
-        Bool (B, 2), right and left lung.
-    """
-    wanted = np.ones((len(batch.masks), 2), bool)
-    present = batch.masks.any((2, 3))
-    for index, there in enumerate(present):
-        if batch.sides_known[index] and there.all() and batch.rng.uniform() < single:
-            wanted[index, batch.rng.integers(2)] = False
-    return wanted
-
-
-def _object(masks: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return (masks & wanted[:, None, None]).any(0)
-
-
-def _clicks(masks: np.ndarray, wanted: np.ndarray, count: int, rng: np.random.Generator) -> Clicks:
-    """Points for an object: into each lung that belongs to it, then anywhere in it, and often one beside it.
-
-    Args:
-        masks: bool (2, S, S), right and left lung.
-        wanted: bool (2,), which of these the object is.
-        count: of points.
-    """
-    parts = [part for part in masks[wanted] if part.any()]
-    whole = _object(masks, wanted)
-    if not parts:
-        return [((0.0, 0.0), False)] * count
-    clicks: Clicks = [(_inside(part, rng), True) for part in parts[:count]]
-    while len(clicks) < count:
-        if len(clicks) == count - 1 and rng.uniform() < NEGATIVE_SHARE and not whole.all():
-            other = masks.any(0) & ~whole
-            clicks.append((random_point(other if other.any() else ~whole, rng), False))
-        else:
-            clicks.append((random_point(whole, rng), True))
-    return clicks
-
-
-def _inside(part: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    return distance_transform_peak(part) if rng.uniform() < MIDDLE_SHARE else random_point(part, rng)

@@ -239,16 +239,17 @@ class Comparison:
 def compared(before: pd.Series, after: pd.Series) -> Comparison:
     """Paired comparison of the Dice of images; both series have one value for each image, in the same order."""
     differences = np.asarray(after, float) - np.asarray(before, float)
-    low, high = _interval(differences)
+    low, high = mean_interval(differences)
     p_value = float(wilcoxon(differences).pvalue) if np.any(differences) else float("nan")
     mean = float(differences.mean())
     return Comparison(float(np.mean(before)), float(np.mean(after)), mean, low, high, p_value, len(differences))
 
 
-def _interval(differences: np.ndarray) -> tuple[float, float]:
-    if np.ptp(differences) == 0:
-        return float(differences[0]), float(differences[0])
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of (N,) values, by percentiles of a bootstrap."""
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
     resampled = bootstrap(
-        (differences,), np.mean, confidence_level=CONFIDENCE, method="percentile", random_state=np.random.default_rng(0)
+        (values,), np.mean, confidence_level=CONFIDENCE, method="percentile", random_state=np.random.default_rng(0)
     )
     return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)

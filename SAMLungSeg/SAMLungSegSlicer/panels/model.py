@@ -42,7 +42,8 @@ class ModelPanel:
         isDownloading = self._context.worker.isBusy(DOWNLOAD)
         ui.modelSelector.toolTip = _("{title}. Licence: {licence}.").format(title=spec.title, licence=spec.licence)
         ui.modelStateLabel.text = spec.title
-        ui.modelStateLabel.visible = ui.downloadButton.visible = not isDownloading
+        ui.modelStateLabel.visible = not isDownloading
+        ui.downloadButton.visible = not isDownloading and not spec.is_trained_here
         ui.downloadProgressBar.visible = ui.cancelDownloadButton.visible = isDownloading
         ui.downloadWidget.visible = isDownloading or bool(self.unavailableReason())
         setEnabledWithReason(ui.downloadButton, "", _("Download the weights and verify them (SHA-256)."))
@@ -54,6 +55,8 @@ class ModelPanel:
         if spec.is_bundled or parameters.customWeights:
             return ""
         state = self._states.get(spec.name)
+        if state == "absent" and spec.is_trained_here:
+            return _("Give a file with weights for this model; they are not downloaded, but trained.")
         if state == "absent":
             return _("Download the weights of this model first.")
         if state == "wrong hash":
@@ -113,6 +116,8 @@ class ModelPanel:
     def _title(self, spec: ModelSpec) -> str:
         if spec.is_bundled:
             return _("{name} (bundled)").format(name=spec.name)
+        if spec.is_trained_here:
+            return spec.name
         about = ", ".join(part for part in (sizeText(spec.size_bytes), self._state(spec)) if part)
         return f"{spec.name} ({about})"
 

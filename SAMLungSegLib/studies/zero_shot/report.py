@@ -69,7 +69,7 @@ def write_zero_shot_report(result: ZeroShotResult, folder: Path) -> list[Path]:
 def basis(result: ZeroShotResult) -> str:
     """What every table rests on: the model, the prompts, how images were seen, what the model had seen before."""
     settings = result.settings
-    weights = result.weights_sha256.get("own", result.weights_sha256[settings.model.name])
+    weights = result.weights_sha256.get("own") or result.weights_sha256[settings.model.name]
     own = f" with {settings.model.weights.name}" if settings.model.weights else ""
     prompts = f"algorithm 1 ({settings.mode} negative) from the reference"
     text = f"Model {settings.model.name}{own} (SHA-256 {weights[:12]}); prompts: {prompts}."

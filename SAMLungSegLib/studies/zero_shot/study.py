@@ -151,7 +151,7 @@ def _decisive(settings: ZeroShotSettings, weights_sha256: dict[str, str], cases:
     return {
         "schema": SCHEMA,
         "model": model.name,
-        "weights": weights_sha256.get("own", weights_sha256[model.name]),
+        "weights": weights_sha256.get("own") or weights_sha256[model.name],
         "card": weights_sha256.get("card"),
         "input_size": model.input_size,
         "precision": model.dtype,

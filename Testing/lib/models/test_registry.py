@@ -16,7 +16,7 @@ from SAMLungSegLib.models.registry import MODELS, bundled_file, model_spec, mode
 
 
 def test_the_models_have_the_names_that_the_documentation_uses():
-    assert list(MODELS) == ["lung-compact", "sam-vit-b", "sam-vit-l", "sam-vit-h", "medsam-vit-b"]
+    assert list(MODELS) == ["lung-compact", "sam-vit-b", "sam-vit-l", "sam-vit-h", "sam-vit-tiny", "medsam-vit-b"]
     assert all(spec.name == name for name, spec in MODELS.items())
 
 
@@ -25,7 +25,7 @@ def test_an_unknown_model_is_refused_with_the_names_there_are():
         model_spec("sam-vit-x")
 
 
-@pytest.mark.parametrize("spec", [spec for spec in MODELS.values() if not spec.is_bundled], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [spec for spec in MODELS.values() if spec.url], ids=lambda spec: spec.name)
 def test_a_model_to_download_has_a_secure_address_a_size_and_a_hash(spec):
     assert spec.url.startswith("https://")
     assert spec.url.endswith(f"/{spec.file_name}")
@@ -35,7 +35,7 @@ def test_a_model_to_download_has_a_secure_address_a_size_and_a_hash(spec):
 
 
 def test_hashes_of_different_models_differ():
-    hashes = [spec.sha256 for spec in MODELS.values() if not spec.is_bundled]
+    hashes = [spec.sha256 for spec in MODELS.values() if spec.url]
     assert len(set(hashes)) == len(hashes) == 4
 
 

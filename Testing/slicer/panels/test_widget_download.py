@@ -108,6 +108,18 @@ def test_weights_of_the_users_own_need_no_download(window):
     assert not window.ui.downloadWidget.visible
 
 
+def test_a_model_that_nobody_offers_asks_for_weights_and_has_no_download(window):
+    ui, names = window.ui, list(MODELS)
+    window.choose(ui.modelSelector, ui.modelSelector.itemText(names.index("sam-vit-tiny")))
+    assert ui.modelSelector.currentText == "sam-vit-tiny"
+    assert not ui.downloadButton.visible
+    assert ui.segmentVolumeButton.toolTip == (
+        "Give a file with weights for this model; they are not downloaded, but trained."
+    )
+    ui.weightsPathLineEdit.currentPath = "/weights/mine.safetensors"
+    assert ui.segmentVolumeButton.enabled
+
+
 def test_a_download_shows_how_far_it_is_and_then_the_model_is_ready(window, server, tmp_path):
     ui = window.ui
     choose_toy(window)
