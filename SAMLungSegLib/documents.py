@@ -10,6 +10,7 @@ import json
 import math
 import os
 import stat
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,24 @@ def parse_json(text: str | bytes, what: str) -> Any:
     if is_deep(content):
         raise DocumentError(f"{what} is nested more than {MOST_DEPTH} deep")
     return content
+
+
+def read_toml(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        DocumentError: as `read_text`, or it is not TOML.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:  # which not every Python has before anything is installed
+        import tomli as tomllib
+
+    text = read_text(path, most_bytes=most_bytes)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"{path} is not TOML ({error})") from error
 
 
 def is_matrix(content: Any) -> bool:

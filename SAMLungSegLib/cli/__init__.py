@@ -30,7 +30,16 @@ from SAMLungSegLib.cli import (
     train,
     tune,
 )
-from SAMLungSegLib.cli.messages import messages_on_stderr, one_line
+from SAMLungSegLib.cli.choices import all_parsers as all_parsers
+from SAMLungSegLib.cli.completion import SHELLS, PrintCompletion
+from SAMLungSegLib.cli.config import (
+    Config,
+    add_config_options,
+    add_opposites,
+    check_written_out,
+    config_path,
+)
+from SAMLungSegLib.cli.messages import messages_on_stderr, one_line, say
 from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
 from SAMLungSegLib.isolation import prepare
 from SAMLungSegLib.models.engines import FROM_EXTRAS, install_command
@@ -75,34 +84,49 @@ def parser() -> argparse.ArgumentParser:
     """Of the command with all its subcommands."""
     top = OneLineParser(prog="samlungseg", description="Right and left lung on CT and chest X-ray.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="show the version and exit")
+    top.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        help="print a script that completes commands and options in a shell, and exit; no default",
+    )
     subparsers = top.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add_parser(subparsers)
-    top.set_defaults(verbose=False, is_about_many=False)
+    top.set_defaults(verbose=False, is_about_many=False, from_file=frozenset())
     for one in all_parsers(top):
         one.set_defaults(parser=one)
+        add_opposites(one)
+        add_config_options(one)
         one.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="say what is done, and why")
     return top
-
-
-def all_parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """A parser and those of its subcommands, at any depth."""
-    yield top
-    for action in top._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for child in action.choices.values():
-                yield from all_parsers(child)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `samlungseg ARGUMENTS`; returns the exit code."""
     with _flushed_stdout():
-        parsed, unknown = parser().parse_known_args(arguments)
-        if unknown:
-            parsed.parser.refuse_unknown(unknown)
+        parsed = _parsed(sys.argv[1:] if arguments is None else arguments)
         many = parsed.is_about_many or len(getattr(parsed, "inputs", ())) > 1
         with messages_on_stderr(verbose=parsed.verbose, many=many):
             return _run(parsed)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with options from a file where they are not given."""
+    top = parser()
+    try:
+        path = config_path(arguments)
+        config = path and Config(path, {".".join(one.prog.split()[1:]): one for one in all_parsers(top) if one != top})
+        parsed, unknown = top.parse_known_args(arguments)
+        check_written_out(parsed, arguments)
+    except SAMLungSegError as error:
+        top.exit(BAD_INPUT, f"samlungseg: {one_line(str(error))}\n")
+    if unknown:
+        parsed.parser.refuse_unknown(unknown)
+    taken = config.take(parsed) if config else ""
+    if taken:
+        say(f"samlungseg: {one_line(taken)}")
+    return parsed
 
 
 def _run(parsed: argparse.Namespace) -> int:

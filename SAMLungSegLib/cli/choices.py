@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,15 @@ from SAMLungSegLib.structures import EXTENT_CHOICES
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
     from SAMLungSegLib.models.choice import ModelChoice
     from SAMLungSegLib.pipeline import Options, VolumeBox, VolumePoint
+
+
+def all_parsers(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of its subcommands, at any depth."""
+    yield top
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from all_parsers(child)
 
 
 def given_path(text: str) -> Path:

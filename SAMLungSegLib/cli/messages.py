@@ -29,7 +29,7 @@ def say_failure(error: Exception, about: object) -> None:
     else:
         logger.info("%s failed", about, exc_info=error)
         text = f"{about} cannot be used, unexpected {type(error).__name__}: {error}"
-    _say(f"samlungseg: {one_line(text)}")
+    say(f"samlungseg: {one_line(text)}")
 
 
 def one_line(text: str) -> str:
@@ -91,15 +91,16 @@ class _Console(logging.Handler):
             self._held.setdefault(_kind(record), {})[text] = None
         elif text not in self._said or record.levelno > logging.WARNING:
             self._said.add(text)
-            _say(text)
+            say(text)
 
     def say_held(self) -> None:
         for first, *more in self._held.values():
-            _say(_counted(first, len(more)))
+            say(_counted(first, len(more)))
         self._held.clear()
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Write a line on stderr, above progress bars."""
     with suppress(OSError):  # nobody reads any more
         tqdm.write(text, file=sys.stderr)
 

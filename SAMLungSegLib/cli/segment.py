@@ -127,6 +127,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     record = read_provenance(arguments.replay)
     given = [name for name, usual in _OF_A_RECORD.items() if getattr(arguments, name) != usual]
+    given = [name for name in given if name not in arguments.from_file]
     if given:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise SettingsError(f"{arguments.replay} says itself how it was made; leave out {options}.")

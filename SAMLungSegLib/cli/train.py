@@ -102,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--masks, or --manifest)."
         )
     others = [*given_choices(arguments, OWN_CHOICES)] + ["model"] * (arguments.model != RECIPES_MODEL)
+    others = [name for name in others if name not in arguments.from_file]
     if others:
         named = ", ".join(f"--{name.replace('_', '-')}" for name in others)
         raise SettingsError(

@@ -11,7 +11,7 @@ from SAMLungSegLib.models.registry import ModelSpec, model_spec
 
 Engine = Literal["onnx", "torch"]
 
-Extra = Literal["sam", "train"]  # of `pip install`
+Extra = Literal["sam", "train", "completion"]  # of `pip install`
 
 FROM_EXTRAS = ("torch", "torchvision", "segment_anything", "monai", "onnx", "onnxscript")  # packages
 WITH_GRAPHS = ("compact",)  # families

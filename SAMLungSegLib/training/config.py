@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from SAMLungSegLib.documents import DocumentError, is_number, read_text
+from SAMLungSegLib.documents import DocumentError, is_number, read_toml
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.compact.network import INPUT_SIZE
 from SAMLungSegLib.models.registry import MODELS
 from SAMLungSegLib.training.augment import STRENGTHS
 from SAMLungSegLib.training.renamed import in_todays_names
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
 _MOST_BYTES = 1 << 20
@@ -147,11 +141,9 @@ def read_config(recipe: str | Path) -> TrainingConfig:
         known = ", ".join(recipe_names())
         raise RecipeError(f"There is no recipe {recipe}; give the path of a .toml file or one of {known}.")
     try:
-        settings = tomllib.loads(read_text(path, most_bytes=_MOST_BYTES))
+        settings = read_toml(path, most_bytes=_MOST_BYTES)
     except DocumentError as error:
         raise RecipeError(f"{error}; give a recipe in TOML, see docs/model.md for an example.") from error
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{path} is not TOML ({error}); see docs/model.md for an example.") from error
     given = settings.pop("phases", [])
     if not isinstance(given, list) or not all(isinstance(phase, dict) for phase in given):
         raise RecipeError(f"{path}: phases is no list of tables; write each as [[phases]].")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from SAMLungSegLib.documents import DocumentError, is_number, parse_json, read_text
+from SAMLungSegLib.documents import DocumentError, is_number, read_json, read_text, read_toml
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.evaluation.sides import check_labels
 from SAMLungSegLib.training.data.cases import StudyCase, paired_cases
@@ -19,11 +18,6 @@ from SAMLungSegLib.training.data.organs import DrawnOrgans
 from SAMLungSegLib.training.data.splits import PARTS
 from SAMLungSegLib.volume import image_name
 from SAMLungSegLib.volume.folders import is_dicom_folder
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 COLUMNS = ("image", "mask", "set", "patient", "split", "weight", "right", "left", "both", "modality", "organs")
 SIDES = ("right", "left", "both")
@@ -63,10 +57,9 @@ def read_manifest(path: Path) -> list[StudyCase]:
 
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     try:
-        text = read_text(path)
         if path.suffix.lower() == ".csv":
-            return list(csv.DictReader(io.StringIO(text)))
-        content = tomllib.loads(text) if path.suffix.lower() == ".toml" else parse_json(text, str(path))
+            return list(csv.DictReader(io.StringIO(read_text(path))))
+        content = read_toml(path) if path.suffix.lower() == ".toml" else read_json(path)
     except (DocumentError, ValueError, csv.Error, RecursionError) as error:
         raise VolumeError(f"{path} cannot be read as a manifest: {error}.") from error
     rows = content.get("sets") if isinstance(content, Mapping) else content

@@ -84,7 +84,7 @@ def test_every_option_states_its_default(name):
             continue
         text = one._get_formatter()._expand_help(action)
         assert "default" in text, f"{name} {action.option_strings[-1]}: {text}"
-        if action.default:
+        if action.default not in (None, False, argparse.SUPPRESS):
             assert str(action.default) in text
 
 
