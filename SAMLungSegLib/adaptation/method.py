@@ -61,6 +61,7 @@ class Method(ABC):
     source: ClassVar[str]
     smallest_part_voxels: ClassVar[int] = 0  # see `ReadingOptions`
     smallest_part_px: ClassVar[int] = 0
+    smallest_share: ClassVar[float] = 0.0
 
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
@@ -80,6 +81,11 @@ class Method(ABC):
     def slices_per_input(self) -> int:
         """How many neighbouring slices it looks at, the one to segment in the middle; odd."""
         return 1
+
+    @property
+    def sees_volume(self) -> bool:
+        """Whether it looks at the whole volume that a slice lies in."""
+        return False
 
     @property
     def stages(self) -> int:

@@ -89,6 +89,8 @@ def reading_for(method: Method, options: ReadingOptions | None = None) -> Readin
         slices_per_input=method.slices_per_input,
         smallest_part_voxels=method.smallest_part_voxels,
         smallest_part_px=method.smallest_part_px,
+        smallest_share=method.smallest_share,
+        sees_volume=method.sees_volume,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
+from SAMLungSegLib.adapters.place import PlaceInVolume, small_volume
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.models.base import ModelView
 from SAMLungSegLib.structures import LUNGS
@@ -43,6 +44,7 @@ class ObjectSlice:
         labels_hw: uint8 (H, W): values of the data's organs, from 1; without objects that are too small.
         stack_nhw: uint8 (N, H, W), the slice amid its neighbours, for methods that look at several; None for others.
         stack_labels_nhw: their labels, uint8 (N, H, W), small objects included; None likewise.
+        place: in the volume, for methods that look at all of it; None for others.
         weight: how often it is drawn, relative to the others.
         halves: its embedding by a frozen encoder, in float16 on the CPU; none where encoders learn.
     """
@@ -55,13 +57,15 @@ class ObjectSlice:
     labels_hw: np.ndarray
     stack_nhw: np.ndarray | None = None
     stack_labels_nhw: np.ndarray | None = None
+    place: PlaceInVolume | None = None
     weight: float = 1.0
     halves: tuple[Tensor, ...] = ()
 
     @property
     def view(self) -> ModelView:
         """As models see it."""
-        return ModelView(self.grey_hw) if self.stack_nhw is None else ModelView.amid(self.stack_nhw)
+        stack_nhw = self.grey_hw[np.newaxis] if self.stack_nhw is None else self.stack_nhw
+        return ModelView.amid(stack_nhw, self.place)
 
     @property
     def organs(self) -> tuple[int, ...]:
@@ -105,6 +109,8 @@ class ReadingOptions:
         smallest_part_voxels: of volumes, connected parts of fewer voxels (26 neighbours) are left out of what is
             learned from.
         smallest_part_px: likewise parts of objects in a slice (8 neighbours).
+        smallest_share: likewise objects of a smaller part of a slice's pixels.
+        sees_volume: whether the method looks at the whole volume that a slice lies in.
     """
 
     organs: str = ""
@@ -114,6 +120,8 @@ class ReadingOptions:
     smallest_px: int = SMALLEST_PX
     smallest_part_voxels: int = 0
     smallest_part_px: int = 0
+    smallest_share: float = 0.0
+    sees_volume: bool = False
 
     def __post_init__(self) -> None:
         if self.slices_each < 1 or self.smallest_px < 1:
@@ -207,20 +215,23 @@ class _Reader:
         values = np.array([0, *(self.organs.index(key) + 1 for key in _organs_of(case))], np.uint8)
         drawn = [values[np.minimum(one, len(values) - 1)] for one in labels]
         kept = self._without_parts(drawn) if is_learned else drawn
-        kept = [self._without_small(one) for one in kept]
+        kept = [self._without_small(one, is_learned) for one in kept]
+        volume = small_volume(greys) if self.options.sees_volume and len(greys) > 1 else None
         with_objects = [number for number, one in enumerate(kept) if one.any()]
         places = np.linspace(0, len(with_objects) - 1, min(self.options.slices_each, len(with_objects)))
         return [
             ObjectSlice(
                 case.name, number, case.subset, case.patient, greys[number], kept[number],
-                self._stack(greys, number), self._stack(drawn, number), case.weight,
+                self._stack(greys, number), self._stack(drawn, number),
+                volume and PlaceInVolume(volume, number, len(greys)), case.weight,
             )
             for number in (with_objects[place] for place in places.round().astype(int))
         ]  # fmt: skip
 
-    def _without_small(self, labels_hw: np.ndarray) -> np.ndarray:
+    def _without_small(self, labels_hw: np.ndarray, is_learned: bool) -> np.ndarray:
         sizes = np.bincount(labels_hw.ravel(), minlength=256)
-        small = np.flatnonzero((sizes > 0) & (sizes < self.options.smallest_px))
+        smallest = max(self.options.smallest_px, labels_hw.size * self.options.smallest_share * is_learned)
+        small = np.flatnonzero((sizes > 0) & (sizes < smallest))
         small = small[small > 0]
         self.left_out += len(small)
         return np.where(np.isin(labels_hw, small), np.uint8(0), labels_hw) if small.size else labels_hw

@@ -208,6 +208,11 @@ class Adapter(ABC):
         return None
 
     @property
+    def sees_volume(self) -> bool:
+        """Whether it looks at the whole volume that a slice lies in, as adapters of embeddings can."""
+        return False
+
+    @property
     def slices_per_input(self) -> int:
         """How many neighbouring slices it looks at, the one to segment in the middle; odd."""
         return 1

@@ -61,6 +61,11 @@ class SegmentAnyBone(Adapter):
         """One for each block."""
         return _BoneDecoder(width, self.ratio, self.scale)
 
+    @property
+    def sees_volume(self) -> bool:
+        """If wished."""
+        return self.depth
+
     def embedding_adapter(self, width: int) -> EmbeddingAdapter | None:
         """Depth attention, if wished.
 

@@ -42,6 +42,13 @@ class SmallVolume:
         return hashlib.sha256(self.cube.tobytes()).hexdigest()
 
 
+def small_volume(slices: Sequence[np.ndarray]) -> SmallVolume:
+    """A volume drawn at once, of which no slice is kept; `slices` uint8 (H, W) each."""
+    volume = SmallVolume(lambda: slices)
+    _ = volume.cube
+    return volume
+
+
 @dataclass(frozen=True, eq=False)
 class PlaceInVolume:
     """Which slice of a volume it is.

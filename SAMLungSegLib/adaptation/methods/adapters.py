@@ -19,6 +19,7 @@ SOURCES = {
     "med-sa": "Wu et al., Medical SAM Adapter, arXiv:2304.12620",
     "mixed": "Song et al., SimAda, arXiv:2401.17803",
     "parallel": "Song et al., SimAda, arXiv:2401.17803",
+    "segment-any-bone": "Gu et al., SegmentAnyBone, arXiv:2401.12974",
     "series": "Song et al., SimAda, arXiv:2401.17803",
 }
 
@@ -56,6 +57,11 @@ class AdapterMethod(Method):
     def slices_per_input(self) -> int:
         """The adapter's."""
         return self.adapter().slices_per_input
+
+    @property
+    def sees_volume(self) -> bool:
+        """The adapter's."""
+        return self.adapter().sees_volume
 
     def prepare(self, model: TrainableModel, organs: Sequence[str]) -> nn.ModuleDict:
         """Injects the adapters."""

@@ -110,7 +110,7 @@ class SamModel(TrainableModel):
     @property
     def capabilities(self) -> Capabilities:
         """The family's or those that were given, and what the adapters look at."""
-        count, sees_volume = self._slices_per_input, self._embedding_adapter is not None
+        count, sees_volume = self._slices_per_input, self._sees_volume
         if count == 1 and not sees_volume:
             return self._capabilities
         return replace(self._capabilities, slices_per_input=count, sees_volume=sees_volume)
@@ -123,6 +123,11 @@ class SamModel(TrainableModel):
     def _slices_per_input(self) -> int:
         encoder = self.network.image_encoder
         return encoder.slices_per_input if isinstance(encoder, AdapterHost) else 1
+
+    @property
+    def _sees_volume(self) -> bool:
+        encoder = self.network.image_encoder
+        return isinstance(encoder, AdapterHost) and encoder.adapter is not None and encoder.adapter.sees_volume
 
     @property
     def _embedding_adapter(self) -> EmbeddingAdapter | None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from tqdm import tqdm
 
-from SAMLungSegLib.adapters.place import PlaceInVolume, SmallVolume
+from SAMLungSegLib.adapters.place import PlaceInVolume, small_volume
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.intensity import Modality
 from SAMLungSegLib.models.base import Embedding, ModelView, PromptableModel
@@ -111,7 +111,7 @@ def read_examples(
         if not with_lung:
             raise VolumeError(f"The mask {case.mask} is empty; leave out images without lung, or give their masks.")
         chosen = np.linspace(0, len(with_lung) - 1, min(slices_each, len(with_lung))).round().astype(int)
-        volume = _small_volume(grey_slices) if sees_volume and len(grey_slices) > 1 else None
+        volume = small_volume(grey_slices) if sees_volume and len(grey_slices) > 1 else None
         for number in (with_lung[place] for place in chosen):
             example = Example(case.name, number, grey_slices[number], label_slices[number], case.weight, modality)
             if slices_per_input > 1:
@@ -120,12 +120,6 @@ def read_examples(
                 example = replace(example, place=PlaceInVolume(volume, number, len(grey_slices)))
             examples.append(example if side is None else _resized(example, side))
     return examples
-
-
-def _small_volume(grey_slices: Sequence[np.ndarray]) -> SmallVolume:
-    volume = SmallVolume(lambda: grey_slices)
-    _ = volume.cube  # now, so that no other slices are kept than those to learn from
-    return volume
 
 
 def _stack(grey_slices: Sequence[np.ndarray], number: int, count: int) -> np.ndarray:

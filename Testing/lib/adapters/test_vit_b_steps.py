@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from segment_anything import sam_model_registry
 from tiny_sams import relative_error, with_random_positions
 from tuning_sets import chest
 
+from SAMLungSegLib.adaptation import ObjectExample, ObjectSlice, method_from
 from SAMLungSegLib.adapters import adapter_class, adapter_names
 from SAMLungSegLib.adapters.base import adapter_state, remove_adapter
 from SAMLungSegLib.adapters.place import PlaceInVolume, SmallVolume
@@ -48,4 +50,30 @@ def test_one_step_moves_the_named_parameters_alone_and_both_ways_agree(adapted, 
     assert moved and moved <= adapter_state(adapted.network).keys()
     with torch.no_grad():
         [fast], [own] = adapted.encode([slices[0].view]), adapted.encode_batch([slices[0].view])
+    assert relative_error(fast.features[0].numpy(), own.features[0].numpy()) <= 1e-5
+
+
+@pytest.mark.slow
+def test_one_step_of_three_slices_moves_what_it_names(model):
+    """Last, for the model is one of three slices afterwards."""
+    torch.manual_seed(1)
+    method = method_from("slide-sam:learning_rate=1e-2")
+    slide = method.model_for(model)
+    trained = method.prepare(slide, ("chest",))
+    grey, mask = chest(0)
+    stack = np.stack([chest(1)[0], grey, chest(2)[0]])
+    one = ObjectSlice("chest", 0, "set", "p", grey, mask.astype(np.uint8), stack, np.stack([mask] * 3).astype(np.uint8))
+    [group] = method.parameters(slide, trained, 0)
+    optimizer = method.optimizer([{"params": group["params"], "lr": method.learning_rate}])
+    for parameter in group["params"]:
+        parameter.requires_grad_(True)
+    before = {name: value.clone() for name, value in slide.network.state_dict().items()}
+    method.loss(slide, [ObjectExample(one, 1)], np.random.default_rng(0), 0).backward()
+    optimizer.step()
+    named = {id(parameter) for parameter in group["params"]}
+    state = slide.network.state_dict(keep_vars=True)
+    moved = {name for name, value in state.items() if not torch.equal(value, before[name])}
+    assert moved and all(id(state[name]) in named for name in moved)
+    with torch.no_grad():
+        [fast], [own] = slide.encode([one.view]), slide.encode_batch([one.view])
     assert relative_error(fast.features[0].numpy(), own.features[0].numpy()) <= 1e-5

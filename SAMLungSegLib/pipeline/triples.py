@@ -1,0 +1,192 @@
+"""An object that is prompted in one slice, carried through its volume by a model of three slices: Slide-SAM's way.
+
+Quan et al. 2023, arXiv:2311.10121, see docs/adaptation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Protocol
+
+import numpy as np
+from scipy import ndimage
+
+from SAMLungSegLib.errors import CancelledError, ModelError, PromptError
+from SAMLungSegLib.models.base import Embedding, ModelView
+from SAMLungSegLib.options import Options, Progress
+from SAMLungSegLib.pipeline.view import VolumeView
+from SAMLungSegLib.prompts import BoxPrompt, PromptSet
+from SAMLungSegLib.prompts.reference import tight_box
+from SAMLungSegLib.prompts.types import ObjectPrompt
+from SAMLungSegLib.volume import Volume
+
+LEAST_IOU, LEAST_STABILITY = 0.5, 0.6
+GROWTH = 0.05  # of the box's width and height, on each side
+SMALLEST_PX = 50
+OPENED_SHARE, LARGEST_KERNEL = 20, 8
+MOST_OBJECTS = 255
+_KEPT_EMBEDDINGS = 512
+
+
+class Hypothesis(Protocol):
+    """One of a model's predictions of an object in three slices, as `models.sam.slide.TriplePrediction`."""
+
+    @property
+    def logits_nhw(self) -> np.ndarray:
+        """Float32 (3, H, W), the slice below first; the object is above 0."""
+
+    @property
+    def score(self) -> float:
+        """Predicted intersection over union."""
+
+    @property
+    def stability(self) -> float:
+        """How little the mask depends on the threshold, 0 to 1."""
+
+
+class TripleModel(Protocol):
+    """What is needed of a model, such as `models.sam.slide.SlideSamModel`."""
+
+    name: str
+
+    def encode(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
+        """Slices with their neighbours."""
+
+    def predict_triple(self, embedding: Embedding, prompts: PromptSet) -> Sequence[Hypothesis]:
+        """Of an object that is prompted in the middle slice, the best predicted IoU first."""
+
+
+def propagate_volume(
+    model: TripleModel,
+    volume: Volume,
+    slice: int,
+    prompts: PromptSet | Sequence[PromptSet],
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> np.ndarray:
+    """Objects of a volume that are prompted in one slice.
+
+    Args:
+        model: of three slices, such as `load_model("sam-vit-b", weights=...)` with weights of slide-sam.
+        volume: the image.
+        slice: number of the prompted slice as displayed, 0 at the inferior end of an axial volume.
+        prompts: of one object, or of each of several, in pixels of the displayed slice.
+        options: modality and window.
+        progress: called with (slices found, slices of the volume), for each object anew.
+        cancelled: polled before each triple.
+    Returns:
+        Uint8 (K, J, I) on the volume's grid: 1 for the first object, 2 for the second and so on; where two overlap, the
+        earlier one wins.
+    Raises:
+        PromptError: the slice is outside the volume, or a prompt outside the slice.
+        ModelError: the model does not predict three slices.
+        CancelledError: `cancelled` returned true.
+    """
+    if not hasattr(model, "predict_triple"):
+        raise ModelError(f"{model.name} predicts one slice at a time; load it with weights of the method slide-sam.")
+    objects = [prompts] if isinstance(prompts, PromptSet) else list(prompts)
+    view = VolumeView.of(volume, options or Options())
+    if not 0 <= slice < len(view) or not 0 < len(objects) <= MOST_OBJECTS:
+        raise PromptError(
+            f"{len(objects)} objects in slice {slice} of {volume.name}: expected 1 to {MOST_OBJECTS} in a slice from 0 "
+            f"to {len(view) - 1}."
+        )
+    carrier = Carrier(model, view.slice, len(view), progress, cancelled)
+    labels = np.zeros(view.plane.size_nhw, np.uint8)
+    for label, one in enumerate(view.resampling.apply_to_prompts([ObjectPrompt(one) for one in objects]), 1):
+        for index, mask_hw in carrier.carried(slice, one.prompts).items():
+            labels[index][(labels[index] == 0) & view.resampling.restore(mask_hw)] = label
+    return view.plane.from_display(labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Carrier:
+    """Carries objects through a stack of slices.
+
+    Attributes:
+        model: of three slices.
+        view: number of a slice to what the model sees of it.
+        count: of slices.
+        progress: called with (slices found, slices of the stack).
+        cancelled: polled before each triple.
+    """
+
+    model: TripleModel
+    view: Callable[[int], ModelView]
+    count: int
+    progress: Progress | None = None
+    cancelled: Callable[[], bool] = lambda: False
+
+    @cached_property
+    def _encoded(self) -> Callable[[int], Embedding]:
+        return lru_cache(_KEPT_EMBEDDINGS)(lambda index: self.model.encode([self.view(index)])[0])
+
+    def carried(self, start: int, prompts: PromptSet) -> dict[int, np.ndarray]:
+        """Masks, bool (H, W), by the number of the slice; none where nothing is found in the prompted one.
+
+        From the prompted slice both ways: the box round the mask of the outer slice, enlarged, prompts the next three,
+        of which that slice is the middle. It ends where no hypothesis is likely and stable, where the outer mask has
+        few pixels, which are dropped, and at the volume's end. Masks of the same slice unite.
+
+        Args:
+            start: number of the slice.
+            prompts: in pixels of what the model sees.
+        """
+        found: dict[int, np.ndarray] = {}
+        first = self._predicted(start, prompts, found)
+        for step in (-1, 1) if first is not None else ():
+            centre, masks = start, first
+            while masks is not None and self._goes_on(centre + step, masks[1 + step]):
+                centre += step
+                masks = self._predicted(centre, PromptSet(box=grown_box(masks[1 + step])), found)
+        return found
+
+    def _goes_on(self, outer: int, mask_hw: np.ndarray) -> bool:
+        return 0 <= outer < self.count and np.count_nonzero(mask_hw) > SMALLEST_PX
+
+    def _predicted(self, centre: int, prompts: PromptSet, found: dict[int, np.ndarray]) -> np.ndarray | None:
+        """Masks, bool (3, H, W), of the three slices round one, which join what was found; None where none is kept.
+
+        Raises:
+            CancelledError: `cancelled` returned true.
+        """
+        if self.cancelled():
+            raise CancelledError(f"Stopped after {len(found)} of {self.count} slices; nothing was written.")
+        logits = next(
+            (
+                one.logits_nhw
+                for one in self.model.predict_triple(self._encoded(centre), prompts)
+                if one.score > LEAST_IOU and one.stability >= LEAST_STABILITY
+            ),
+            None,
+        )
+        if logits is None:
+            return None
+        masks = np.stack([opened(one > 0) for one in logits])
+        for offset, mask_hw in zip((-1, 0, 1), masks, strict=True):
+            index = centre + offset
+            if offset == 0 or self._goes_on(index, mask_hw):
+                found[index] = found.get(index, False) | mask_hw
+        if self.progress:
+            self.progress(len(found), self.count)
+        return masks
+
+
+def opened(mask_hw: np.ndarray) -> np.ndarray:
+    """Without what a square does not fit into whose side is a twentieth of the mask's pixels, at most 8."""
+    side = min(np.count_nonzero(mask_hw) // OPENED_SHARE, LARGEST_KERNEL)
+    return mask_hw if side < 2 else ndimage.binary_opening(mask_hw, np.ones((side, side), bool))
+
+
+def grown_box(mask_hw: np.ndarray) -> BoxPrompt:
+    """The box round a mask with 5 % of its width at the left and right, and of its height above and below.
+
+    Where the slice ends, so does the box.
+    """
+    left, top, right, bottom = tight_box(mask_hw).xyxy
+    (height, width), x, y = mask_hw.shape, GROWTH * (right - left), GROWTH * (bottom - top)
+    return BoxPrompt((max(0, left - x), max(0, top - y), min(width, right + x), min(height, bottom + y)))
