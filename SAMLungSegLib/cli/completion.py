@@ -35,5 +35,5 @@ def completion_script(parser: argparse.ArgumentParser, shell: str) -> str:
     for one in all_parsers(parser):
         for action in one._actions:
             if action.type is given_path or action.dest == "inputs":
-                action.complete = shtab.FILE
+                setattr(action, "complete", shtab.FILE)  # noqa: B010 - as shtab wants it, and argparse does not know it
     return shtab.complete(parser, shell)

@@ -114,14 +114,15 @@ class Config:
         tables = dict(self._tables(_content(path), {DEFAULTS, *parsers}))
         options = {name: _options(parser) for name, parser in parsers.items()}
         anywhere = {key for known in options.values() for key in known}
-        for name, table in tables.items():
-            self._check_keys(name, table, anywhere if name == DEFAULTS else options[name])
+        for name, entries in tables.items():
+            self._check_keys(name, entries, anywhere if name == DEFAULTS else options[name])
         for name, parser in parsers.items():
-            for table in (DEFAULTS, name):
-                for key, given in tables.get(table, {}).items():
-                    if key in options[name]:
-                        self._set(parser, options[name][key], given, f"{path}, [{table}] {key}")
-                        self._said[parser, options[name][key].dest] = f"--{key}{'' if given is True else f' {given}'}"
+            given = {key: (table, value) for table in (DEFAULTS, name) for key, value in tables.get(table, {}).items()}
+            for key, (table, value) in given.items():
+                if key not in options[name]:
+                    continue
+                self._set(parser, options[name][key], value, f"{path}, [{table}] {key}")
+                self._said[parser, options[name][key].dest] = f"--{key}{'' if value is True else f' {value}'}"
 
     def take(self, parsed: argparse.Namespace) -> str:
         """Put the file's values where the command line gave none, their names into `from_file`; what was taken."""
@@ -208,7 +209,9 @@ def _value(action: argparse.Action, given: Any, folder: Path, where: str) -> Any
 def _read(action: argparse.Action, given: Any, folder: Path, where: str) -> Any:
     """As the command line reads it; relative paths are relative to the file's folder."""
     reader: Any = action.type or str
-    expected = f"one of {_listed(map(str, action.choices))}" if action.choices else _KINDS.get(reader, "text")
+    expected = (
+        f"one of {_listed([str(one) for one in action.choices])}" if action.choices else _KINDS.get(reader, "text")
+    )
     wrong = SettingsError(f"{where} is {given!r}; expected {expected}.")
     if isinstance(given, bool) or not isinstance(given, str | int | float):
         raise wrong

@@ -147,8 +147,9 @@ class _Sheet:
         from SAMLungSegLib.overlays.surface import draw_surface  # half a second, which X-rays need not wait for
 
         cell = self._beside
-        bounds = (cell.left, self._height - cell.bottom, cell.width, cell.height)
-        axes = self._figure.add_axes(np.divide(bounds, (self._width, self._height) * 2), projection="3d")
+        (width, height), bottom = (self._width, self._height), self._height - cell.bottom
+        bounds = (cell.left / width, bottom / height, cell.width / width, cell.height / height)
+        axes = self._figure.add_axes(bounds, projection="3d")
         draw_surface(axes, lungs)
         self._write("surface from the front", cell.left + _PAD_PX, cell.top + _PAD_PX, "left", "top")
 
@@ -179,7 +180,9 @@ class _Sheet:
         self._write(view.marks.top, x, place.top + _PAD_PX, "center", "top", weight="bold")
         self._write(view.marks.bottom, x, place.bottom - _PAD_PX, "center", "bottom", weight="bold")
 
-    def _write(self, text: str, x: float, y: float, ha: str, va: str, *, fontsize: int = 9, **look: str) -> None:
+    def _write(
+        self, text: str, x: float, y: float, ha: str, va: str, *, fontsize: int = 9, weight: str = "normal"
+    ) -> None:
         self._figure.text(
             x / self._width,
             1 - y / self._height,
@@ -190,7 +193,7 @@ class _Sheet:
             color="white",
             path_effects=_STROKE,
             parse_math=False,  # names of files may hold dollar signs
-            **look,
+            weight=weight,
         )
 
 

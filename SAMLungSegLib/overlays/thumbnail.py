@@ -8,7 +8,7 @@ import numpy as np
 
 from SAMLungSegLib.evaluation.figures import Prompts
 from SAMLungSegLib.overlays.painting import paint_outlines, paint_prompts, write_png
-from SAMLungSegLib.overlays.views import shown_slices
+from SAMLungSegLib.overlays.views import prompts_by_slice, shown_slices
 from SAMLungSegLib.pipeline import Segmentation
 
 _TILE = 256
@@ -31,7 +31,7 @@ def write_thumbnail(segmentation: Segmentation, path: Path | str) -> Path:
 def _views(segmentation: Segmentation) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float], Prompts]]:
     """Grey slice, its labels, the size of its pixels in mm, and its prompts."""
     grey, labels, plane = segmentation.grey_nhw, segmentation.labelmap_nhw, segmentation.plane
-    prompts = segmentation.options.prompts.by_slice(plane, segmentation.volume)
+    prompts = prompts_by_slice(segmentation)
     if len(grey) == 1:
         return [(grey[0], labels[0], plane.spacing_hw_mm, prompts.get(0, ()))]
     numbers = shown_slices(labels, _AXIAL_TILES, prompts, most=_MOST_AXIAL_TILES)

@@ -48,10 +48,16 @@ class View:
     prompts: Prompts = ()
 
 
+def prompts_by_slice(segmentation: Segmentation) -> dict[int, Prompts]:
+    """The prompts that were given, by the number of the displayed slice, in its pixels."""
+    placed = segmentation.options.prompts.by_slice(segmentation.plane, segmentation.volume)
+    return {number: tuple(prompts) for number, prompts in placed.items()}
+
+
 def own_slices(segmentation: Segmentation) -> list[View]:
     """The only slice of an image, or axial ones as the model saw them: eight and those with prompts, feet first."""
     grey, labels, plane = segmentation.grey_nhw, segmentation.labelmap_nhw, segmentation.plane
-    prompts = segmentation.options.prompts.by_slice(plane, segmentation.volume)
+    prompts = prompts_by_slice(segmentation)
     numbers = shown_slices(labels, _AXIAL_SLICES, prompts)
     titles = [f"axial {number}{', prompted' if number in prompts else ''}" for number in numbers]
     return [

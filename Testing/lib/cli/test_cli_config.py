@@ -69,6 +69,11 @@ def test_a_flag_of_the_file_is_taken_back_by_its_opposite(here):
     assert (one.overlay, one.no_cache, one.overwrite) == (True, True, False)
 
 
+def test_a_table_takes_back_a_flag_of_defaults(here):
+    (here / "samlungseg.toml").write_text("[defaults]\noverwrite = true\n[segment]\noverwrite = false\n")
+    assert parsed(*SEGMENT).overwrite is False and parsed("tune", "--images", "a", "--masks", "b", "-o", "c").overwrite
+
+
 def test_lists_of_the_command_line_replace_those_of_the_file(here):
     (here / "samlungseg.toml").write_text('[segment]\npoint = ["1,2,+", "3,4,-"]\n[compare]\nnames = ["old", "new"]\n')
     assert parsed(*SEGMENT).point == ["1,2,+", "3,4,-"]
