@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from SAMLungSegLib.adaptation.prompts import PROMPT_KINDS, accepted_kinds, prompts_of
 from SAMLungSegLib.adaptation.slices import ObjectExample, ObjectSlice
 from SAMLungSegLib.errors import ModelError, SettingsError
+from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models.adapted import save_delta
 from SAMLungSegLib.models.base import Embedding
 from SAMLungSegLib.models.choice import BaseCheckpoint
@@ -35,6 +36,7 @@ from SAMLungSegLib.training.export import export_trained
 from SAMLungSegLib.training.parts import parsed_settings
 
 Group = dict[str, Any]
+Measure = Literal["dice", "accuracy"]
 Kind = TypeVar("Kind", bound=type["Method"])
 
 _METHODS: dict[str, type[Method]] = {}
@@ -51,6 +53,7 @@ class Method(ABC):
         name: that users give.
         title: in a few words.
         source: the paper, or where it comes from.
+        measures: what `measure` gives and the verdict is about: Dice, or the accuracy of the organs' names.
         learning_rate: of the optimiser, of groups with scale 1.
         weight_decay: of the optimiser.
         prompts: kinds of prompts that it learns with and is judged by; if empty, all that it can.
@@ -59,6 +62,7 @@ class Method(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     source: ClassVar[str]
+    measures: ClassVar[Measure] = "dice"
     smallest_part_voxels: ClassVar[int] = 0  # see `ReadingOptions`
     smallest_part_px: ClassVar[int] = 0
     smallest_share: ClassVar[float] = 0.0
@@ -166,6 +170,10 @@ class Method(ABC):
             prompts: of the object.
         """
         return model.decode(embedding, prompts).logits > 0
+
+    def measure(self, model: TrainableModel, embedding: Embedding, example: ObjectExample, prompts: PromptSet) -> float:
+        """How well an object is predicted, 0 to 1; see `measures`."""
+        return dice(example.mask_hw, self.predict(model, embedding, example.slice, prompts))
 
     def export(self, target: Path, model: TrainableModel, base: BaseCheckpoint, facts: Mapping[str, Any]) -> Path:
         """Write what `load_model(name, weights=target)` takes, and its card.

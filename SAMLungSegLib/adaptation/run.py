@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,17 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from SAMLungSegLib.adaptation.method import Method
+from SAMLungSegLib.adaptation.method import Measure, Method
 from SAMLungSegLib.adaptation.pictures import HeldOutPictures
 from SAMLungSegLib.adaptation.prompts import accepted_kinds
-from SAMLungSegLib.adaptation.slices import AdaptationData, ObjectSlice, ReadingOptions, read_data
+from SAMLungSegLib.adaptation.slices import (
+    AdaptationData,
+    ObjectExample,
+    ObjectSlice,
+    ReadingOptions,
+    all_examples,
+    read_data,
+)
 from SAMLungSegLib.adaptation.task import (
     AdaptationTask,
     AdaptConfig,
@@ -28,10 +37,11 @@ from SAMLungSegLib.adaptation.task import (
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.files import check_written, write_csv, write_text
 from SAMLungSegLib.metrics import dice, jaccard
-from SAMLungSegLib.models.base import PromptableModel
+from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.training.figures import before_and_after, learning_curve
 from SAMLungSegLib.training.fine_tune import data_facts, target_path
 from SAMLungSegLib.training.scores import Comparison, compared
@@ -61,7 +71,8 @@ class AdaptResult:
 
     Attributes:
         weights: what was adopted; None where it was not better.
-        comparisons: of Dice on held-out images or patients, for each kind of prompts, and for 'all' of them together,
+        measure: what was compared: Dice, or the accuracy of the organs' names, before that of the most frequent one.
+        comparisons: of it on held-out images or patients, for each kind of prompts, and for 'all' of them together,
             which decides.
         table: Dice and Jaccard of each held-out object before and after, by image, slice, patient, organ and prompt.
         history: of the training, a row an epoch.
@@ -70,6 +81,7 @@ class AdaptResult:
     """
 
     weights: Path | None
+    measure: Measure
     comparisons: dict[str, Comparison]
     table: pd.DataFrame
     history: pd.DataFrame
@@ -135,7 +147,9 @@ def adapt(
     kinds = accepted_kinds(model, method.prompt_kinds)
     pictures = HeldOutPictures.of(data)
     base_encoder = cached(model)
-    before = judged(base_encoder, model, data, kinds, _plain(model), pictures.note_before)
+    names = method.measures == "accuracy"
+    guess = _guess(data) if names else None
+    before = judged(base_encoder, model, data, kinds, _plain(model), pictures.note_before, guess)
 
     torch.manual_seed(options.config.seed)
     learner = method.model_for(model)
@@ -143,12 +157,13 @@ def adapt(
     if not method.encodes:
         data = encoded(learner, data)
     task = AdaptationTask(learner, method, trained, data, options.config)
-    run = _trained(task, folder / "run", watch or Watch())
+    run = train(task, folder / "run", watch)
     with _with_weights(task, run):
         predict = _of(method, learner)
-        after = judged(learner, learner, data, method.kinds(learner), predict, pictures.note_after)
+        measure = partial(method.measure, learner) if names else None
+        after = judged(learner, learner, data, method.kinds(learner), predict, pictures.note_after, measure)
         table = before.merge(after, on=KEYS, suffixes=("_before", "_after"))
-        unit, comparisons = compared_by_prompt(table)
+        unit, comparisons = compared_by_prompt(table, method.measures)
         history = pd.DataFrame(run.history)
         written = _written(folder, method, table, comparisons, history, run, unit)
         written.append(pictures.draw(folder / "held_out.png", data.organs))
@@ -159,7 +174,7 @@ def adapt(
             written += [weights, weights.with_suffix(".json")]
     check_written(written)
     parameters = sum(one.numel() for group in method.parameters(learner, trained, 0) for one in group["params"])
-    return AdaptResult(weights, comparisons, table, history, unit, parameters)
+    return AdaptResult(weights, method.measures, comparisons, table, history, unit, parameters)
 
 
 def encoded(model: TrainableModel, data: AdaptationData) -> AdaptationData:
@@ -186,6 +201,7 @@ def judged(
     kinds: Sequence[str],
     predict: Predict,
     note: Callable[..., None] = lambda *_: None,
+    measure: Callable[[Embedding, ObjectExample, PromptSet], float] | None = None,
 ) -> pd.DataFrame:
     """Dice and Jaccard of each held-out object for each kind of prompts, the same ones for every model.
 
@@ -196,8 +212,9 @@ def judged(
         kinds: of prompts.
         predict: the mask of an object.
         note: told of each object, its prompts and its mask.
+        measure: whether the organ of an object is named right, 1 or 0; None where none is named.
     Returns:
-        Columns image, slice, patient, organ, prompt, dice, jaccard.
+        Columns image, slice, patient, organ, prompt, dice, jaccard, and accuracy where organs are named.
     """
     rows: list[dict[str, Any]] = []
     with torch.inference_mode():
@@ -210,27 +227,42 @@ def judged(
                     note(example, kind, prompts, mask)
                     facts = (one.image, one.number, one.patient, data.organs[example.organ - 1], kind)
                     scores = {"dice": dice(example.mask_hw, mask), "jaccard": jaccard(example.mask_hw, mask)}
+                    if measure is not None:
+                        scores["accuracy"] = measure(embedding, example, prompts)
                     rows.append(dict(zip(KEYS, facts, strict=True)) | scores)
     return pd.DataFrame(rows)
 
 
-def compared_by_prompt(table: pd.DataFrame) -> tuple[str, dict[str, Comparison]]:
-    """What is paired, 'patients' where these are known, else 'images', and Dice before and after by kind of prompts.
+def _guess(data: AdaptationData) -> Callable[[Embedding, ObjectExample, PromptSet], float]:
+    """Whether an organ is the one with most objects in the training part: what organs are called without learning."""
+    counts = Counter(one.organ for one in all_examples(data.training))
+    most = max(counts, key=counts.__getitem__)
+    return lambda _embedding, example, _prompts: float(example.organ == most)
+
+
+def compared_by_prompt(table: pd.DataFrame, measure: Measure = "dice") -> tuple[str, dict[str, Comparison]]:
+    """What is paired, 'patients' where these are known, else 'images', and before and after by kind of prompts.
 
     Args:
         table: as of `AdaptResult`.
+        measure: what is compared.
     """
     is_told = bool((table["patient"] != "").all())
     unit = "patient" if is_told else "image"
     comparisons = {}
     for kind in (ALL_PROMPTS, *table["prompt"].unique()):
         rows = table if kind == ALL_PROMPTS else table[table["prompt"] == kind]
-        means = rows.groupby(unit)[["dice_before", "dice_after"]].mean()
-        comparisons[kind] = compared(means["dice_before"], means["dice_after"])
+        means = rows.groupby(unit)[[f"{measure}_before", f"{measure}_after"]].mean()
+        comparisons[kind] = compared(means[f"{measure}_before"], means[f"{measure}_after"])
     return f"{unit}s", comparisons
 
 
-def _trained(task: AdaptationTask, folder: Path, watch: Watch) -> Trained:
+def train(task: AdaptationTask, folder: Path, watch: Watch | None = None) -> Trained:
+    """Train a method, or what is left of it; the network has its former weights afterwards.
+
+    Raises:
+        CancelledError: the watch said so.
+    """
     config = task.config
     settings = TrainerSettings(config.epochs, "best", config.patience, mixed_precision=task.method.encodes)
     task.model.recompute_activations(config.checkpointing and task.method.encodes)
@@ -262,26 +294,26 @@ def _written(
     run: Trained,
     unit: str,
 ) -> list[Path]:
-    by_organ = table.groupby(["organ", "prompt"], sort=False)[["dice_before", "dice_after"]].agg(["mean", "count"])
+    before, after = (f"{method.measures}_{when}" for when in ("before", "after"))
+    by_organ = table.groupby(["organ", "prompt"], sort=False)[[before, after]].agg(["mean", "count"])
     organs = pd.DataFrame(
-        {
-            "objects": by_organ["dice_before", "count"],
-            "dice_before": by_organ["dice_before", "mean"],
-            "dice_after": by_organ["dice_after", "mean"],
-        }
+        {"objects": by_organ[before, "count"], before: by_organ[before, "mean"], after: by_organ[after, "mean"]}
     ).reset_index()
     facts = {"unit": unit, **{kind: asdict(one) for kind, one in comparisons.items()}}
     curve, picture = folder / "learning_curve.png", folder / "comparison.png"
-    learning_curve(curve, history, kept=run.epoch, title=f"Adaptation by {method.name}", loss="loss")
-    means = table.groupby(unit[:-1])[["dice_before", "dice_after"]].mean()
+    learning_curve(
+        curve, history, kept=run.epoch, title=f"Adaptation by {method.name}", loss="loss", score=method.measures
+    )
+    means = table.groupby(unit[:-1])[[before, after]].mean()
     overall = comparisons[ALL_PROMPTS]
     before_and_after(
         picture,
         [str(name) for name in means.index],
-        means["dice_before"],
-        means["dice_after"],
+        means[before],
+        means[after],
         title=f"mean {overall.before:.4f} before, {overall.after:.4f} after adaptation",
         what=f"all organs and prompts, held-out {unit}",
+        score=method.measures,
     )
     return [
         write_csv(history, folder / "history.csv"),

@@ -166,7 +166,11 @@ def read_data(data: Path, options: ReadingOptions | None = None) -> AdaptationDa
         SettingsError: the organs make no sense.
     """
     options = options or ReadingOptions()
-    cases = read_cases(data, options.organs)
+    return data_of(read_cases(data, options.organs), options)
+
+
+def data_of(cases: Sequence[StudyCase], options: ReadingOptions) -> AdaptationData:
+    """Slices with objects of some images; errors as of `read_data`."""
     split = split_cases(cases)
     organs = _all_organs(cases)
     reader = _Reader(organs, options)

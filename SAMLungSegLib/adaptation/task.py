@@ -16,7 +16,6 @@ from SAMLungSegLib.adaptation.method import Method, kept_embedding
 from SAMLungSegLib.adaptation.prompts import prompts_of
 from SAMLungSegLib.adaptation.slices import AdaptationData, ObjectExample, ObjectSlice
 from SAMLungSegLib.errors import SettingsError
-from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models.base import Embedding, PromptableModel
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PromptSet
@@ -101,7 +100,7 @@ class AdaptationTask(TrainingTask[Drawn]):
         self.network, self.device = trained, model.device
         places = np.linspace(0, len(data.validation) - 1, min(VALIDATION_SLICES, len(data.validation)))
         self.validation = [data.validation[place] for place in places.round().astype(int)]
-        self.epoch, self._seconds, self._began = 0, 0.0, time.monotonic()
+        self.epoch, self._steps, self._seconds, self._began = 0, 0, 0.0, time.monotonic()
         self._behind: Sequence[Row] = []
 
     @property
@@ -139,7 +138,7 @@ class AdaptationTask(TrainingTask[Drawn]):
 
     def batches(self, epoch: int) -> Iterator[Drawn]:
         """Slices drawn by their weights, of each one organ at random."""
-        self.epoch, self._seconds = epoch, 0.0
+        self.epoch, self._seconds, self._steps = epoch, 0.0, 0
         self.network.train()
         config, slices = self.config, self.data.training
         rng = np.random.default_rng([config.seed, epoch])
@@ -154,6 +153,7 @@ class AdaptationTask(TrainingTask[Drawn]):
                 break
             chosen = rng.choice(len(slices), count, replace=count > len(slices), p=weights)
             examples = [ObjectExample(slices[index], int(rng.choice(slices[index].organs))) for index in chosen]
+            self._steps += 1
             yield Drawn(examples, (config.seed, epoch, step))
         self._seconds = time.monotonic() - self._began
 
@@ -184,7 +184,10 @@ class AdaptationTask(TrainingTask[Drawn]):
         return self.method.rate(steps, self._progress(epoch))
 
     def validate(self) -> Row:
-        """Mean Dice of the objects of the validation part with the method's first kind of prompts; seconds of steps."""
+        """What the method measures, a mean over the objects of the validation part with its first kind of prompts.
+
+        And the steps of the epoch, with their seconds.
+        """
         self.network.eval()
         self.model.weights_changed()
         scores = []
@@ -192,12 +195,12 @@ class AdaptationTask(TrainingTask[Drawn]):
             embedding = embedding_of(self.model, self.model, one)
             for example in one.examples():
                 prompts = fixed_prompts(example, self.method.kinds(self.model)[0])
-                scores.append(dice(example.mask_hw, self.method.predict(self.model, embedding, one, prompts)))
-        return {"dice": float(np.mean(scores)), "seconds": self._seconds}
+                scores.append(self.method.measure(self.model, embedding, example, prompts))
+        return {self.method.measures: float(np.mean(scores)), "seconds": self._seconds, "steps": self._steps}
 
     def score(self, row: Row) -> float:
-        """Dice."""
-        return row["dice"]
+        """What the method measures."""
+        return row[self.method.measures]
 
     def is_over(self, history: Sequence[Row]) -> bool:
         """By the clock, where that counts."""

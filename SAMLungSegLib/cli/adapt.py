@@ -12,7 +12,7 @@ from SAMLungSegLib.files import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.adaptation import AdaptResult, Method, ReadingOptions
-    from SAMLungSegLib.models.base import PromptableModel
+    from SAMLungSegLib.models.capabilities import Capabilities
 
 STEPS = 500
 
@@ -43,12 +43,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "-o", "--output", type=given_path, default=Path("adaptation-output"), metavar="DIR", help="folder to write into"
     )
     add_model_choices(parser, "sam-vit-b")
-    _add_data_choices(parser)
+    add_reading_choices(parser)
+    parser.add_argument("--terms", default="not stated", help="on which the images may be used, for the card")
+    parser.add_argument("--overwrite", action="store_true", help="replace weights that were adopted earlier")
     _add_training_choices(parser)
     parser.set_defaults(run=run, is_about_many=True)
 
 
-def _add_data_choices(parser: argparse.ArgumentParser) -> None:
+def add_reading_choices(parser: argparse.ArgumentParser) -> None:
+    """Which organs masks draw, and what is used of the images."""
     parser.add_argument(
         "--organs",
         default="",
@@ -75,8 +78,6 @@ def _add_data_choices(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="objects with fewer in a slice are left out",
     )
-    parser.add_argument("--terms", default="not stated", help="on which the images may be used, for the card")
-    parser.add_argument("--overwrite", action="store_true", help="replace weights that were adopted earlier")
 
 
 def _add_training_choices(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
     if note:
         print(note)
     options = AdaptOptions(config, arguments.terms)
-    reading = _reading(arguments, model)
+    reading = reading_of(arguments, model.capabilities)
     _show(adapt(model, base, arguments.data, arguments.output, method, options, reading=reading), arguments)
     return 0
 
@@ -182,13 +183,14 @@ def _method(arguments: argparse.Namespace) -> Method:
     return method
 
 
-def _reading(arguments: argparse.Namespace, model: PromptableModel) -> ReadingOptions:
+def reading_of(arguments: argparse.Namespace, capabilities: Capabilities) -> ReadingOptions:
+    """What `add_reading_choices` got, for a model."""
     from SAMLungSegLib.adaptation import ReadingOptions
     from SAMLungSegLib.training.data.cases import Windowing
 
     return ReadingOptions(
         organs=arguments.organs,
-        windowing=Windowing.parse(arguments.window, model.capabilities),
+        windowing=Windowing.parse(arguments.window, capabilities),
         slices_each=arguments.slices,
         smallest_px=arguments.smallest,
     )
@@ -197,15 +199,17 @@ def _reading(arguments: argparse.Namespace, model: PromptableModel) -> ReadingOp
 def _show(result: AdaptResult, arguments: argparse.Namespace) -> None:
     from SAMLungSegLib.evaluation import table_markdown
 
-    means = result.table.groupby(["organ", "prompt"], sort=False)[["dice_before", "dice_after"]].mean()
+    measured = [f"{result.measure}_{when}" for when in ("before", "after")]
+    means = result.table.groupby(["organ", "prompt"], sort=False)[measured].mean()
     print(table_markdown(means.reset_index().round(4)))
     for kind, comparison in result.comparisons.items():
-        print(f"{kind}: {comparison.to_text(result.unit)}")
+        print(f"{kind}: {comparison.to_text(result.unit, result.measure.capitalize())}")
     print(
         f"{result.parameters:,} weights were trained. Pictures: {arguments.output / 'held_out.png'}, learning_curve.png"
     )
     if result.weights is None:
-        print("Not adopted: the held-out objects are not segmented better. No weights were written.")
+        better = "segmented better" if result.measure == "dice" else "named better than by the most frequent organ"
+        print(f"Not adopted: the held-out objects are not {better}. No weights were written.")
         return
     size = f" --input-size {arguments.input_size}" if arguments.input_size else ""
     print(f"Adopted: {result.weights}. Use it as")

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.cli.choices import add_cache_choice, add_model_choices, given_path, model_choice_of
+from SAMLungSegLib.cli.study_objects import add_adapters, add_multi_organ
 from SAMLungSegLib.cli.tune import CONFIG_CHOICES, add_tuning_choices, given_choices
 from SAMLungSegLib.files import check_written
 from SAMLungSegLib.structures import EXTENT_MASKS, EXTENTS
@@ -28,6 +29,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     _add_zero_shot(studies)
     _add_fine_tune(studies)
     _add_quality(studies)
+    add_multi_organ(studies)
+    add_adapters(studies)
 
 
 def add_data_choices(parser: argparse.ArgumentParser) -> None:

@@ -18,16 +18,17 @@ _DPI = 150
 
 
 def learning_curve(
-    path: Path, history: pd.DataFrame, *, kept: int, title: str = "", loss: str = "DiceFocal loss"
+    path: Path, history: pd.DataFrame, *, kept: int, title: str = "", loss: str = "DiceFocal loss", score: str = "dice"
 ) -> None:
     """Write training and validation loss and the validation Dice over epochs; a line at the epoch that was kept.
 
     Args:
         path: picture to write.
-        history: as of `TunedDecoder`; or with one column 'dice', and without a loss on the validation part.
+        history: as of `TunedDecoder`; or with one column `score`, and without a loss on the validation part.
         kept: number of the epoch.
         title: text above the plot.
         loss: what it is called.
+        score: column of the validation's score, where there is none for each threshold.
     """
     figure = Figure(figsize=(6.4, 5.2), dpi=_DPI, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
@@ -37,10 +38,10 @@ def learning_curve(
         above.plot(epochs, history["validation_loss"], color=METRIC_COLOURS[1], label="validation")
     above.set_ylabel(loss)
     columns = [name for name in history if name.startswith("dice_")]
-    scores = history[columns].max(axis=1) if columns else history["dice"]
+    scores = history[columns].max(axis=1) if columns else history[score]
     label = "validation, best threshold" if columns else "validation"
     below.plot(epochs, scores, color=METRIC_COLOURS[2], label=label)
-    below.set_ylabel("Dice")
+    below.set_ylabel(score.capitalize())
     below.set_xlabel("epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (above, below):
@@ -60,15 +61,17 @@ def before_and_after(
     *,
     title: str = "",
     what: str = "both lungs, held-out images",
+    score: str = "dice",
 ) -> None:
-    """Write the Dice of every image before and after tuning, joined by a line: green where it rose.
+    """Write the score of every image before and after tuning, joined by a line: green where it rose.
 
     Args:
         path: picture to write.
         names: of the images.
-        before, after: Dice, in the same order.
+        before, after: their scores, in the same order.
         title: text above the plot.
-        what: the Dice is of.
+        what: the score is of.
+        score: what it is.
     """
     order = np.argsort(np.asarray(before))
     figure = Figure(figsize=(6.4, max(2.6, 1.4 + 0.22 * len(order))), dpi=_DPI, layout="constrained")
@@ -79,7 +82,7 @@ def before_and_after(
     axes.plot(np.asarray(before)[order], range(len(order)), "o", color="#888888", markersize=4.5, label="before")
     axes.plot(np.asarray(after)[order], range(len(order)), "o", color=METRIC_COLOURS[0], markersize=4.5, label="after")
     axes.set_yticks(range(len(order)), [str(names[index])[:28] for index in order], fontsize=8)
-    axes.set_xlabel(f"Dice of {what}")
+    axes.set_xlabel(f"{score.capitalize()} of {what}")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

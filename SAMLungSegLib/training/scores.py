@@ -201,7 +201,7 @@ class Comparison:
         before, after: means over images.
         difference: their mean difference.
         low, high: 95 % interval of it, by percentiles of a bootstrap over images.
-        p_value: of Wilcoxon's signed-rank test, two-sided; NaN where nothing changed.
+        p_value: of Wilcoxon's signed-rank test, two-sided; 1 where nothing changed.
         images: number of pairs.
     """
 
@@ -226,11 +226,11 @@ class Comparison:
         """
         return self.low > 0 and self.p_value < 1 - CONFIDENCE
 
-    def to_text(self, unit: str = "images") -> str:
-        """One line for people; `unit` is what the pairs are of."""
+    def to_text(self, unit: str = "images", what: str = "Dice") -> str:
+        """One line for people; `unit` is what the pairs are of, `what` was measured."""
         sure = "sure" if self.is_certain else "may be chance" if self.is_better else "no improvement"
         return (
-            f"Dice on {self.images} held-out {unit} {self.before:.4f} before, {self.after:.4f} after, difference "
+            f"{what} on {self.images} held-out {unit} {self.before:.4f} before, {self.after:.4f} after, difference "
             f"{self.difference:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f}, Wilcoxon p = "
             f"{self.p_value:.3g}; {sure})"
         )
@@ -240,7 +240,7 @@ def compared(before: pd.Series, after: pd.Series) -> Comparison:
     """Paired comparison of the Dice of images; both series have one value for each image, in the same order."""
     differences = np.asarray(after, float) - np.asarray(before, float)
     low, high = mean_interval(differences)
-    p_value = float(wilcoxon(differences).pvalue) if np.any(differences) else float("nan")
+    p_value = float(wilcoxon(differences).pvalue) if np.any(differences) else 1.0
     mean = float(differences.mean())
     return Comparison(float(np.mean(before)), float(np.mean(after)), mean, low, high, p_value, len(differences))
 

@@ -234,16 +234,23 @@ class SamModel(TrainableModel):
         with self.organ_head.reading(self.network.mask_decoder) as read:
             return decode(), read()
 
-    def organ_logits(self, embedding: Embedding, prompts: PromptSet) -> Tensor:
-        """What the organ head makes of one prompt set, (organs,), with its gradients where these are on.
+    def organ_logits(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> Tensor:
+        """What the organ head makes of one prompt set for each of several slices, with gradients where these are on.
 
+        Returns:
+            Logits (B, organs).
         Raises:
             ModelError: the model has no organ head.
         """
         if self.organ_head is None:
             raise ModelError(f"Model {self.name} names no organs; load weights that were trained by organ-token.")
-        tensors = self._to_prompt_tensors(prompts, embedding.size_hw)
-        return self._with_organs(lambda: self._low_res(embedding, *tensors))[1][0]
+        found = []
+        for embedding, one in zip(embeddings, prompts, strict=True):
+            tensors = self._to_prompt_tensors(one, embedding.size_hw)
+            with self.organ_head.reading(self.network.mask_decoder) as read:
+                self._low_res(embedding, *tensors)
+                found.append(read())
+        return torch.cat(found)
 
     def decode_batch(self, embeddings: Sequence[Embedding], prompts: Sequence[PromptSet]) -> tuple[Tensor, Tensor]:
         answers = [

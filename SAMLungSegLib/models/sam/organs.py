@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.sam.decoder import AdaptableBlock
 
-PART = "organ_head"  # of the network, and how the names of its weights begin
+PART = "extension"  # of the network, see models.extensions
 LAYERS = 3
 
 
 class OrganHead(nn.Module):
     """A learned token and a perceptron of three layers, as wide as the decoder: from a mask's prompts to its organ.
+
+    It begins with all organs equally probable.
 
     Args:
         width: of the decoder, 256 in SAM.
@@ -37,6 +39,8 @@ class OrganHead(nn.Module):
         self.organs = tuple(organs)
         self.token = nn.Embedding(1, width)
         self.classifier = MLP(width, width, len(self.organs), LAYERS)
+        for parameter in self.classifier.layers[-1].parameters():
+            nn.init.zeros_(parameter)  # so that all organs are equally probable at the start
 
     @contextmanager
     def reading(self, decoder: MaskDecoder) -> Iterator[Callable[[], Tensor]]:
@@ -101,8 +105,8 @@ def add_organ_head(network: nn.Module, organs: Sequence[str]) -> OrganHead:
         raise ModelError(
             f"Of the organs {', '.join(organs) or 'none'} none can be told from another; give two or more, each once."
         )
-    if organ_head_of(network) is not None:
-        raise ModelError("The network has a class token already; load the model anew.")
+    if hasattr(network, PART):
+        raise ModelError("The network has a class token or another extension already; load the model anew.")
     device = next(decoder.parameters()).device
     head = OrganHead(decoder.transformer_dim, organs).to(device).requires_grad_(False)
     network.add_module(PART, head)
@@ -111,4 +115,5 @@ def add_organ_head(network: nn.Module, organs: Sequence[str]) -> OrganHead:
 
 def organ_head_of(network: nn.Module) -> OrganHead | None:
     """The head of a network, if it has one."""
-    return getattr(network, PART, None)
+    head = getattr(network, PART, None)
+    return head if isinstance(head, OrganHead) else None

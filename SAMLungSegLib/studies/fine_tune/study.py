@@ -7,10 +7,9 @@ make only those pieces anew that they concern.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import permutations, product
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import load_file, save
 
-from SAMLungSegLib.files import as_output_error, check_written, writable_folder, write_bytes, write_text
+from SAMLungSegLib.files import as_output_error, check_written, writable_folder, write_bytes
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.checkpoints import file_sha256
 from SAMLungSegLib.models.registry import model_spec
@@ -27,6 +26,7 @@ from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe
 from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config, tested_sets
 from SAMLungSegLib.studies.fine_tune.unet import CHECKPOINT_NAME as UNET_CHECKPOINT_NAME
 from SAMLungSegLib.studies.fine_tune.unet import train_unet, unet_masks
+from SAMLungSegLib.studies.pieces import piece
 from SAMLungSegLib.training.data.cases import StudyCase, Windowing, data_sha256, first_of_each, study_cases
 from SAMLungSegLib.training.data.examples import GRID, EncodedExample, encode_examples, read_examples
 from SAMLungSegLib.training.data.leakage import SeenImages, check_unseen, seen_images
@@ -35,7 +35,7 @@ from SAMLungSegLib.training.decoder import CHECKPOINT_NAME, TuningConfig, decisi
 from SAMLungSegLib.training.prompt_policies import PromptPolicy, check_kind, recipe_of_training
 from SAMLungSegLib.training.scores import prompted_masks, scores_table
 
-RESULT_NAME, DECODER_NAME, RUNS = "result.json", "decoder.safetensors", "runs"
+DECODER_NAME, RUNS = "decoder.safetensors", "runs"
 LEARNING_RATES, WEIGHT_DECAYS = (1e-5, 1e-4, 1e-3), (0.0, 0.1, 1e-3)
 
 
@@ -314,21 +314,6 @@ class _Study:
             row = {"set": name, "prompt": kind, "learning rate": rate, "weight decay": decay}
             rows.append({**row, "epochs": len(result["history"]), "dice": best})
         return rows
-
-
-def piece(folder: Path, facts: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result in `folder` if it was made with the same facts, otherwise a new one, written when it is complete."""
-    path, facts = folder / RESULT_NAME, json.loads(json.dumps(facts))
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["made_with"] == facts:
-            return kept
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    writable_folder(folder)
-    result = json.loads(json.dumps({"made_with": facts, **make()}))  # numbers as they will be read
-    write_text(json.dumps(result, indent=1) + "\n", path)
-    return result
 
 
 def _joined(pieces: Iterable[tuple[dict[str, Any], Mapping[str, Any]]]) -> pd.DataFrame:

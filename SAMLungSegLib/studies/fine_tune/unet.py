@@ -50,11 +50,11 @@ class UNetConfig:
         check_limits(vars(self), "U-Net")
 
 
-def new_unet(config: UNetConfig) -> UNet:
+def new_unet(config: UNetConfig, outputs: int = 1) -> UNet:
     """MONAI's U-Net with residual units and random weights."""
     torch.manual_seed(config.seed)
     levels = len(config.channels)
-    return UNet(2, 1, 1, config.channels, strides=(2,) * (levels - 1), num_res_units=1, norm="BATCH")
+    return UNet(2, 1, outputs, config.channels, strides=(2,) * (levels - 1), num_res_units=1, norm="BATCH")
 
 
 def train_unet(
@@ -95,8 +95,8 @@ def _image(example: Example) -> Tensor:
     return torch.from_numpy(example.grey_hw[None].astype(np.float32) / 127.5 - 1)
 
 
-def _transforms(seed: int) -> Compose:
-    """Light augmentation: small shifts, turns and scales, contrast, noise."""
+def changed_images(seed: int) -> Compose:
+    """Light augmentation of 'image' and 'label': small shifts, turns and scales, contrast, noise."""
     both = ["image", "label"]
     shift = RandAffined(
         both,
@@ -146,7 +146,7 @@ class UNetTask(TrainingTask[dict]):
         seed = self.config.seed * 100_003 + epoch
         self.network.train()
         return DataLoader(
-            Dataset(self.samples, _transforms(seed)),
+            Dataset(self.samples, changed_images(seed)),
             batch_size=self.config.batch,
             shuffle=True,
             generator=torch.Generator().manual_seed(seed),

@@ -19,7 +19,8 @@ from SAMLungSegLib.training.trainer import Trainer, TrainerSettings
 
 
 def task_of(name: str, **config) -> AdaptationTask:
-    method = replace(method_from(name), learning_rate=1e-2)
+    method = method_from(name)
+    method = replace(method, learning_rate=1e-2 if method.measures == "dice" else 3e-3)
     model = tiny_model()
     torch.manual_seed(0)
     learner = method.model_for(model)
@@ -65,7 +66,7 @@ def test_a_method_predicts_as_the_base_model_before_it_is_trained(name):
 
 @pytest.mark.parametrize("name", method_names())
 def test_a_method_moves_what_it_names_and_nothing_else_and_its_loss_falls(name, tmp_path):
-    task = task_of(name, steps=20)
+    task = task_of(name, steps=20, batch=2 if method_from(name).measures == "dice" else 8)
     before = {key: value.clone() for key, value in task.model.network.state_dict().items()}
     named = {id(one) for group in task.method.parameters(task.model, task.network, 0) for one in group["params"]}
     history = run(task, tmp_path)
@@ -91,7 +92,8 @@ def test_a_training_that_was_stopped_goes_on_with_the_same_numbers(name, tmp_pat
         run(task_of(name), tmp_path / "stopped")
     resumed = run(task_of(name), tmp_path / "stopped")
     for one, other in zip(whole, resumed, strict=True):
-        assert (one["loss"], one["dice"]) == (other["loss"], other["dice"])
+        del one["seconds"], other["seconds"]
+        assert one == other
 
 
 @pytest.mark.parametrize(

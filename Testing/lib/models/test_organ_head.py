@@ -125,17 +125,23 @@ def test_its_loss_is_the_cross_entropy_and_moves_token_and_head_alone():
     embedding = model.encode([GREY])[0]
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     model.organ_head.requires_grad_(True)
-    logits = model.organ_logits(embedding, PROMPTS[0])
-    loss = F.cross_entropy(logits[None], torch.tensor([1]))
+    loss = F.cross_entropy(model.organ_logits([embedding], PROMPTS[:1]), torch.tensor([1]))
     by_hand = -float(np.log(model.decode(embedding, PROMPTS[0]).organ_probabilities["kidney"]))
     assert float(loss.detach()) == pytest.approx(by_hand, rel=1e-5)
     loss.backward()
     assert all(one.grad is not None and one.grad.abs().sum() > 0 for one in model.organ_head.parameters())
     torch.optim.SGD([one for one in model.network.parameters() if one.grad is not None], lr=0.1).step()
     moved = {name for name, value in model.network.state_dict().items() if not torch.equal(value, before[name])}
-    assert moved == {f"organ_head.{name}" for name, _ in model.organ_head.named_parameters()}
+    assert moved == {f"extension.{name}" for name, _ in model.organ_head.named_parameters()}
     model.organ_head.requires_grad_(False)
-    assert F.cross_entropy(model.organ_logits(embedding, PROMPTS[0])[None], torch.tensor([1])) < loss.detach()
+    assert F.cross_entropy(model.organ_logits([embedding], PROMPTS[:1]), torch.tensor([1])) < loss.detach()
+
+
+def test_all_organs_are_equally_probable_before_anything_is_learned():
+    model = SamModel(tiny_sam(), name="tiny")
+    add_organ_head(model.network, ORGANS)
+    prediction = model.decode(model.encode([GREY])[0], PROMPTS[1])
+    assert list(prediction.organ_probabilities.values()) == pytest.approx([1 / 3] * 3)
 
 
 def test_the_head_has_as_many_parameters_as_its_layers_say(named):
@@ -172,10 +178,10 @@ def test_organs_that_cannot_be_told_apart_are_refused(organs):
 
 
 def test_a_second_token_and_another_decoder_are_refused(named):
-    with pytest.raises(ModelError, match="has a class token already"):
+    with pytest.raises(ModelError, match="has a class token or another extension already"):
         add_organ_head(named.network, ORGANS)
     with pytest.raises(ModelError, match="is not segment_anything's own"):
         add_organ_head(nn.Module(), ORGANS)
     plain = SamModel(tiny_sam(), name="tiny")
     with pytest.raises(ModelError, match="names no organs"):
-        plain.organ_logits(plain.encode([GREY])[0], PROMPTS[0])
+        plain.organ_logits(plain.encode([GREY]), PROMPTS[:1])

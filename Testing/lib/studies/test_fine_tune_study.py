@@ -19,9 +19,10 @@ from SAMLungSegLib.models.sam.model import SamModel
 from SAMLungSegLib.studies.fine_tune import study, unet
 from SAMLungSegLib.studies.fine_tune.report import prompt_statistics, write_fine_tune_report
 from SAMLungSegLib.studies.fine_tune.settings import FineTuneSettings, cross_kind, default_config
-from SAMLungSegLib.studies.fine_tune.study import piece, run_fine_tune
+from SAMLungSegLib.studies.fine_tune.study import run_fine_tune
 from SAMLungSegLib.studies.fine_tune.tables import best_and_worst, fold_statistics, threshold_table
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig, UNetTask, train_unet, unet_masks
+from SAMLungSegLib.studies.pieces import piece
 from SAMLungSegLib.training import TuningConfig
 from SAMLungSegLib.training.data.examples import Example
 from SAMLungSegLib.training.data.splits import fold_splits

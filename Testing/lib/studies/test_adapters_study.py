@@ -1,0 +1,171 @@
+"""The study of adaptations: what a step keeps, the baseline, its tables, and how it goes on after a stop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from adaptation_sets import shape_data, write_shapes
+from torch import nn
+from tuning_sets import register_tiny_sam
+
+from SAMLungSegLib.adaptation.slices import ReadingOptions
+from SAMLungSegLib.adaptation.task import AdaptConfig
+from SAMLungSegLib.cli import main
+from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.models.choice import BaseCheckpoint
+from SAMLungSegLib.studies.adapters import study
+from SAMLungSegLib.studies.adapters.memory import step_megabytes
+from SAMLungSegLib.studies.adapters.report import costs
+from SAMLungSegLib.studies.adapters.study import (
+    STEPS,
+    TIME,
+    UNET,
+    UNTRAINED,
+    AdaptersResult,
+    AdaptersSettings,
+    default_methods,
+    run_adapters,
+)
+from SAMLungSegLib.studies.adapters.unet import SIDE, OrganUNetTask, unet_rows
+from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
+
+TINY_UNET = UNetConfig(channels=(4, 8))
+METHODS = ("decoder", "lora:rank=2")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        register_tiny_sam(patch, tmp_path_factory.mktemp("cache"))
+        yield write_shapes(tmp_path_factory.mktemp("data")) / "shapes.csv"
+
+
+def settings(**changes) -> AdaptersSettings:
+    usual = {
+        "base": BaseCheckpoint("sam-vit-b"),
+        "device": "cpu",
+        "input_size": 128,
+        "methods": METHODS,
+        "steps": 3,
+        "kinds": ("centre", "box"),
+        "reading": ReadingOptions(smallest_px=20),
+        "unet": TINY_UNET,
+    }
+    return AdaptersSettings(**{**usual, **changes})
+
+
+# ---- memory
+
+
+def test_a_step_keeps_weights_gradients_moments_and_activations():
+    layer = nn.Linear(1000, 10, bias=False)
+    inputs = torch.randn(50, 1000)
+    weights, activations = 4 * 10_000, 4 * 50_000  # the input is kept for the gradient of the weights
+    got = step_megabytes(layer, lambda: layer(inputs).sum())
+    assert got == pytest.approx((weights + weights + 2 * weights + activations) / 1e6)
+    layer.requires_grad_(False)
+    assert step_megabytes(layer, lambda: layer(inputs).sum()) == pytest.approx(weights / 1e6)
+
+
+def test_what_two_layers_keep_of_one_tensor_counts_once():
+    layers = nn.ModuleList([nn.Linear(1000, 1, bias=False), nn.Linear(1000, 1, bias=False)])
+    inputs = torch.randn(100, 1000)
+    got = step_megabytes(layers, lambda: sum(layer(inputs).sum() for layer in layers))
+    assert got == pytest.approx((4 * 4 * 2000 + 4 * 100_000) / 1e6)
+
+
+# ---- the baseline
+
+
+def test_the_baseline_has_a_channel_for_each_organ_and_is_judged_at_the_slices_own_size():
+    data = shape_data()
+    task = OrganUNetTask(data, TINY_UNET, AdaptConfig(steps=2, batch=3))
+    (first, *_) = task.batches(0)
+    assert len(first) == 3 and task.predict(first).shape == (3, 2, SIDE, SIDE)
+    sample = task.samples[0]
+    assert sample["label"].shape == (2, SIDE, SIDE)
+    for organ in (1, 2):
+        share = float(sample["label"][organ - 1].mean())
+        assert share == pytest.approx(float((data.training[0].labels_hw == organ).mean()), abs=0.01)
+    rows = unet_rows(task, data.held_out)
+    assert len(rows) == 6 and {row["organ"] for row in rows} == set(data.organs)
+
+
+def test_a_perfect_baseline_has_a_dice_of_one():
+    data = shape_data()
+
+    class Perfect(nn.Module):
+        def forward(self, image):
+            grey = image[:, 0] * 127.5 + 127.5
+            return torch.stack([grey - 165, 75 - grey], dim=1)  # the disc is bright, the bar dark
+
+    task = OrganUNetTask(data, TINY_UNET, AdaptConfig(steps=1))
+    task.network = Perfect()
+    assert np.mean([row["dice"] for row in unet_rows(task, data.held_out)]) > 0.93
+
+
+# ---- the study
+
+
+@pytest.fixture(scope="module")
+def whole(registry, tmp_path_factory) -> AdaptersResult:
+    return run_adapters(registry, tmp_path_factory.mktemp("whole"), settings())
+
+
+def test_every_method_is_trained_as_long_and_judged_beside_the_base_and_the_baseline(whole):
+    assert list(whole.methods["method"]) == [*METHODS, UNET] and set(whole.methods["budget"]) == {STEPS}
+    assert list(whole.methods["steps"]) == [3, 3, 3]
+    assert set(whole.objects["method"]) == {UNTRAINED, *METHODS, UNET}
+    assert (whole.methods["parameters"] > 0).all() and whole.methods["share"].between(0, 1).all()
+    assert list(costs(whole)["of all [%]"]) == pytest.approx(100 * whole.methods["share"])
+
+
+def test_the_study_goes_on_after_a_stop_with_the_same_numbers(whole, registry, tmp_path, monkeypatch):
+    class StoppedError(Exception):
+        pass
+
+    real, made = study.adapt, []
+
+    def adapt(*arguments, **options):
+        made.append(arguments[4].name)
+        if len(made) == 2:
+            raise StoppedError
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(study, "adapt", adapt)
+    with pytest.raises(StoppedError):
+        run_adapters(registry, tmp_path, settings())
+    again = run_adapters(registry, tmp_path, settings())
+    assert made == ["decoder", "lora", "lora"]
+    pd.testing.assert_frame_equal(again.objects, whole.objects)
+    numbers = ["method", "parameters", "share", "MB", "steps", "validation Dice"]
+    pd.testing.assert_frame_equal(again.methods[numbers], whole.methods[numbers])
+
+
+def test_the_command_compares_in_equal_time_and_says_what_was_not_run(registry, tmp_path, capsys):
+    command = ["study", "adapters", str(registry), "-o", str(tmp_path), "--model", "sam-vit-b", "--device", "cpu"]
+    command += ["--input-size", "128", "--smallest", "20", "--methods", "decoder med-sa", "--minutes", "0.002"]
+    assert main([*command, "--prompts", "box", "--no-unet"]) == 0
+    said = capsys.readouterr().out
+    assert TIME in said and "med-sa was not run: It looks at 3 neighbouring slices" in said
+    page = (tmp_path / "report.html").read_text()
+    assert "Methods that were not run" in page and "its training images, oracle clicks" in page
+    assert (tmp_path / "figures" / "dice_equal_time.png").is_file()
+    table = pd.read_csv(tmp_path / "dice.csv")
+    assert list(table["method"]) == [UNTRAINED, "decoder"] and "box" in table
+    (row,) = pd.read_csv(tmp_path / "methods.csv").to_dict("records")
+    assert row["steps"] >= 1 and row["budget"] == TIME
+
+
+def test_all_methods_that_change_masks_are_compared_by_default():
+    names = default_methods(shape_data())
+    assert {"decoder", "full", "lora", "series", "med-sa:slices=1"} <= set(names) and "organ-token" not in names
+
+
+def test_neither_steps_nor_minutes_and_unknown_methods_are_refused():
+    with pytest.raises(SettingsError, match="give one of both at least"):
+        AdaptersSettings(steps=None)
+    with pytest.raises(SettingsError, match="no method 'magic'"):
+        AdaptersSettings(methods=("magic",))
