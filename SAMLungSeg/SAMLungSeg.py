@@ -22,7 +22,7 @@ from SAMLungSegSlicer.widget import SAMLungSegWidget  # noqa: E402
 
 __all__ = ["SAMLungSeg", "SAMLungSegLogic", "SAMLungSegTest", "SAMLungSegWidget", "registerSampleData"]
 
-HOMEPAGE = "https://github.com/SAMLungSeg/SAMLungSeg#readme"
+HOMEPAGE = "https://github.com/SAMLungSeg/SlicerSAMLungSeg#readme"
 
 
 class SAMLungSeg(ScriptedLoadableModule):

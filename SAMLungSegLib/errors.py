@@ -33,6 +33,10 @@ class ModelError(SAMLungSegError):
     """A model is unknown, its weights are absent or damaged, or they do not fit the network."""
 
 
+class LicenceError(ModelError):
+    """The terms of weights were not accepted; nothing was run."""
+
+
 class SettingsError(SAMLungSegError):
     """A threshold, tolerance, label, format or other setting is not possible."""
 

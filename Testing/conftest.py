@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("SAMLUNGSEG_ACCEPT_WEIGHTS_LICENCE", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -10,10 +10,10 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
+from SAMLungSegLib.errors import LicenceError, SAMLungSegError, is_out_of_memory, memory_advice
 from SAMLungSegSlicer.logic import SAMLungSegLogic
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode
-from SAMLungSegSlicer.runtime import dependencies
+from SAMLungSegSlicer.runtime import consent, dependencies
 from SAMLungSegSlicer.runtime.imports import importQuietly
 from SAMLungSegSlicer.runtime.worker import InferenceWorker
 
@@ -64,6 +64,18 @@ class Context:
         engine = chosen_engine(model_spec(self.parameters.model), self.parameters.device)
         return _BY_TORCH if engine == "torch" or self.segmenting == "sam" else _BY_ONNX
 
+    @property
+    def needsConsent(self) -> bool:
+        """Whether the chosen model has the bundled weights, and their terms are not accepted yet."""
+        return consent.isNeeded(self.parameters.model, self.parameters.customWeights)
+
+    def hasConsent(self) -> bool:
+        """Whether the chosen model may be used; asks where the bundled weights need it, and says so after a no."""
+        if not self.needsConsent or consent.ask():
+            return True
+        self.say("⚠ " + _("The terms of the bundled weights were not accepted, so nothing was run."))
+        return False
+
     def say(self, text: str = "") -> None:
         """Tell the user `text` in the status line."""
         self.ui.statusLabel.text = text
@@ -87,8 +99,11 @@ class Context:
                 raise
 
     def show(self, error: BaseException) -> None:
-        """Show an error that happened on the worker's thread."""
+        """Show an error that happened on the worker's thread; where consent was missing, ask for it."""
         self.changed()
+        if isinstance(error, LicenceError) and consent.ask():
+            self.say(_("The terms are accepted; begin again what has stopped."))
+            return
         with self.guarded():
             raise error
 

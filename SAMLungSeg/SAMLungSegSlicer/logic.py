@@ -25,7 +25,7 @@ from SAMLungSegSlicer.jobs import (
     Settings,
 )
 from SAMLungSegSlicer.parameters import SAMLungSegParameterNode
-from SAMLungSegSlicer.runtime import dependencies
+from SAMLungSegSlicer.runtime import consent, dependencies
 
 if TYPE_CHECKING:
     from SAMLungSegLib import VolumePoint
@@ -54,6 +54,18 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
     def getParameterNode(self) -> SAMLungSegParameterNode:
         """The user's choices in the scene, typed."""
         return SAMLungSegParameterNode(super().getParameterNode())
+
+    def acceptWeightsLicence(self) -> None:
+        """Accept the terms of the bundled weights, for this user and from now on: research only.
+
+        The panel asks before they are first used; from the console nobody is asked, and what needs them raises
+        `SAMLungSegLib.errors.LicenceError`. The environment variable SAMLUNGSEG_ACCEPT_WEIGHTS_LICENCE=1 does the same
+        for one session.
+
+        Example:
+            >>> logic.acceptWeightsLicence()
+        """
+        consent.give()
 
     def segmentVolume(
         self,
@@ -91,7 +103,7 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
             SAMLungSegError: its kinds say what was wrong with the volume, the prompts or the model; CancelledError
                 when `cancelled` said so.
         """
-        _ensureInstalled(*_features("segment", settings))
+        _ensureUsable("segment", settings)
         prompts = _prompts(volumeNode, points, negativePoints, boxes)
         job = SegmentVolumeJob(volumeNode, segmentationNode, Settings(**settings), keepEdits=keepEdits, **prompts)
         written = _written(job, job.run(progress, cancelled))
@@ -132,7 +144,7 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         Raises:
             SAMLungSegError: as `segmentVolume`, or the view does not show the volume.
         """
-        _ensureInstalled(*_features("segment", settings))
+        _ensureUsable("segment", settings)
         prompts = _prompts(volumeNode, points, negativePoints, boxes)
         sliceNode, chosen = _sliceNode(sliceView), Settings(**settings)
         job = SegmentSliceJob(volumeNode, sliceNode, segmentationNode, chosen, keepEdits=keepEdits, **prompts)
@@ -265,14 +277,20 @@ class SAMLungSegLogic(ScriptedLoadableModuleLogic):
         Raises:
             SAMLungSegError: the folders cannot be used, or the settings are wrong for every image.
         """
-        _ensureInstalled(*_features("batch", settings))
+        _ensureUsable("batch", settings)
         job = FolderJob(inputFolder, outputFolder, Settings(**settings), format=format, retryFailed=retryFailed)
         return job.finish(job.run(progress, cancelled))
 
 
-def _features(feature: dependencies.Feature, settings: dict[str, Any]) -> tuple[dependencies.Feature, ...]:
-    """With what the model of these settings needs."""
-    return dependencies.withModel(feature, settings.get("model", Settings.model), settings.get("weights"))
+def _ensureUsable(feature: dependencies.Feature, settings: dict[str, Any]) -> None:
+    """Make sure of consent and of what the model of these settings needs.
+
+    Raises:
+        SAMLungSegError: the terms of the bundled weights are not accepted; as `_ensureInstalled`.
+    """
+    model, weights = settings.get("model", Settings.model), settings.get("weights")
+    consent.require(model, weights)
+    _ensureInstalled(*dependencies.withModel(feature, model, weights))
 
 
 def _ensureInstalled(*features: dependencies.Feature) -> None:

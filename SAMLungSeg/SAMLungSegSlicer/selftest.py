@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import slicer
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
+from SAMLungSegLib.models.terms import ACCEPT_VARIABLE
 from SAMLungSegSlicer import bridge, sampledata
 from SAMLungSegSlicer.logic import SAMLungSegLogic
-from SAMLungSegSlicer.runtime import dependencies
+from SAMLungSegSlicer.runtime import consent, dependencies
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,8 @@ class SAMLungSegTest(ScriptedLoadableModuleTest):
 
         slicer.selfTests["SAMLungSeg"]()
 
-    Skipped where the Python packages are missing and the user does not install them, or Slicer runs as `--testing`.
+    Skipped where the user does not accept the terms of the bundled weights, or the Python packages are missing and the
+    user does not install them, or Slicer runs as `--testing`.
     """
 
     messageDelay: int | None = None
@@ -57,11 +59,11 @@ class SAMLungSegTest(ScriptedLoadableModuleTest):
     @classmethod
     def setUpClass(cls) -> None:
         """Ask once for all tests."""
-        _requirePackages()
+        _requireConsentAndPackages()
 
     def setUp(self) -> None:
         """An empty scene with the phantom's CT and its true lungs."""
-        _requirePackages()
+        _requireConsentAndPackages()
         slicer.mrmlScene.Clear()
         self.logic = SAMLungSegLogic()
         self.volumeNode, self.truthNode = sampledata.loadPhantomCT()
@@ -198,8 +200,10 @@ class SAMLungSegTest(ScriptedLoadableModuleTest):
             bundle.unlink(missing_ok=True)
 
 
-def _requirePackages() -> None:
-    """Raise SkipTest where Python packages are missing that cannot or shall not be installed."""
+def _requireConsentAndPackages() -> None:
+    """Raise SkipTest where the bundled weights or Python packages may not be used, or not be installed."""
+    if not consent.ask():
+        raise unittest.SkipTest(f"the terms of the bundled weights were not accepted; set {ACCEPT_VARIABLE}=1")
     names = ", ".join(dependencies.missing("batch"))
     if names and slicer.app.testingEnabled():
         raise unittest.SkipTest(f"Python packages are missing ({names}), and none is installed in testing mode")

@@ -81,7 +81,7 @@ class SegmentAnyBone(Adapter):
         except ImportError as error:
             raise ModelError(
                 "SegmentAnyBone's depth attention needs MONAI, which is not installed; run: pip install "
-                "'SAMLungSegLib[train]', or leave it out with depth=false."
+                "'samlungseg[train]', or leave it out with depth=false."
             ) from error
 
 

@@ -174,7 +174,7 @@ def _client(stack: ExitStack, workers: int, scheduler: str | None) -> Client:
         import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
-        raise BatchError("Several processes take Dask; install it: pip install 'SAMLungSegLib[cluster]'.") from error
+        raise BatchError("Several processes take Dask; install it: pip install 'samlungseg[cluster]'.") from error
     if scheduler is None:
         share = str(max(1, (os.cpu_count() or 1) // workers))
         threads = {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}  # Dask says 1

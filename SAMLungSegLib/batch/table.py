@@ -111,8 +111,8 @@ def plain(row: Mapping[str, Any]) -> Row:
 
 def _plain(value: Any) -> Any:
     value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, str):  # a file's name may hold bytes that are no text
-        return " ".join(value.encode("utf-8", "replace").decode().split())
+    if isinstance(value, str):  # a file's name may hold bytes that are no text; Python 3.10 writes no null into CSV
+        return " ".join(value.encode("utf-8", "replace").decode().replace("\0", r"\x00").split())
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -140,7 +140,7 @@ def write_tables(rows: Sequence[Row], folder: Path) -> list[Path]:
     table = table_of(rows)
     written = [write_csv(table, folder / "table.csv")]
     if find_spec("pyarrow") is None:
-        logger.warning("The table is written as CSV only; for Parquet as well: pip install 'SAMLungSegLib[parquet]'.")
+        logger.warning("The table is written as CSV only; for Parquet as well: pip install 'samlungseg[parquet]'.")
         return written
     content = table.to_parquet(engine="pyarrow", index=False)
     return [*written, write_bytes(content, folder / "table.parquet")]

@@ -40,6 +40,7 @@ from SAMLungSegLib.cli.config import (
     config_path,
 )
 from SAMLungSegLib.cli.messages import messages_on_stderr, one_line, say
+from SAMLungSegLib.cli.notice import terms_on_stderr
 from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advice
 from SAMLungSegLib.isolation import prepare
 from SAMLungSegLib.models.engines import FROM_EXTRAS, install_command
@@ -107,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _flushed_stdout():
         parsed = _parsed(sys.argv[1:] if arguments is None else arguments)
         many = parsed.is_about_many or len(getattr(parsed, "inputs", ())) > 1
-        with messages_on_stderr(verbose=parsed.verbose, many=many):
+        with messages_on_stderr(verbose=parsed.verbose, many=many), terms_on_stderr():
             return _run(parsed)
 
 

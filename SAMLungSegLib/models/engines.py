@@ -36,7 +36,7 @@ def needs_torch(model: str, weights: Path | str | None = None) -> bool:
 
 def install_command(extra: Extra) -> str:
     """What to type for the packages of an extra, in the environment that runs."""
-    return f"pip install 'SAMLungSegLib[{extra}]'"
+    return f"pip install 'samlungseg[{extra}]'"
 
 
 def need_torch(what: str, extra: Extra = "sam") -> None:

@@ -16,6 +16,7 @@ from SAMLungSegLib.models.checkpoints import State, checkpoint_path, file_sha256
 from SAMLungSegLib.models.engines import Engine
 from SAMLungSegLib.models.extensions.base import PREFIX as EXTENSION
 from SAMLungSegLib.models.registry import ModelSpec
+from SAMLungSegLib.models.terms import before_use
 from SAMLungSegLib.models.tuned import AdapterChoice, ExtensionChoice, TunedCard, TunedModel
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet
 
@@ -62,7 +63,9 @@ def registry_state(loader: Loader, spec: ModelSpec) -> State:
 
     Raises:
         ModelError: they are absent or their hash is wrong.
+        LicenceError: they are bundled, and a program that asks for consent has none.
     """
+    before_use(spec)
     status = verify(spec)
     if status == "absent":
         raise ModelError(f"The weights of {spec.name} are not on this machine; {spec.remedy}.")

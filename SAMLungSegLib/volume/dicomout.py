@@ -97,7 +97,7 @@ def _highdicom() -> Any:
         import highdicom.seg
     except ImportError as error:
         raise SettingsError(
-            "DICOM segmentations are written by highdicom, which is not installed: pip install 'SAMLungSegLib[dicom]', "
+            "DICOM segmentations are written by highdicom, which is not installed: pip install 'samlungseg[dicom]', "
             "or write seg.nrrd, nrrd or nii.gz."
         ) from error
     return highdicom

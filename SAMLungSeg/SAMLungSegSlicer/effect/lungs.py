@@ -103,7 +103,9 @@ class LungsEffect(VTKObservationMixin):
             return
         if kind in _PROMPTING:
             with context.guarded():
-                if not dependencies.ensure(context.segmenting):
+                if not context.hasConsent():
+                    kind = None
+                elif not dependencies.ensure(context.segmenting):
                     context.say(_("Nothing was installed, so nothing can be predicted; brush and lasso work."))
                     kind = None
                 else:

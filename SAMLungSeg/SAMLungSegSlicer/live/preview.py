@@ -90,8 +90,8 @@ class PreviewController(Watcher):
 
     @property
     def isAllowed(self) -> bool:
-        """Whether packages of the chosen model may be imported: they are there, or the user agreed to install them."""
-        return self._context.segmenting in self._allowed
+        """Whether the chosen model may be used: its terms are accepted, its packages are there or will be installed."""
+        return self._context.segmenting in self._allowed and not self._context.needsConsent
 
     def enter(self) -> None:
         """Begin if nothing has to be installed; else wait until the user has agreed in an action (`allow`)."""

@@ -53,6 +53,8 @@ class ComparisonPanel:
             context.worker.cancel(CHANNEL)
             return
         with context.guarded():
+            if not context.hasConsent():
+                return
             if not dependencies.ensure(context.segmenting, "evaluate"):
                 return
             context.say(_("Comparing..."))

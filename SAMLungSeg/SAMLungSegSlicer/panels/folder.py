@@ -74,6 +74,8 @@ class FolderPanel:
         """Segment what is not done yet."""
         context, parameters = self._context, self._context.parameters
         with context.guarded():
+            if not context.hasConsent():
+                return
             features = dependencies.withModel("batch", parameters.model, parameters.customWeights)
             if not dependencies.ensure(*features):
                 return

@@ -85,6 +85,8 @@ class SegmentPanel:
     def _start(self, prepare: Callable[[], Job], onDone: Callable[[Job, Any], None]) -> None:
         context = self._context
         with context.guarded():
+            if not context.hasConsent():
+                return
             if not dependencies.ensure(context.segmenting):
                 context.say(_("Nothing was installed, so nothing can be segmented."))
                 return

@@ -56,6 +56,8 @@ class TuningPanel:
         """Tune, in the background; installs PyTorch after a question where it is missing."""
         context = self._context
         with context.guarded():
+            if not context.hasConsent():
+                return
             if not dependencies.ensure("tune"):
                 return
             self._say(_("Starting..."))

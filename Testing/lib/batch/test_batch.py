@@ -81,7 +81,7 @@ def test_without_pyarrow_there_is_a_csv_and_a_word_about_it(cohort, tmp_path, mo
     monkeypatch.setattr("SAMLungSegLib.batch.table.find_spec", lambda name: None)
     files = [path.name for path in run(cohort, tmp_path / "out").files]
     assert files == ["table.csv", "summary.html"]
-    assert "pip install 'SAMLungSegLib[parquet]'" in caplog.text
+    assert "pip install 'samlungseg[parquet]'" in caplog.text
 
 
 def test_references_give_metrics(cohort, tmp_path):

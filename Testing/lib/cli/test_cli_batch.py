@@ -129,7 +129,7 @@ def test_two_processes_give_what_one_gives(cohort, tmp_path, capfd):
 def test_several_processes_without_dask_say_what_to_install(cohort, tmp_path, dark_is_lung, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert run("batch", cohort, "-o", tmp_path / "out", "--workers", "2") == 2
-    assert "pip install 'SAMLungSegLib[cluster]'" in capsys.readouterr().err
+    assert "pip install 'samlungseg[cluster]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -201,4 +201,4 @@ def test_completion_without_shtab_says_what_to_install(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
     with pytest.raises(SystemExit) as stop:
         main(["--print-completion", "bash"])
-    assert stop.value.code == 2 and "SAMLungSegLib[completion]" in capsys.readouterr().err
+    assert stop.value.code == 2 and "samlungseg[completion]" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def test_the_version_is_one_and_the_same_everywhere(capsys):
         run("--version")
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"samlungseg {SAMLungSegLib.__version__}\n"
-    assert SAMLungSegLib.__version__ == metadata.version("SAMLungSegLib")
+    assert SAMLungSegLib.__version__ == metadata.version("samlungseg")
 
 
 def test_the_version_is_known_without_an_installed_distribution():

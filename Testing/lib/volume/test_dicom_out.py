@@ -239,7 +239,7 @@ def test_a_full_disk_leaves_the_earlier_file(tmp_path):
 def test_without_highdicom_the_extra_is_named(tmp_path, monkeypatch):
     image = read_volume(ct_series(tmp_path / "ct", HU))
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(SettingsError, match=r"pip install 'SAMLungSegLib\[dicom\]'"):
+    with pytest.raises(SettingsError, match=r"pip install 'samlungseg\[dicom\]'"):
         check_format(image, "dcm")
 
 
