@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo-output
 
-.PHONY: demo docs test graphs screenshots import-graph bench lint clean
+.PHONY: demo docs notebook test graphs screenshots import-graph bench lint clean
 
 $(VENV)/small: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ demo: $(VENV)/small
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python Testing/tools/site_links.py site
+
+notebook: $(VENV)/small
+	$(BIN)/python Testing/tools/notebook.py docs/tutorial.ipynb
 
 test: $(VENV)/installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto

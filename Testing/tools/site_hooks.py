@@ -1,20 +1,25 @@
 """What MkDocs does not do by itself for the site: see `mkdocs.yml`, and `make docs`.
 
-Pages of the repository that lie outside docs/ become pages of the site, each room of the library gets a page of its
+Pages outside docs/ and the notebook become pages of the site, each room of the library gets a page of its
 docstrings, and links, which are those of the repository, are made to lead to pages of the site or to the repository.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import posixpath
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from notebook import as_markdown
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = "SAMLungSegLib"
@@ -23,6 +28,7 @@ SOURCES = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
     "lung-compact.md": "Resources/Models/lung-compact.md",
+    "tutorial.md": "docs/tutorial.ipynb",
 }
 NOT_FOR_CALLERS = {"cli", "__init__", "__main__"}
 LINK = re.compile(r"\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
@@ -41,11 +47,16 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that do not lie in docs/."""
+    """Add the pages that are not Markdown in docs/."""
+    made: dict[str, str | bytes] = {**reference_pages()}
     for uri, source in SOURCES.items():
-        files.append(File.generated(config, uri, abs_src_path=str(REPOSITORY / source)))
-    for uri, text in reference_pages().items():
-        files.append(File.generated(config, uri, content=text))
+        if source.endswith(".ipynb"):
+            page, pictures = as_markdown(json.loads((REPOSITORY / source).read_text(encoding="utf-8")), uri[:-3])
+            made |= {uri: page, **pictures}
+        else:
+            files.append(File.generated(config, uri, abs_src_path=str(REPOSITORY / source)))
+    for uri, content in made.items():
+        files.append(File.generated(config, uri, content=content))
     return files
 
 
