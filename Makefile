@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo-output
 
-.PHONY: demo docs notebook test graphs screenshots import-graph bench lint clean
+.PHONY: demo docs notebook failures test graphs screenshots import-graph bench lint clean
 
 $(VENV)/small: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,9 @@ docs: $(VENV)/docs
 
 notebook: $(VENV)/small
 	$(BIN)/python Testing/tools/notebook.py docs/tutorial.ipynb
+
+failures: $(VENV)/small
+	$(BIN)/python Testing/tools/failures.py --docs docs/failures.md
 
 test: $(VENV)/installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
