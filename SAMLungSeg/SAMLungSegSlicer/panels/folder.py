@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from SAMLungSegLib.batch import BatchResult
 
 CHANNEL = "folder"
-FORMATS = (None, "seg.nrrd", "nrrd", "nii.gz", "png")
+FORMATS = (None, "seg.nrrd", "nrrd", "nii.gz", "png", "dcm", "rtstruct.dcm")
 WIDEST_COLUMN = 160  # pixels; reasons and notes are long
 SHOWN_COLUMNS = (
     *("id", "state", "reason", "right_ml", "left_ml", "mean_hu", "laa950_percent", "cardiothoracic_ratio"),
@@ -44,8 +44,13 @@ class FolderPanel:
         for line in (ui.folderInputPathLineEdit, ui.folderOutputPathLineEdit):
             line.filters = ctk.ctkPathLineEdit.Dirs
             line.connect("currentPathChanged(QString)", self._onPath)
-        for title in (_("as the image"), *FORMATS[1:]):
-            ui.folderFormatSelector.addItem(title)
+        titles = {
+            None: _("as the image"),
+            "dcm": _("dcm (DICOM Segmentation)"),
+            "rtstruct.dcm": _("rtstruct.dcm (RT Structure Set)"),
+        }
+        for name in FORMATS:
+            ui.folderFormatSelector.addItem(titles.get(name, name))
         ui.folderStartButton.connect("clicked(bool)", self.onStart)
         ui.folderCancelButton.connect("clicked(bool)", self.onCancel)
         ui.folderTable.verticalHeader().hide()
@@ -77,6 +82,8 @@ class FolderPanel:
             if not context.hasConsent():
                 return
             features = dependencies.withModel("batch", parameters.model, parameters.customWeights)
+            if self._format == "dcm":
+                features += ("dicom",)
             if not dependencies.ensure(*features):
                 return
             self._say(_("Starting..."))
@@ -101,6 +108,11 @@ class FolderPanel:
             if lungs is not None and lungs.name.endswith(".seg.nrrd"):
                 parameters.outputSegmentation = slicer.util.loadSegmentation(str(lungs))
             slicer.util.setSliceViewerLayers(background=parameters.inputVolume, fit=True)
+
+    @property
+    def _format(self) -> str | None:
+        """Of the results; None for what suits each image."""
+        return FORMATS[self._context.ui.folderFormatSelector.currentIndex]
 
     def _rowOf(self, caseId: str) -> dict[str, str]:
         """Texts of a row by column; the view may be sorted."""
@@ -130,7 +142,7 @@ class FolderPanel:
             ui.folderInputPathLineEdit.currentPath.strip(),
             self._output,
             settingsOf(context.parameters),
-            format=FORMATS[ui.folderFormatSelector.currentIndex],
+            format=self._format,
             retryFailed=ui.folderRetryCheckBox.checked,
         )
         self._stop.clear()

@@ -21,7 +21,7 @@ from slicer.i18n import tr as _
 
 from SAMLungSegLib.errors import SAMLungSegError
 
-Feature = Literal["segment", "sam", "batch", "evaluate", "measure", "phantom", "tune"]
+Feature = Literal["segment", "sam", "batch", "evaluate", "measure", "phantom", "tune", "dicom"]
 
 REQUIREMENTS = {
     "onnxruntime": ">=1.18",
@@ -34,6 +34,7 @@ REQUIREMENTS = {
     "matplotlib": ">=3.7",
     "platformdirs": ">=3.0",
     "filelock": ">=3.12",
+    "highdicom": ">=0.25",
 }
 DOWNLOAD_MB = {  # with what each needs itself and Slicer lacks
     "onnxruntime": 25,
@@ -46,6 +47,7 @@ DOWNLOAD_MB = {  # with what each needs itself and Slicer lacks
     "matplotlib": 16,
     "platformdirs": 1,
     "filelock": 1,
+    "highdicom": 4,
 }
 TORCH_MB_WITH_CUDA = 3000
 NEVER_REPLACED = ("numpy", "scipy", "SimpleITK", "pydicom", "torch", "torchvision")
@@ -60,6 +62,7 @@ _FEATURES: dict[Feature, tuple[str, ...]] = {
     "measure": ("scikit-image",),
     "phantom": ("scikit-image",),
     "tune": (*_TORCH, *_INFERENCE, "pandas", "matplotlib"),
+    "dicom": ("highdicom",),  # segmentations as files; RT Structure Sets need pydicom alone
 }
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import chests
+import dicomfiles
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import slicer
@@ -88,6 +90,25 @@ def test_a_person_segments_a_folder_and_opens_a_row(window, monkeypatch, tmp_pat
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "lungs/segmentations/first_lungs.seg.nrrd")))
     assert found.any() and np.array_equal(found > 0, written > 0)
     window.grab(tmp_path / "folder.png")
+
+
+@pytest.mark.parametrize("written", ["dcm", "rtstruct.dcm"])
+def test_lungs_of_a_series_are_written_as_dicom(window, monkeypatch, tmp_path, written):
+    pytest.importorskip("highdicom")
+    use(monkeypatch, chests.DarknessModel())
+    dicomfiles.ct_series(tmp_path / "series", chests.phantom().hu_kji, spacing_kji=(36.0, 4.0, 4.0), PatientID="P7")
+    ui = window.ui
+    ui.folderInputPathLineEdit.currentPath = str(tmp_path / "series")
+    titles = [ui.folderFormatSelector.itemText(number) for number in range(ui.folderFormatSelector.count)]
+    ui.folderFormatSelector.setCurrentIndex(next(n for n, one in enumerate(titles) if one.startswith(f"{written} (")))
+    window.click(ui.folderStartButton)
+    ended(window)
+    assert "1 of 1 images done" in ui.folderLabel.text
+    (file,) = (tmp_path / "lungs/segmentations").glob("*_lungs.*dcm")
+    assert file.name.endswith(f"_lungs.{written}")
+    found, source = pydicom.dcmread(file), pydicom.dcmread(next((tmp_path / "series").iterdir()))
+    assert found.Modality == {"dcm": "SEG", "rtstruct.dcm": "RTSTRUCT"}[written]
+    assert (found.PatientID, found.StudyInstanceUID) == ("P7", source.StudyInstanceUID)
 
 
 def test_cancelled_it_keeps_what_is_done_and_goes_on_from_there(window, monkeypatch):

@@ -327,7 +327,8 @@ def test_an_unknown_feature_is_refused() -> None:
 def test_the_versions_agree_with_pyproject() -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python before 3.11 reads no TOML")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    required = [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["sam"])]
+    extras = project["optional-dependencies"]
+    required = [Requirement(text) for text in (*project["dependencies"], *extras["sam"], *extras["dicom"])]
     declared = {one.name: str(one.specifier) for one in required if one.marker is None or one.marker.evaluate()}
     ours = dependencies.REQUIREMENTS
     assert ours == {name: declared[name] for name in ours}
