@@ -96,6 +96,10 @@ class Method(ABC):
         """Into how many stages of equal length the training is divided; a new one begins with a new optimiser."""
         return 1
 
+    def batch_size(self, given: int, stage: int) -> int:
+        """Objects that are computed at once in a stage: as given, unless the method has its own."""
+        return given
+
     @property
     def prompt_kinds(self) -> tuple[str, ...]:
         """That it learns with and is judged by, of `PROMPT_KINDS`; the first one is that of the validation part."""

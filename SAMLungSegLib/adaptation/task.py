@@ -144,7 +144,7 @@ class AdaptationTask(TrainingTask[Drawn]):
         rng = np.random.default_rng([config.seed, epoch])
         weights = np.array([one.weight for one in slices])
         weights = weights / weights.sum()
-        count, steps = config.batch * config.accumulate, config.epoch_steps
+        count, steps = self._at_once(epoch) * config.accumulate, config.epoch_steps
         if config.steps is not None:
             steps = min(steps, config.steps - epoch * config.epoch_steps)
         self._began = time.monotonic()
@@ -157,6 +157,9 @@ class AdaptationTask(TrainingTask[Drawn]):
             yield Drawn(examples, (config.seed, epoch, step))
         self._seconds = time.monotonic() - self._began
 
+    def _at_once(self, epoch: int) -> int:
+        return self.method.batch_size(self.config.batch, self.stage(epoch))
+
     def _is_epoch_over(self) -> bool:
         """By the clock, where that counts: a tenth of the time at most is one epoch."""
         minutes = self.config.minutes
@@ -164,7 +167,7 @@ class AdaptationTask(TrainingTask[Drawn]):
 
     def pieces(self, batch: Drawn) -> Sequence[Drawn]:
         """As many objects as are computed at once."""
-        size = self.config.batch
+        size = self._at_once(self.epoch)
         starts = range(0, len(batch.examples), size)
         return [Drawn(batch.examples[start : start + size], (*batch.seed, start)) for start in starts]
 

@@ -56,7 +56,9 @@ def spread_points(mask: np.ndarray, count: int) -> list[tuple[float, float]]:
         raise PromptError("No point can be drawn from an empty mask; skip slices without the object.")
     if count >= len(pixels):
         return [(x, y) for x, y in pixels.tolist()]
-    centres, _ = kmeans2(pixels, _far_apart(pixels, count), minit="matrix", iter=50)
+    centres = pixels.mean(axis=0, keepdims=True)
+    if count > 1:
+        centres, _ = kmeans2(pixels, _far_apart(pixels, count), minit="matrix", iter=50)
     nearest = np.unique(pixels[cdist(centres, pixels).argmin(axis=1)][:, ::-1], axis=0)
     return [(x, y) for y, x in nearest.tolist()]
 
