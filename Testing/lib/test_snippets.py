@@ -33,6 +33,7 @@ NOT_RUN = {
     r"^samlungseg (adapt|study|train|tune) ": "learns or predicts for minutes",
     r" [A-Z]{3,}": "has a place for what the user has",
     r"^samlungseg (cache|models (verify|export))": "is about files in the user's own folders, or writes for long",
+    r"^samlungseg demo": "takes seconds; Testing/lib/cli/test_cli.py runs it",
     r"--workers|--scheduler": "starts processes, or needs a cluster",
 }
 # Blocks of Python that are compiled, and whose names are looked for, but that are not run: by page and a piece of it.
@@ -128,38 +129,45 @@ def files(tmp_path_factory) -> Path:
     return folder
 
 
-def names_of_pages(folder: Path) -> dict[str, object]:
+@pytest.fixture(scope="module")
+def given(files) -> dict[str, object]:
     """What the Python of the pages takes for given, as their sentences say."""
-    image = sitk.ReadImage(str(folder / "scan.nii.gz"))
+    image = sitk.ReadImage(str(files / "scan.nii.gz"))
     labels = np.zeros((60, 40, 40), np.uint8)
     labels[:, 10:30, 10:30] = 1
     hu = np.where(labels > 0, -850, 40).astype(np.int16)
     corrected = labels[41].copy()
     corrected[20:30, 10:30] = 0
     matrix = np.diag([-1.2, -1.2, 50.0, 1.0])
-    cases = [Volume(labels[:5].repeat(times, 2), matrix, "case") for times in (1, 1, 1)]
+    case = Volume(labels[:5], matrix, "case")
     return {
         "sitk_image": image,
         "array_kji": sitk.GetArrayFromImage(image),
         "matrix": matrix,
-        "grey_slice": sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "frontal.png"))),
-        "segmentation": segment(folder / "frontal.png"),
-        "read": [(*cases, patient) for patient in ("p1", "p2", "p3")],
+        "grey_slice": sitk.GetArrayFromImage(sitk.ReadImage(str(files / "frontal.png"))),
+        "segmentation": segment(files / "frontal.png"),
+        "read": [(case, case, case, patient) for patient in ("p1", "p2", "p3")],
         "automatic_nhw": labels,
         "hu_nhw": hu,
         "corrected_hw": corrected,
     }
 
 
+def runs(block: Block) -> bool:
+    """Whether anything of a block is run."""
+    if block.language == "python":
+        return why_python_not_run(block) is None
+    return any(why_not_run(command) is None for command in commands(block))
+
+
 @pytest.mark.slow
-def test_what_the_pages_show_runs(files, monkeypatch, capsys):
+@pytest.mark.parametrize("page", [page for page in pages() if any(map(runs, blocks(page)))])
+def test_what_a_page_shows_runs(page, files, given, monkeypatch, capsys):
     monkeypatch.chdir(files)
-    given = names_of_pages(files)
-    for page in pages():
-        names = {**given, "__name__": "shown"}
-        for block in blocks(page):
-            for command in commands(block):
-                if why_not_run(command) is None:
-                    assert main(shlex.split(command)[1:]) == 0, f"{page}: {command}\n{capsys.readouterr().err}"
-            if block.language == "python" and why_python_not_run(block) is None:
-                exec(compile("\n" * (block.line - 1) + block.text, page, "exec"), names)
+    names = {**given, "__name__": "shown"}
+    for block in blocks(page):
+        for command in commands(block):
+            if why_not_run(command) is None:
+                assert main(shlex.split(command)[1:]) == 0, f"{command}\n{capsys.readouterr().err}"
+        if block.language == "python" and why_python_not_run(block) is None:
+            exec(compile("\n" * (block.line - 1) + block.text, page, "exec"), names)

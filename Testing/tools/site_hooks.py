@@ -50,7 +50,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not Markdown in docs/."""
     made: dict[str, str | bytes] = {**reference_pages()}
     for uri, source in SOURCES.items():
-        if source.endswith(".ipynb"):
+        if is_notebook(uri):
             page, pictures = as_markdown(json.loads((REPOSITORY / source).read_text(encoding="utf-8")), uri[:-3])
             made |= {uri: page, **pictures}
         else:
@@ -66,8 +66,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return markdown
     text, missing = with_links_of_site(markdown, page.file.src_uri, config.repo_url)
     for target in missing:
-        logger.warning("%s links to %s, which is not in the repository.", page.file.src_uri, target)
+        if not (is_notebook(page.file.src_uri) and target in files.src_uris):  # what its cells draw
+            logger.warning("%s links to %s, which is not in the repository.", page.file.src_uri, target)
     return text
+
+
+def is_notebook(page: str) -> bool:
+    """Whether a page of the site is a notebook in the repository."""
+    return SOURCES.get(page, "").endswith(".ipynb")
 
 
 def reference_pages() -> dict[str, str]:
