@@ -35,9 +35,11 @@ def distance_transform_peak(mask: np.ndarray) -> tuple[float, float]:
     """
     if not mask.any():
         raise PromptError("An empty mask has no middle; skip slices without the object.")
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(np.argmax(distance), mask.shape)
-    return float(column), float(row)
+    ((rows, columns),) = ndimage.find_objects(mask.astype(np.int8))
+    part = mask[rows, columns]  # what is nearest outside of it lies in its frame of one pixel
+    distance = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(np.argmax(distance), part.shape)
+    return float(columns.start + column), float(rows.start + row)
 
 
 def spread_points(mask: np.ndarray, count: int) -> list[tuple[float, float]]:

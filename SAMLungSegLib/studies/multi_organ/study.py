@@ -26,7 +26,7 @@ from SAMLungSegLib.files import as_output_error, writable_folder
 from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.trainable import TrainableModel
-from SAMLungSegLib.studies.multi_organ.tuning import OrganTuning, OrganTuningTask
+from SAMLungSegLib.studies.multi_organ.tuning import OrganTuning, OrganTuningTask, with_variants
 from SAMLungSegLib.studies.objects import study_facts, study_objects
 from SAMLungSegLib.studies.pieces import piece
 from SAMLungSegLib.training.trainer import Trainer, TrainerSettings, copied, with_state
@@ -153,6 +153,7 @@ class _Study:
     def __init__(self, settings: MultiOrganSettings, data: AdaptationData, model: TrainableModel, folder: Path) -> None:
         self.settings, self.data, self.model, self.folder = settings, data, model, folder
         self.encoder = cached(model)
+        self._encoded: AdaptationData | None = None
         self.facts = study_facts(settings.base, model, data, settings.reading, settings.kinds)
 
     def zero_shot(self) -> dict[str, Any]:
@@ -163,7 +164,7 @@ class _Study:
         def predict(embedding: Any, _one: Any, prompts: Any) -> Any:
             return self.model.decode(embedding, prompts).logits > 0
 
-        table = judged(self.encoder, self.model, self.data, self.settings.kinds, predict)
+        table = judged(self.encoder, self.model, self._encoded or self.data, self.settings.kinds, predict)
         return table.to_dict("records")
 
     def tuned(self, kind: str) -> dict[str, Any]:
@@ -173,7 +174,8 @@ class _Study:
         return piece(folder, facts, lambda: self._tune(folder, kind))
 
     def _tune(self, folder: Path, kind: str) -> dict[str, Any]:
-        task = OrganTuningTask(self.model, self.encoder, self.data, kind, self.settings.tuning)
+        self._encoded = self._encoded or with_variants(self.encoder, self.data, self.settings.tuning)
+        task = OrganTuningTask(self.model, self._encoded, kind, self.settings.tuning)
         with self.model.threads(), with_state(task.network, copied(task.network.state_dict())):
             trainer = Trainer(
                 task, TrainerSettings(self.settings.tuning.epochs), folder / CHECKPOINT_NAME, title=f"tuning, {kind}"

@@ -9,16 +9,16 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from SAMLungSegLib.adaptation.method import frame_targets
+from SAMLungSegLib.adaptation.method import decoded, frame_targets, kept_embedding
 from SAMLungSegLib.adaptation.prompts import prompts_of
 from SAMLungSegLib.adaptation.slices import AdaptationData, ObjectExample, ObjectSlice, all_examples
-from SAMLungSegLib.adaptation.task import fixed_prompts
+from SAMLungSegLib.adaptation.task import fixed_prompts, with_embeddings
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models.base import PromptableModel
@@ -95,15 +95,24 @@ def changed(one: ObjectSlice, rng: np.random.Generator) -> ObjectSlice:
     return replace(one, grey_hw=np.ascontiguousarray(grey), labels_hw=np.ascontiguousarray(labels))
 
 
-def with_variants(slices: Sequence[ObjectSlice], tuning: OrganTuning) -> list[ObjectSlice]:
-    """The changed copies of each slice, or the slices where there are to be none."""
-    if not tuning.variants:
-        return list(slices)
-    return [
-        changed(one, np.random.default_rng([tuning.seed, number, variant]))
-        for number, one in enumerate(slices)
-        for variant in range(tuning.variants)
-    ]
+def with_variants(encoder: PromptableModel, data: AdaptationData, tuning: OrganTuning) -> AdaptationData:
+    """The data with the changed copies of each training slice in its place, all encoded.
+
+    Embeddings are kept in memory in float16: with SAM at 1024 pixels 2 MB for each copy.
+    """
+    training = data.training
+    if tuning.variants:
+        training = tuple(
+            changed(one, np.random.default_rng([tuning.seed, number, variant]))
+            for number, one in enumerate(training)
+            for variant in range(tuning.variants)
+        )
+    return replace(
+        data,
+        training=with_embeddings(encoder, tqdm(training, desc="encoding", unit="slice", disable=None)),
+        validation=with_embeddings(encoder, data.validation),
+        held_out=with_embeddings(encoder, data.held_out),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,20 +128,16 @@ class OrganTuningTask(TrainingTask[TunedBatch]):
 
     Args:
         model: whose decoder is tuned, in place.
-        encoder: the model, or what keeps its embeddings: slices are encoded again and again.
-        data: training and validation part.
+        data: as of `with_variants`.
         kind: of prompts, in training and validation.
         tuning: how.
     """
 
-    def __init__(
-        self, model: TrainableModel, encoder: PromptableModel, data: AdaptationData, kind: str, tuning: OrganTuning
-    ) -> None:
-        self.model, self.encoder, self.kind, self.tuning = model, encoder, kind, tuning
+    def __init__(self, model: TrainableModel, data: AdaptationData, kind: str, tuning: OrganTuning) -> None:
+        self.model, self.kind, self.tuning = model, kind, tuning
         self.network, self.device = model.part("mask_decoder"), model.device
-        self.training = list(all_examples(with_variants(data.training, tuning)))
-        self.validation = list(all_examples(data.validation))
-        self.each_epoch = len(list(all_examples(data.training)))
+        self.training, self.validation = list(all_examples(data.training)), list(all_examples(data.validation))
+        self.each_epoch = len(self.training) // max(1, tuning.variants)
 
     @property
     def fingerprint(self) -> str:
@@ -176,9 +181,7 @@ class OrganTuningTask(TrainingTask[TunedBatch]):
     def predict(self, batch: TunedBatch) -> Tensor:
         """Logits (B, h, w)."""
         rng = np.random.default_rng(batch.seed)
-        embeddings = self.encoder.encode([one.slice.view for one in batch.examples])
-        prompts = [prompts_of(one.mask_hw, self.kind, rng) for one in batch.examples]
-        return self.model.decode_batch(embeddings, prompts)[0][:, 0]
+        return decoded(self.model, batch.examples, [prompts_of(one.mask_hw, self.kind, rng) for one in batch.examples])
 
     def loss(self, predictions: Tensor, batch: TunedBatch) -> Tensor:
         """Mean over the objects."""
@@ -188,15 +191,10 @@ class OrganTuningTask(TrainingTask[TunedBatch]):
         """Mean Dice of the validation part."""
         scores = []
         for one in self.validation:
-            (embedding,) = self.encoder.encode([one.slice.view])
-            prediction = self.model.decode(embedding, fixed_prompts(one, self.kind))
+            prediction = self.model.decode(kept_embedding(self.model, one.slice), fixed_prompts(one, self.kind))
             scores.append(dice(one.mask_hw, prediction.logits > 0))
         return {"dice": float(np.mean(scores))}
 
     def score(self, row: Row) -> float:
         """Dice."""
         return row["dice"]
-
-    def facts(self) -> dict[str, Any]:
-        """What decides a tuning, for a piece of a study."""
-        return {"kind": self.kind, **asdict(self.tuning)}

@@ -63,7 +63,7 @@ def test_the_loss_is_one_minus_dice_of_probabilities():
 def test_gradients_of_a_step_are_the_mean_over_its_objects(tmp_path):
     model, data = tiny_model(), shape_data()
     tuning = OrganTuning(accumulate=8, variants=0)
-    task = OrganTuningTask(model, model, data, "box", tuning)
+    task = OrganTuningTask(model, with_variants(model, data, tuning), "box", tuning)
     batch = next(iter(task.batches(0)))
     assert len(batch.examples) == task.each_epoch == 8 and task.weight(batch) == 8
     optimizer = task.optimizer(0)
@@ -94,10 +94,14 @@ def test_changes_keep_grey_and_labels_together_and_shift_greys_by_a_tenth_at_mos
 
 
 def test_each_slice_has_its_variants_the_same_ones_every_time():
-    slices = [slice_of(1), slice_of(2)]
-    first, again = with_variants(slices, QUICK), with_variants(slices, QUICK)
-    assert len(first) == 4 and all(np.array_equal(a.grey_hw, b.grey_hw) for a, b in zip(first, again, strict=True))
-    assert with_variants(slices, OrganTuning(variants=0)) == slices
+    model, data = tiny_model(), shape_data()
+    first, again = (with_variants(model, data, QUICK) for _ in range(2))
+    assert len(first.training) == 8 and OrganTuningTask(model, first, "box", QUICK).each_epoch == 8
+    for one, other in zip(first.training, again.training, strict=True):
+        assert np.array_equal(one.grey_hw, other.grey_hw) and torch.equal(one.halves[0], other.halves[0])
+    plain = with_variants(model, data, OrganTuning(variants=0))
+    assert all(np.array_equal(a.grey_hw, b.grey_hw) for a, b in zip(plain.training, data.training, strict=True))
+    assert all(one.halves for part in (plain.training, plain.validation, plain.held_out) for one in part)
 
 
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"accumulate": 0}, {"variants": -1}, {"learning_rate": 0.0}])
