@@ -56,8 +56,8 @@ def add_reading_choices(parser: argparse.ArgumentParser) -> None:
         "--organs",
         default="",
         metavar="TEXT",
-        help="that masks draw, where the manifest does not say it: '1 pancreas 2 kidney', or a label set such as "
-        "abdomen; default: lungs",
+        help="that masks draw, where the manifest does not say it: '1 pancreas 2 kidney', a label set such as abdomen, "
+        "or a .csv file with columns id and structure; default: lungs",
     )
     parser.add_argument(
         "--window",

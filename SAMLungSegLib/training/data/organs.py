@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from SAMLungSegLib.documents import DocumentError, read_text
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.evaluation.sides import set_codes, value_codes
 from SAMLungSegLib.structures import LABEL_SETS, label_set
@@ -15,6 +19,8 @@ from SAMLungSegLib.volume import Volume
 
 _GROUP = re.compile(r"((?:\d+[\s,]+)+)([^\d\s][^\d]*)")
 MOST_ORGANS = 254
+TABLE = ".csv"
+_VALUES, _NAMES = ("id", "label", "value"), ("structure", "name")
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,15 @@ class DrawnOrgans:
     def parse(cls, text: str) -> DrawnOrgans:
         """From the name of a label set, or from label values and names: '1 pancreas 2 3 kidney 4 liver'.
 
+        The name of a .csv file stands for the table in it, see `from_table`.
+
         Raises:
             SettingsError: neither, or a value or an organ is named twice.
         """
-        text = text.strip().lower()
+        text = text.strip()
+        if text.lower().endswith(TABLE):
+            return cls.from_table(Path(text))
+        text = text.lower()
         if text in LABEL_SETS:
             return cls(label_set(text).keys, set_name=text)
         groups = _GROUP.findall(text)
@@ -47,9 +58,36 @@ class DrawnOrgans:
                 f"'{text}' names no organs; give label values and the name of each, such as '1 pancreas 2 3 kidney', "
                 f"or one of the label sets {', '.join(LABEL_SETS)}."
             )
-        keys = tuple(re.sub(r"[^\w]+", "_", name.strip(" ,;\t\n")) for _, name in groups)
+        keys = tuple(_key(name) for _, name in groups)
         values = tuple(tuple(int(value) for value in re.findall(r"\d+", numbers)) for numbers, _ in groups)
         _check(text, keys, values)
+        return cls(keys, values)
+
+    @classmethod
+    def from_table(cls, path: Path) -> DrawnOrgans:
+        """From a table of label values and names: a column 'id', 'label' or 'value', and one 'structure' or 'name'.
+
+        Rows of one name are one organ.
+
+        Raises:
+            SettingsError: the file is no such table, or names a value twice.
+        """
+        try:
+            rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        except (DocumentError, csv.Error) as error:
+            raise SettingsError(f"{path} cannot be read as a table of organs: {error}") from error
+        drawn: dict[str, list[int]] = {}
+        try:
+            value, name = (next((one for one in names if one in rows[0]), "") for names in (_VALUES, _NAMES))
+            for row in rows:
+                drawn.setdefault(_key(row[name].lower()), []).append(int(row[value]))
+        except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise SettingsError(
+                f"{path} is no table of organs; give a row for each label value, with a whole number in a column "
+                f"{' or '.join(_VALUES)} and a name in a column {' or '.join(_NAMES)}."
+            ) from error
+        keys, values = tuple(drawn), tuple(tuple(some) for some in drawn.values())
+        _check(str(path), keys, values)
         return cls(keys, values)
 
     def codes(self, mask: Volume) -> np.ndarray:
@@ -63,6 +101,10 @@ class DrawnOrgans:
         codes, _ = set_codes(mask, label_set(self.set_name))
         codes[codes > len(self.keys)] = 0  # of several at once
         return codes
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^\w]+", "_", name.strip(" ,;\t\n"))
 
 
 def _check(text: str, keys: tuple[str, ...], values: tuple[tuple[int, ...], ...]) -> None:
