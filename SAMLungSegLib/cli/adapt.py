@@ -158,7 +158,7 @@ def list_methods() -> int:
     for name in method_names():
         kind = method_class(name)
         settings = ", ".join(f"{one.name}={_shown(one.default)}" for one in fields(kind))
-        print(f"{name:12} {kind.title}\n{'':12} {kind.source}\n{'':12} {settings}")
+        print(f"{name}: {kind.title}\n    {kind.source}\n    {settings}")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
+from segment_anything.modeling import Sam
 from tiny_sams import tiny_sam
 from tuning_sets import write_png
 
@@ -64,10 +64,14 @@ def write_shapes(folder: Path, count: int = 8) -> Path:
     return folder
 
 
-def tiny_model(kind: type[SamModel] = SamModel, **options) -> SamModel:
-    """A SAM of random weights with frames of 128 whose masks follow the image: called as its file in the registry."""
+def keen_sam() -> Sam:
+    """A tiny SAM whose masks follow the embedding more than those of small random weights."""
     sam = tiny_sam()
     for one in sam.mask_decoder.output_hypernetworks_mlps.parameters():
         one.data *= 4
-    torch.manual_seed(0)
-    return kind(sam, name="sam-vit-b", **{"input_size": 128, **options})
+    return sam
+
+
+def tiny_model(kind: type[SamModel] = SamModel, **options) -> SamModel:
+    """A SAM of random weights with frames of 128, see `register_tiny_sam` for its file."""
+    return kind(keen_sam(), name="sam-vit-b", **{"input_size": 128, **options})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
 from tiny_sams import tiny_sam
 
 from SAMLungSegLib.models.checkpoints import file_sha256
@@ -43,12 +45,12 @@ def write_png(path: Path, array: np.ndarray) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
 
 
-def register_tiny_sam(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def register_tiny_sam(monkeypatch: pytest.MonkeyPatch, cache: Path, sam: Callable[[], Sam] = tiny_sam) -> None:
     """Let 'sam-vit-b' be a network of random weights with frames of 256, whose file lies in `cache`."""
     monkeypatch.setenv("SAMLUNGSEG_CACHE", str(cache))
     spec = MODELS["sam-vit-b"]
     path = cache / "models" / spec.file_name
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(tiny_sam().state_dict(), path)
+    torch.save(sam().state_dict(), path)
     monkeypatch.setitem(MODELS, spec.name, replace(spec, sha256=file_sha256(path)))
     monkeypatch.setitem(sam_model_registry, spec.architecture, lambda checkpoint=None: tiny_sam())

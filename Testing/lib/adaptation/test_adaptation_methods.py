@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from adaptation_sets import ORGANS, shape_data, tiny_model
+from adaptation_sets import ORGANS, keen_sam, shape_data, tiny_model
 from tiny_sams import relative_error
 from torch import nn
+from tuning_sets import register_tiny_sam
 
 from SAMLungSegLib.adaptation import AdaptConfig, method_from, method_names
 from SAMLungSegLib.adaptation.run import encoded
 from SAMLungSegLib.adaptation.task import AdaptationTask, fixed_prompts
 from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.choice import BaseCheckpoint
+from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.training.trainer import Trainer, TrainerSettings
 
 SMALLER = {"clicksam": "clicksam:batch=2"}  # for speed
@@ -38,17 +43,17 @@ def run(task: AdaptationTask, folder) -> list[dict[str, float]]:
     return Trainer(task, settings, folder / "adaptation.pt").run().history
 
 
-def mask_of(task: AdaptationTask) -> np.ndarray:
+def mask_of(task: AdaptationTask, model: TrainableModel) -> np.ndarray:
     """Of the first held-out object."""
     one = task.data.held_out[0]
-    (embedding,) = task.model.encode([one.view])
-    prompts = fixed_prompts(one.examples()[0], task.method.kinds(task.model)[0])
-    return task.method.predict(task.model, embedding, one, prompts)
+    (embedding,) = model.encode([one.view])
+    prompts = fixed_prompts(one.examples()[0], task.method.kinds(model)[0])
+    return task.method.predict(model, embedding, one, prompts)
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("SAMLUNGSEG_CACHE", str(tmp_path / "cache"))
+    register_tiny_sam(monkeypatch, tmp_path / "cache", keen_sam)
     monkeypatch.setattr("monai.networks.nets.VNet", lambda **_: nn.Conv3d(1, 1, 1))  # 182 MB in each checkpoint
 
 
@@ -96,6 +101,19 @@ def test_a_training_that_was_stopped_goes_on_with_the_same_numbers(name, tmp_pat
     for one, other in zip(whole, resumed, strict=True):
         del one["seconds"], other["seconds"]
         assert one == other
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_the_weights_of_a_method_are_loaded_by_any_command_and_predict_the_same(name, tmp_path):
+    task = task_of(name, steps=1)
+    run(task, tmp_path)
+    base, target = BaseCheckpoint("sam-vit-b"), tmp_path / "mine.safetensors"
+    assert task.method.export(target, task.model, base, {"adaptation": {"method": name}}) == target
+    loaded = load_model("sam-vit-b", weights=target, device="cpu", input_size=128)
+    assert (mask_of(task, loaded) == mask_of(task, task.model)).all()
+    assert (mask_of(task, loaded) != mask_of(task, tiny_model(type(loaded)))).any()
+    card = json.loads(target.with_suffix(".json").read_text())
+    assert card["base"] == "sam-vit-b" and card["adaptation"] == {"method": name}
 
 
 @pytest.mark.parametrize(
