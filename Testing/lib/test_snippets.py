@@ -39,6 +39,8 @@ NOT_RUN = {
 # Blocks of Python that are compiled, and whose names are looked for, but that are not run: by page and a piece of it.
 PYTHON_NOT_RUN = {
     ("docs/adaptation.md", 'load_model("sam-vit-b"'): "needs the weights of SAM",
+    ("docs/adaptation.md", 'BaseCheckpoint("sam-vit-b")'): "needs the weights of SAM",
+    ("docs/adaptation.md", "@register_method"): "is a piece of a file; Testing/lib/adaptation run what is like it",
     ("docs/adapters.md", 'load_model("sam-vit-b")'): "needs the weights of SAM",
     ("docs/adapters.md", "@register_adapter"): "is a piece of a file; Testing/lib/adapters run what is like it",
     ("docs/cohorts.md", "import slicer"): "runs in Slicer",

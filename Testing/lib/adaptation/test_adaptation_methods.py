@@ -111,7 +111,9 @@ def test_the_weights_of_a_method_are_loaded_by_any_command_and_predict_the_same(
     assert task.method.export(target, task.model, base, {"adaptation": {"method": name}}) == target
     loaded = load_model("sam-vit-b", weights=target, device="cpu", input_size=128)
     assert (mask_of(task, loaded) == mask_of(task, task.model)).all()
-    assert (mask_of(task, loaded) != mask_of(task, tiny_model(type(loaded)))).any()
+    if task.method.measures == "dice":
+        untrained = task_of(name)
+        assert (mask_of(task, loaded) != mask_of(untrained, untrained.model)).any()
     card = json.loads(target.with_suffix(".json").read_text())
     assert card["base"] == "sam-vit-b" and card["adaptation"] == {"method": name}
 
