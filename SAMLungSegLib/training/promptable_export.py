@@ -40,8 +40,8 @@ INTENDED_USE = (
 )
 LIMITS = (
     "Its logits have 64 x 64 cells, four pixels of its frame each: borders are coarser than those of a SAM at 1024.",
-    "It learned from about 1500 slices in one run, not from millions of images: prompts about anything but lungs mean "
-    "little to it before it is adapted.",
+    "It learned from few images in one short run: prompts about anything but lungs mean little to it before it is "
+    "adapted.",
     "Masks of X-rays are lung fields, without what lies behind the heart and below the dome of the diaphragm.",
 )
 
