@@ -3,8 +3,8 @@
 Montgomery and Shenzhen, each lung an object, in the parts that images have everywhere by their names. Trains by
 `samlungseg adapt` and goes on with a run that was stopped.
 
-python Testing/benchmarks/clicksam.py ../shared/data run --model sam-vit-tiny --minutes 12      # prints Markdown
-python Testing/benchmarks/clicksam.py ../shared/data run --model sam-vit-tiny --minutes 12 --docs docs/adaptation.md
+python Testing/benchmarks/clicksam.py ../shared/data run --steps 240      # prints Markdown
+python Testing/benchmarks/clicksam.py ../shared/data run --steps 240 --docs docs/adaptation.md
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import torch
 from measure import put_figures
 
 from SAMLungSegLib.adaptation.methods.clicksam import ONE_CLICK, REFERENCE_CLICKS, click_scores
-from SAMLungSegLib.adaptation.slices import AdaptationData, all_examples, read_data
+from SAMLungSegLib.adaptation.run import CHECKPOINT_NAME
+from SAMLungSegLib.adaptation.slices import all_examples, read_data
 from SAMLungSegLib.cli import main as samlungseg
 from SAMLungSegLib.evaluation.intervals import Bootstrap
 from SAMLungSegLib.models import load_model
@@ -26,7 +27,6 @@ from SAMLungSegLib.training.data.splits import split_of
 
 SETS = ("cxr_montgomery", "cxr_shenzhen")
 PARTS = {"train": "training", "validation": "validation", "test": "held_out"}
-BEFORE, AFTER = "before", "after ClickSAM"
 
 
 def manifest(data: Path, path: Path) -> Path:
@@ -42,13 +42,13 @@ def manifest(data: Path, path: Path) -> Path:
     return path
 
 
-def scores(model: str, weights: dict[str, Path | None], data: AdaptationData) -> pd.DataFrame:
-    """One row for each held-out lung, kind of clicks and weights."""
-    tables = []
-    for name, path in weights.items():
-        loaded = load_model(model, weights=path, device="cpu")
-        tables.append(click_scores(loaded, all_examples(data.held_out)).assign(weights=name))
-    return pd.concat(tables)
+def decoders(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Of the run: the weights that it kept, whether adopted or not, and those that it ended with."""
+    saved = torch.load(folder / "run" / CHECKPOINT_NAME, map_location="cpu", weights_only=True)
+    scores = [row["dice"] for row in saved["history"]]
+    epoch, epochs = scores.index(max(scores)) + 1, len(scores)
+    stage = 1 if epoch <= epochs / 2 else 2
+    return {f"kept: stage {stage}, epoch {epoch} of {epochs}": saved["kept"], "end of stage 2": saved["net"]}
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -72,27 +72,29 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="to write into")
     parser.add_argument("--model", default="sam-vit-tiny")
     parser.add_argument("--weights", type=Path, help="to begin with, where they are not the model's own")
-    parser.add_argument("--minutes", default="12")
+    parser.add_argument("--steps", default="240", help="of both stages together")
     parser.add_argument("--docs", type=Path, help="Markdown file with a marked place for the table")
     arguments = parser.parse_args()
     listed = manifest(arguments.data, arguments.folder / "xrays.csv")
     own = ["--weights", str(arguments.weights)] if arguments.weights else []
     command = ["adapt", str(listed), "--method", "clicksam", "--model", arguments.model, *own, "--device", "cpu"]
-    samlungseg([*command, "--minutes", arguments.minutes, "-o", str(arguments.folder), "--overwrite"])
-    weights = {BEFORE: arguments.weights}
-    adopted = arguments.folder / f"{arguments.model}-clicksam.safetensors"
-    if adopted.is_file():
-        weights[AFTER] = adopted
+    samlungseg([*command, "--steps", arguments.steps, "-o", str(arguments.folder), "--overwrite"])
     data = read_data(listed)
-    table = scores(arguments.model, weights, data)
+    model = load_model(arguments.model, weights=arguments.weights, device="cpu")
+    examples = [*all_examples(data.held_out)]
+    tables = [click_scores(model, examples).assign(weights="before")]
+    trained = torch.nn.ModuleDict({"mask_decoder": model.part("mask_decoder")})
+    for name, state in decoders(arguments.folder).items():
+        trained.load_state_dict(state)
+        tables.append(click_scores(model, examples).assign(weights=name))
+    table = pd.concat(tables)
     table.to_csv(arguments.folder / "clicks.csv", index=False)
-    history = pd.read_csv(arguments.folder / "history.csv")
     verdict = json.loads((arguments.folder / "comparison.json").read_text())["all"]
     text = (
-        f"{len(np.unique(table['image']))} X-rays held out, {len(data.training)} learned from, {len(history)} epochs, "
-        f"{history['seconds'].sum() / 60:.0f} minutes of one core. By one click, over images: {verdict['before']:.4f} "
-        f"before, {verdict['after']:.4f} after, difference {verdict['difference']:+.4f} (95 % interval "
-        f"{verdict['low']:+.4f} to {verdict['high']:+.4f}).\n\n{summary(table)}"
+        f"{len(data.held_out)} X-rays held out, {len(data.training)} learned from, {arguments.steps} steps. Verdict of "
+        f"`adapt`, by one click, over images: Dice {verdict['before']:.4f} before, {verdict['after']:.4f} after, "
+        f"difference {verdict['difference']:+.4f} (95 % interval {verdict['low']:+.4f} to {verdict['high']:+.4f}).\n\n"
+        f"{summary(table)}"
     )
     print(text)
     if arguments.docs:

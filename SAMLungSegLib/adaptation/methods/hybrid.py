@@ -17,6 +17,7 @@ from SAMLungSegLib.adaptation.method import Group, Method, decoded, frame_target
 from SAMLungSegLib.adaptation.prompts import BOXES, prompts_of
 from SAMLungSegLib.adaptation.slices import ObjectExample, ObjectSlice
 from SAMLungSegLib.adapters import adapter_from, adapter_names
+from SAMLungSegLib.adapters.base import Adapter
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.metrics import dice, jaccard
 from SAMLungSegLib.models.adapted import save_delta
@@ -76,6 +77,11 @@ class Hybrid(Method):
         is_adapter = self.part in adapter_names()
         return TrainedPart.parse(f"{ADAPTERS}:{self.part}" if is_adapter else self.part)
 
+    def adapter(self) -> Adapter | None:
+        """That learns, if one does."""
+        trained = self.trained_part()
+        return None if trained.method is None else adapter_from(trained.method, dict(trained.settings))
+
     @property
     def parts(self) -> tuple[str, ...]:
         """The decoder too, where adapters learn."""
@@ -84,9 +90,15 @@ class Hybrid(Method):
 
     @property
     def slices_per_input(self) -> int:
-        """As the adapter."""
-        trained = self.trained_part()
-        return 1 if trained.method is None else adapter_from(trained.method, dict(trained.settings)).slices_per_input
+        """The adapter's."""
+        adapter = self.adapter()
+        return 1 if adapter is None else adapter.slices_per_input
+
+    @property
+    def sees_volume(self) -> bool:
+        """The adapter's."""
+        adapter = self.adapter()
+        return adapter is not None and adapter.sees_volume
 
     def prepare(self, model: TrainableModel, organs: Sequence[str]) -> nn.ModuleDict:
         """Inject the adapter, if one learns.
@@ -96,9 +108,9 @@ class Hybrid(Method):
         """
         if self.automatic and not {*organs} <= {*LUNGS.keys}:
             raise SettingsError(f"hybrid: automatic=true finds lungs, and these are {', '.join(organs)}; leave it out.")
-        trained = self.trained_part()
-        if trained.method is not None:
-            adapter_from(trained.method, dict(trained.settings)).inject(model.network)
+        adapter = self.adapter()
+        if adapter is not None:
+            adapter.inject(model.network)
         return super().prepare(model, organs)
 
     def parameters(self, model: TrainableModel, trained: nn.ModuleDict, stage: int) -> list[Group]:

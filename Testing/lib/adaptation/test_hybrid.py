@@ -113,6 +113,12 @@ def test_any_part_learns_and_hypernetworks_beside_adapters(model, part, parts, l
     assert scales.get("image_encoder", 0.1) == 0.1 and scales["mask_decoder"] == 1
 
 
+def test_what_an_adapter_looks_at_is_given_to_it():
+    bone, med_sa, decoder = (method_from(f"hybrid:part={part}") for part in ("segment-any-bone", "med-sa", "decoder"))
+    assert (bone.sees_volume, med_sa.sees_volume, decoder.sees_volume) == (True, False, False)
+    assert (med_sa.slices_per_input, decoder.slices_per_input) == (3, 1)
+
+
 def test_the_rate_rises_for_200_steps_and_falls_by_a_polynomial():
     method = Hybrid()
     assert method.learning_rate == 5e-4
