@@ -111,7 +111,7 @@ def test_images_that_the_base_has_learned_from_are_said(manifest, tmp_path, monk
     ("arguments", "message"),
     [
         ((), "nothing to learn from; give a manifest or a folder"),
-        (("DATA", "--method", "magic"), "There is no method 'magic'; choose one of decoder, full"),
+        (("DATA", "--method", "magic"), "There is no method 'magic'; choose one of "),
         (("DATA", "--prompts", "wishes"), "not prompted by wishes; choose of centre, point, points, box, larger-box"),
         (("DATA", "--learning-rate", "-1"), "learning rate of -1.0 teaches nothing"),
         (("DATA", "--minutes", "0"), "0.0 minutes are no training"),
