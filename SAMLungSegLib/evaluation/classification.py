@@ -47,6 +47,12 @@ class Confusion:
         return cls(tuple(classes), counts)
 
     @property
+    def occurring(self) -> Confusion:
+        """Without the classes that no object is of or was predicted to be of."""
+        kept = np.flatnonzero(self.counts.sum(axis=0) + self.counts.sum(axis=1))
+        return Confusion(tuple(self.classes[index] for index in kept), self.counts[np.ix_(kept, kept)])
+
+    @property
     def per_class(self) -> np.ndarray:
         """Accuracy of each class, (C,): the share of its objects that were predicted right; NaN where it has none."""
         return np.diagonal(self.shares).copy()

@@ -64,7 +64,7 @@ class AdaptersSettings:
         batch: slices whose gradients are computed at once.
         accumulate: batches in a step.
         seed: of all draws.
-        kinds: of prompts that the model is judged by before.
+        kinds: of prompts that methods learn with and are judged by, as far as each accepts them.
         reading: of the slices.
         unet: the baseline; None to leave it out.
     Raises:
@@ -195,6 +195,8 @@ class _Study:
             SAMLungSegError: it cannot be, on this model or these slices.
         """
         method = method_from(text)
+        kinds = tuple(kind for kind in method.kinds(self.model) if kind in self.settings.kinds)
+        method = replace(method, prompts=kinds) if kinds else method
         if method.slices_per_input > 1 and not has_depth(self.data):
             raise SettingsError(
                 f"It looks at {method.slices_per_input} neighbouring slices, and these images are single slices."

@@ -172,7 +172,7 @@ def _naming(result: MultiOrganResult, folder: Path, note: str) -> list[Part]:
         summary.append((kind or "all", confusion.accuracy, confusion.macro_accuracy))
     columns = ["prompt", "weighted mean", "macro mean"]
     parts.append(Table("accuracy", "Accuracy by prompt", pd.DataFrame(summary, columns=columns), about_token, 3))
-    both = result.confusion()
+    both = result.confusion().occurring
     path = folder / "confusion.png"
     confusion_plot(path, both, title="all prompts")
     return [

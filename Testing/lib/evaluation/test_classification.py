@@ -37,6 +37,12 @@ def test_rows_of_shares_add_up_to_one():
     assert np.allclose(shares[:3].sum(axis=1), 1) and np.isnan(shares[3]).all()
 
 
+def test_classes_that_do_not_occur_can_be_left_out():
+    confusion = Confusion.of((*ORGANS, "aorta"), TRUE, PREDICTED)
+    assert confusion.occurring.classes == ORGANS  # the spleen was predicted
+    assert np.array_equal(confusion.occurring.counts, confusion.counts[:4, :4])
+
+
 def test_nothing_is_known_of_no_objects():
     confusion = Confusion.of(ORGANS, [], [])
     assert np.isnan(confusion.accuracy) and np.isnan(confusion.macro_accuracy) and np.isnan(confusion.per_class).all()
@@ -58,6 +64,8 @@ def test_what_cannot_be_counted_is_refused(classes, true, predicted, message):
 def test_the_picture_is_drawn_whatever_was_counted(tmp_path):
     from SAMLungSegLib.evaluation.classification_figures import confusion_plot
 
-    for name, confusion in (("some", Confusion.of(ORGANS, TRUE, PREDICTED)), ("none", Confusion.of(ORGANS, [], []))):
+    many = [f"organ {number}" for number in range(30)]
+    some, none = Confusion.of(ORGANS, TRUE, PREDICTED), Confusion.of(ORGANS, [], [])
+    for name, confusion in (("some", some), ("none", none), ("many", Confusion.of(many, many, many))):
         confusion_plot(tmp_path / f"{name}.png", confusion, title="organs")
         assert (tmp_path / f"{name}.png").stat().st_size > 1000

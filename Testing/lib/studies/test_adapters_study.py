@@ -10,6 +10,7 @@ from adaptation_sets import shape_data, write_shapes
 from torch import nn
 from tuning_sets import register_tiny_sam
 
+from SAMLungSegLib.adaptation import pictures
 from SAMLungSegLib.adaptation.slices import ReadingOptions
 from SAMLungSegLib.adaptation.task import AdaptConfig
 from SAMLungSegLib.cli import main
@@ -39,6 +40,7 @@ METHODS = ("decoder", "lora:rank=2")
 def registry(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         register_tiny_sam(patch, tmp_path_factory.mktemp("cache"))
+        patch.setattr(pictures, "MOST_OBJECTS", 1)  # drawing takes most of the time
         yield write_shapes(tmp_path_factory.mktemp("data")) / "shapes.csv"
 
 
@@ -119,6 +121,7 @@ def test_every_method_is_trained_as_long_and_judged_beside_the_base_and_the_base
     assert list(whole.methods["steps"]) == [3, 3, 3]
     assert set(whole.objects["method"]) == {UNTRAINED, *METHODS, UNET}
     assert (whole.methods["parameters"] > 0).all() and whole.methods["share"].between(0, 1).all()
+    assert set(whole.objects["prompt"]) == {"centre", "box", "none"}
     assert list(costs(whole)["of all [%]"]) == pytest.approx(100 * whole.methods["share"])
 
 
