@@ -10,7 +10,7 @@ import numpy as np
 from SAMLungSegLib.adaptation.slices import AdaptationData, ObjectExample, all_examples
 from SAMLungSegLib.evaluation.figures import comparison_legend, draw_overlay, panel_grid, save_figure, shortened
 from SAMLungSegLib.metrics import dice
-from SAMLungSegLib.prompts import PromptSet
+from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 
 MOST_OBJECTS = 6
 _PANEL_INCHES = 3.2
@@ -51,7 +51,8 @@ class HeldOutPictures:
         figure, panels = panel_grid(2 * len(names), 2, comparison_legend(), panel_inches=_PANEL_INCHES)
         for number, name in enumerate(names):
             example, kind, prompts, before = self._before[name]
-            shown = [*prompts.points, *([prompts.box] if prompts.box else [])]
+            boxes = () if prompts.box is None else (prompts.box,)
+            shown: list[PointPrompt | BoxPrompt] = [*prompts.points, *boxes]
             what = f"{shortened(example.slice.image, 18)}, {organs[example.organ - 1]}, {kind}"
             for axes, mask, when in zip(
                 panels[2 * number :], (before, self._after[name]), ("before", "after"), strict=False

@@ -21,7 +21,6 @@ from SAMLungSegLib.adaptation.prompts import accepted_kinds
 from SAMLungSegLib.adaptation.slices import (
     AdaptationData,
     ObjectExample,
-    ObjectSlice,
     ReadingOptions,
     all_examples,
     read_data,
@@ -42,6 +41,7 @@ from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.prompts import PromptSet
+from SAMLungSegLib.training.data.splits import Split
 from SAMLungSegLib.training.figures import before_and_after, learning_curve
 from SAMLungSegLib.training.fine_tune import data_facts, target_path
 from SAMLungSegLib.training.scores import Comparison, compared
@@ -142,7 +142,8 @@ def adapt(
     reading = reading_for(method, reading)
     if isinstance(data, Path):
         data = read_data(data, reading)
-    if data.split is None:
+    split = data.split
+    if split is None:
         raise VolumeError("The data say nothing of their images; read them with read_data.")
     kinds = accepted_kinds(model, method.prompt_kinds)
     pictures = HeldOutPictures.of(data)
@@ -169,7 +170,7 @@ def adapt(
         written.append(pictures.draw(folder / "held_out.png", data.organs))
         weights = None
         if comparisons[ALL_PROMPTS].is_better:
-            facts = _facts(base, data, method, options, reading, comparisons, run)
+            facts = _facts(base, data, split, method, options, reading, comparisons, run)
             weights = method.export(target_path(folder, base, method.name), learner, base, facts)
             written += [weights, weights.with_suffix(".json")]
     check_written(written)
@@ -179,11 +180,12 @@ def adapt(
 
 def encoded(model: TrainableModel, data: AdaptationData) -> AdaptationData:
     """The data with embeddings, which are kept on disk as well, for the next run."""
-    encoder, parts = cached(model), {}
-    for part in ("training", "validation", "held_out"):
-        slices: Sequence[ObjectSlice] = getattr(data, part)
-        parts[part] = with_embeddings(encoder, tqdm(slices, desc="encoding", unit="slice", disable=None))
-    return replace(data, **parts)
+    encoder = cached(model)
+    training, validation, held_out = (
+        with_embeddings(encoder, tqdm(slices, desc="encoding", unit="slice", disable=None))
+        for slices in (data.training, data.validation, data.held_out)
+    )
+    return replace(data, training=training, validation=validation, held_out=held_out)
 
 
 def _plain(model: TrainableModel) -> Predict:
@@ -328,6 +330,7 @@ def _written(
 def _facts(
     base: BaseCheckpoint,
     data: AdaptationData,
+    split: Split,
     method: Method,
     options: AdaptOptions,
     reading: ReadingOptions,
@@ -337,7 +340,7 @@ def _facts(
     """What the card says beyond what loading has to know."""
     return {
         "adaptation": {"method": method.name, "settings": method.settings, "organs": list(data.organs)},
-        **data_facts(base, data.cases, data.split, reading.windowing, options.terms),
+        **data_facts(base, data.cases, split, reading.windowing, options.terms),
         "training": {**asdict(options.config), "epoch_kept": run.epoch + 1},
         "held_out": {kind: asdict(one) for kind, one in comparisons.items()},
     }

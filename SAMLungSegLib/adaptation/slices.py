@@ -227,7 +227,7 @@ class _Reader:
             ObjectSlice(
                 case.name, number, case.subset, case.patient, greys[number], kept[number],
                 self._stack(greys, number), self._stack(drawn, number),
-                volume and PlaceInVolume(volume, number, len(greys)), case.weight,
+                None if volume is None else PlaceInVolume(volume, number, len(greys)), case.weight,
             )
             for number in (with_objects[place] for place in places.round().astype(int))
         ]  # fmt: skip

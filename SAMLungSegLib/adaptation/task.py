@@ -116,7 +116,7 @@ class AdaptationTask(TrainingTask[Drawn]):
             for one in part:
                 digest.update(f"{one.subset}/{one.image} {one.number} {one.weight} {one.grey_hw.shape}".encode())
                 for array in (one.grey_hw, one.labels_hw, one.stack_nhw, one.stack_labels_nhw):
-                    digest.update(b"" if array is None else np.ascontiguousarray(array))
+                    digest.update(b"" if array is None else np.ascontiguousarray(array).data)
                 digest.update(b"" if one.place is None else one.place.digest)
         for value in self.model.network.state_dict().values():
             digest.update(value.detach().cpu().contiguous().float().numpy())

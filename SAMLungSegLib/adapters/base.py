@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -167,6 +167,7 @@ class AdapterHost:
         return dict(self.adapters.items()).get(EMBEDDING)
 
 
+@dataclass(frozen=True)
 class Adapter(ABC):
     """A method with its settings: a frozen dataclass whose fields are numbers, texts and tuples of these.
 

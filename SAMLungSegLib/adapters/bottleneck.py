@@ -157,7 +157,7 @@ def check_positive(method: str, setting: str, value: object) -> None:
     Raises:
         ModelError: it is not.
     """
-    if type(value) not in (int, float) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise ModelError(f"The adapter '{method}' with {setting} {value!r} is not possible; give a positive number.")
 
 

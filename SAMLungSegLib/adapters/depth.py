@@ -48,15 +48,15 @@ class DepthAttention(EmbeddingAdapter):
         self, features: Tensor, places: Sequence[PlaceInVolume | None], parts_hw: Sequence[tuple[int, int]]
     ) -> Tensor:
         """Embeddings of slices without a place are as they were."""
-        known = [number for number, place in enumerate(places) if place is not None]
+        known = {number: place for number, place in enumerate(places) if place is not None}
         if not known:
             return features
-        marked = self._marked([one.volume for one in places if one is not None])
+        marked = self._marked([place.volume for place in known.values()])
         maps = [
-            on_grid(attention_map(one.float(), places[number].depth), parts_hw[number], features.shape[-2:])
-            for one, number in zip(marked, known, strict=True)
+            on_grid(attention_map(one.float(), place.depth), parts_hw[number], features.shape[-2:])
+            for one, (number, place) in zip(marked, known.items(), strict=True)
         ]
-        chosen = torch.tensor(known, device=features.device)
+        chosen = torch.tensor([*known], device=features.device)
         own = features[chosen]
         mixed = self.mix(own * torch.stack(maps)[:, None])
         return features.index_copy(0, chosen, ((1 - self.gate) * own + self.gate * mixed).to(features))

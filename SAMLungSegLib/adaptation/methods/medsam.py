@@ -68,7 +68,7 @@ class MedSam(Method):
         self, model: TrainableModel, examples: Sequence[ObjectExample], rng: np.random.Generator, stage: int
     ) -> Tensor:
         """Dice (of probabilities, squared) and cross-entropy of the logits in the whole frame."""
-        side = model.frame_size
+        side = model.input_size or FRAME
         prompts = [PromptSet(box=moved_box(one.mask_hw, rng, self.jitter_px, side)) for one in examples]
         return whole_frame_loss(decoded(model, examples, prompts), frame_targets(model, examples, side))
 
