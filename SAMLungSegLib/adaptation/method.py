@@ -53,6 +53,7 @@ class Method(ABC):
         name: that users give.
         title: in a few words.
         source: the paper, or where it comes from.
+        chosen_by: what `score` gives, on the validation part.
         measures: what `measure` gives and the verdict is about: Dice, or the accuracy of the organs' names.
         learning_rate: of the optimiser, of groups with scale 1.
         weight_decay: of the optimiser.
@@ -63,6 +64,7 @@ class Method(ABC):
     title: ClassVar[str]
     source: ClassVar[str]
     measures: ClassVar[Measure] = "dice"
+    chosen_by: ClassVar[str] = "dice"
     smallest_part_voxels: ClassVar[int] = 0  # see `ReadingOptions`
     smallest_part_px: ClassVar[int] = 0
     smallest_share: ClassVar[float] = 0.0
@@ -178,6 +180,10 @@ class Method(ABC):
     def measure(self, model: TrainableModel, embedding: Embedding, example: ObjectExample, prompts: PromptSet) -> float:
         """How well an object is predicted, 0 to 1; see `measures`."""
         return dice(example.mask_hw, self.predict(model, embedding, example.slice, prompts))
+
+    def score(self, model: TrainableModel, embedding: Embedding, example: ObjectExample, prompts: PromptSet) -> float:
+        """What the best weights are chosen by, higher is better; see `chosen_by`."""
+        return self.measure(model, embedding, example, prompts)
 
     def export(self, target: Path, model: TrainableModel, base: BaseCheckpoint, facts: Mapping[str, Any]) -> Path:
         """Write what `load_model(name, weights=target)` takes, and its card.

@@ -304,7 +304,7 @@ def _written(
     facts = {"unit": unit, **{kind: asdict(one) for kind, one in comparisons.items()}}
     curve, picture = folder / "learning_curve.png", folder / "comparison.png"
     learning_curve(
-        curve, history, kept=run.epoch, title=f"Adaptation by {method.name}", loss="loss", score=method.measures
+        curve, history, kept=run.epoch, title=f"Adaptation by {method.name}", loss="loss", score=method.chosen_by
     )
     means = table.groupby(unit[:-1])[[before, after]].mean()
     overall = comparisons[ALL_PROMPTS]

@@ -187,7 +187,7 @@ class AdaptationTask(TrainingTask[Drawn]):
         return self.method.rate(steps, self._progress(epoch))
 
     def validate(self) -> Row:
-        """What the method measures, a mean over the objects of the validation part with its first kind of prompts.
+        """What the method is chosen by, a mean over the objects of the validation part with its first kind of prompts.
 
         And the steps of the epoch, with their seconds.
         """
@@ -198,12 +198,12 @@ class AdaptationTask(TrainingTask[Drawn]):
             embedding = embedding_of(self.model, self.model, one)
             for example in one.examples():
                 prompts = fixed_prompts(example, self.method.kinds(self.model)[0])
-                scores.append(self.method.measure(self.model, embedding, example, prompts))
-        return {self.method.measures: float(np.mean(scores)), "seconds": self._seconds, "steps": self._steps}
+                scores.append(self.method.score(self.model, embedding, example, prompts))
+        return {self.method.chosen_by: float(np.mean(scores)), "seconds": self._seconds, "steps": self._steps}
 
     def score(self, row: Row) -> float:
-        """What the method measures."""
-        return row[self.method.measures]
+        """What the method is chosen by."""
+        return row[self.method.chosen_by]
 
     def is_over(self, history: Sequence[Row]) -> bool:
         """By the clock, where that counts."""

@@ -13,6 +13,7 @@ from SAMLungSegLib.evaluation.figures import METRIC_COLOURS, save_figure
 
 _DPI = 150
 _MARKERS = "osD^vP"
+_COLOURS = (*METRIC_COLOURS, "#D55E00", "#666666")
 _ROW_INCHES = 0.36
 
 
@@ -39,7 +40,7 @@ def interval_plot(
         places = [names.index(name) + offset for name in some[rows]]
         means = some["Dice"].to_numpy()
         errors = np.nan_to_num(np.abs(some[["low", "high"]].to_numpy().T - means))
-        colour, marker = METRIC_COLOURS[number % len(METRIC_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         axes.errorbar(means, places, xerr=errors, fmt=marker, color=colour, markersize=5, capsize=2.5, label=str(kind))
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.invert_yaxis()
@@ -57,9 +58,8 @@ def curves_plot(path: Path, curves: Sequence[tuple[str, Sequence[float]]], *, ti
     figure = Figure(figsize=(6.4, 3.8), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     for number, (name, values) in enumerate(curves):
-        style = "--" if number >= len(METRIC_COLOURS) else "-"
-        colour = METRIC_COLOURS[number % len(METRIC_COLOURS)]
-        axes.plot(range(1, len(values) + 1), values, style, color=colour, linewidth=1.5, label=name)
+        colour = _COLOURS[number % len(_COLOURS)]
+        axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.5, label=name)
     axes.set_xlabel("epoch")
     axes.set_ylabel(what)
     axes.grid(color="#DDDDDD", linewidth=0.7)

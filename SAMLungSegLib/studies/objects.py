@@ -36,7 +36,9 @@ def about(data: AdaptationData) -> str:
         objects = sum(len(one.organs) for one in slices)
         texts.append(f"{name} {len(slices)} slices of {len(patients)} patients or images with {objects} objects")
     small = f"; {data.left_out} objects were too small and left out" if data.left_out else ""
-    return f"Organs: {', '.join(data.organs)}. Slices: {'; '.join(texts)}{small}."
+    is_told = all(one.patient for one in (*data.training, *data.validation, *data.held_out))
+    apart = "No patient is in two parts" if is_told else "No image is in two parts; whose they are is not said of all"
+    return f"Organs: {', '.join(data.organs)}. Slices: {'; '.join(texts)}{small}. {apart}."
 
 
 def mean_dice(objects: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

@@ -32,6 +32,7 @@ class OrganToken(Method):
     title = "class token and head"
     source = "after Zhang, Term Project Report: SAM, who gives the token a decoder of its own"
     measures = "accuracy"
+    chosen_by = "probability"
 
     learning_rate: float = 1e-3
 
@@ -58,5 +59,12 @@ class OrganToken(Method):
 
     def measure(self, model: TrainableModel, embedding: Embedding, example: ObjectExample, prompts: PromptSet) -> float:
         """1 where the organ is the right one, else 0."""
-        organs = cast(OrganHead, model.part("extension")).organs
-        return float(model.decode(embedding, prompts).organ == organs[example.organ - 1])
+        return float(model.decode(embedding, prompts).organ == _organ_of(model, example))
+
+    def score(self, model: TrainableModel, embedding: Embedding, example: ObjectExample, prompts: PromptSet) -> float:
+        """The probability of the right organ: finer than right or wrong where validation objects are few."""
+        return model.decode(embedding, prompts).organ_probabilities[_organ_of(model, example)]
+
+
+def _organ_of(model: TrainableModel, example: ObjectExample) -> str:
+    return cast(OrganHead, model.part("extension")).organs[example.organ - 1]

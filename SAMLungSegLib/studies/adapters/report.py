@@ -48,7 +48,7 @@ def basis(result: AdaptersResult) -> str:
     return (
         f"Base model {settings.base.title}, frame {result.model.input_size}, on {result.model.device}; "
         f"{' and '.join(lengths)} each, {settings.batch * settings.accumulate} slices in a step, seed {settings.seed}; "
-        "held-out patients only."
+        "the held-out part only."
     )
 
 
@@ -89,7 +89,7 @@ def _by_organ(result: AdaptersResult) -> pd.DataFrame:
 
 def _introduction(result: AdaptersResult) -> list[str]:
     return [
-        f"{about(result.data)} No patient is in two parts. For research only.",
+        f"{about(result.data)} For research only.",
         "Each method starts from the same weights, draws the same slices, and keeps the weights with the best "
         "validation Dice. All but the U-Net are prompted by the mask of what they shall find, so that their figures "
         f"are those of an oracle; '{UNTRAINED}' is the base with the same prompts. Intervals are at 95 %, by a "

@@ -60,7 +60,7 @@ def write_multi_organ_report(result: MultiOrganResult, folder: Path) -> list[Pat
 def basis(result: MultiOrganResult) -> str:
     """What every table rests on."""
     settings, tuning = result.settings, result.settings.tuning
-    text = f"Base model {settings.base.title}, frame {result.model.input_size}; held-out patients only."
+    text = f"Base model {settings.base.title}, frame {result.model.input_size}; the held-out part only."
     if tuning is not None:
         text += (
             f" Tuned decoders: {tuning.epochs} epochs of SGD, rate {tuning.learning_rate:g}, momentum "
@@ -104,8 +104,7 @@ def accuracy_table(confusion: Confusion) -> pd.DataFrame:
 
 def _introduction(result: MultiOrganResult) -> list[str]:
     return [
-        f"{about(result.data)} Slices and objects of the held-out part are those that the tables are about; no patient "
-        "is in two parts. For research only.",
+        f"{about(result.data)} The tables are about the held-out part. For research only.",
         f"The study follows {ZHANG}: each organ of each slice is prompted by its mask's deepest point (centre), one "
         "random pixel, three, its tight box, or that with 5 pixels more on each side, so that all figures are those of "
         "an oracle that knows where the organ is. Tables called 'published' are that report's, on other images and "

@@ -65,6 +65,8 @@ def test_it_measures_whether_the_organ_is_named_right(prepared):
     prompts = fixed_prompts(one, "box")
     organ = model.decode(embedding, prompts).organ
     assert method.measure(model, embedding, one, prompts) == float(organ == "disc")
+    shares = model.decode(embedding, prompts).organ_probabilities
+    assert method.score(model, embedding, one, prompts) == shares["disc"] and method.chosen_by == "probability"
 
 
 def test_a_model_that_names_organs_already_is_refused(prepared):
