@@ -7,12 +7,9 @@ Each adapter of `SAMLungSegLib.adapters` is a method by its own name, too.
 from __future__ import annotations
 
 import json
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -30,6 +27,7 @@ from SAMLungSegLib.models.base import Embedding
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.extensions.base import has_extension
 from SAMLungSegLib.models.trainable import TrainableModel
+from SAMLungSegLib.named import NamedClasses
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.training.adapters import prompted_loss
 from SAMLungSegLib.training.export import export_trained
@@ -39,7 +37,7 @@ Group = dict[str, Any]
 Measure = Literal["dice", "accuracy"]
 Kind = TypeVar("Kind", bound=type["Method"])
 
-_METHODS: dict[str, type[Method]] = {}
+METHODS: NamedClasses[Method] = NamedClasses("method", f"{__package__}.methods", SettingsError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,16 +238,13 @@ def register_method(kind: Kind) -> Kind:
     Raises:
         SettingsError: another class has that name.
     """
-    if kind.name in _METHODS:
-        raise SettingsError(f"There is a method '{kind.name}' already; choose another name.")
-    _METHODS[kind.name] = kind
+    METHODS.add(kind.name, kind)
     return kind
 
 
 def method_names() -> tuple[str, ...]:
     """All methods, in alphabetical order."""
-    _import_methods()
-    return tuple(sorted(_METHODS))
+    return METHODS.names()
 
 
 def method_class(name: str) -> type[Method]:
@@ -258,9 +253,7 @@ def method_class(name: str) -> type[Method]:
     Raises:
         SettingsError: there is none; the message lists those there are.
     """
-    if name not in method_names():
-        raise SettingsError(f"There is no method '{name}'; choose one of {', '.join(method_names())}.")
-    return _METHODS[name]
+    return METHODS.named(name)
 
 
 def method_from(text: str) -> Method:
@@ -273,9 +266,8 @@ def method_from(text: str) -> Method:
     kind = method_class(name.strip())
     defaults = {one.name: one.default for one in fields(kind)}
     settings = parsed_settings(given)
+    METHODS.check_settings(kind.name, settings)
     for key, value in settings.items():
-        if key not in defaults:
-            raise SettingsError(f"The method '{kind.name}' has no setting '{key}'; it has {', '.join(defaults)}.")
         settings[key] = _like(defaults[key], value, f"{kind.name}: {key}")
     try:
         return kind(**settings)
@@ -295,10 +287,3 @@ def _like(default: Any, value: Any, what: str) -> Any:
     if not is_right:
         raise SettingsError(f"{what} is {json.dumps(value)}, expected a value like {json.dumps(default)}.")
     return float(value) if isinstance(default, float) else value
-
-
-@cache
-def _import_methods() -> None:
-    package = f"{__package__}.methods"
-    for module in pkgutil.iter_modules(import_module(package).__path__):
-        import_module(f"{package}.{module.name}")

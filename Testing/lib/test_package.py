@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = REPOSITORY / "SAMLungSegLib"
 SOURCES = sorted(LIBRARY.rglob("*.py"))
 LAYERS = (  # a module may import from its own row and from rows above it
-    ("errors", "boxes", "coding"),
+    ("errors", "boxes", "coding", "named"),
     ("structures",),
     ("isolation",),
     ("documents", "files"),

@@ -8,15 +8,13 @@ A file in this package is found without being named anywhere, one elsewhere once
 
 from __future__ import annotations
 
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
-from functools import cache
-from importlib import import_module
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.named import NamedClasses
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from SAMLungSegLib.models.trainable import TrainableModel
@@ -25,9 +23,12 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 PREFIX = "extension."  # of the names of their weights
 
-_EXTENSIONS: dict[str, type[Extension]] = {}
+EXTENSIONS: NamedClasses[Extension] = NamedClasses(
+    "extension", __name__.rpartition(".")[0], remedy="Weights of a newer version need that version."
+)
 
 
+@dataclass(frozen=True)
 class Extension(ABC):
     """An extension with its settings: a frozen dataclass whose fields are numbers, texts and tuples of these.
 
@@ -51,7 +52,7 @@ class Extension(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """As a card holds them."""
-        return {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self).items()}  # type: ignore[call-overload]  # of a dataclass
+        return {key: list(one) if isinstance(one, tuple) else one for key, one in asdict(self).items()}
 
 
 def extend(model: TrainableModel, extension: Extension) -> TrainableModel:
@@ -90,10 +91,8 @@ def register_extension(name: str) -> Callable[[Kind], Kind]:
     """
 
     def register(kind: Kind) -> Kind:
-        if name in _EXTENSIONS:
-            raise ModelError(f"There is an extension '{name}' already; choose another name.")
+        EXTENSIONS.add(name, kind)
         kind.name = name
-        _EXTENSIONS[name] = kind
         return kind
 
     return register
@@ -101,8 +100,7 @@ def register_extension(name: str) -> Callable[[Kind], Kind]:
 
 def extension_names() -> tuple[str, ...]:
     """All there are, in alphabetical order."""
-    _import_extensions()
-    return tuple(sorted(_EXTENSIONS))
+    return EXTENSIONS.names()
 
 
 def extension_from(name: str, settings: Mapping[str, Any]) -> Extension:
@@ -111,24 +109,4 @@ def extension_from(name: str, settings: Mapping[str, Any]) -> Extension:
     Raises:
         ModelError: no such extension, or settings that it does not have or that are not possible.
     """
-    if name not in extension_names():
-        raise ModelError(
-            f"There is no extension {name!r}; known are {', '.join(extension_names()) or 'none'}. Weights of a newer "
-            "version need that version."
-        )
-    kind = _EXTENSIONS[name]
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # each is a dataclass
-    unknown = [key for key in settings if key not in known]
-    if unknown:
-        raise ModelError(f"The extension '{name}' has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}.")
-    try:
-        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
-    except TypeError as error:
-        raise ModelError(f"The settings of the extension '{name}' are not possible ({error}).") from error
-
-
-@cache
-def _import_extensions() -> None:
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(import_module(package).__path__):
-        import_module(f"{package}.{module.name}")
+    return EXTENSIONS.made(name, settings)

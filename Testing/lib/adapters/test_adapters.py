@@ -102,7 +102,7 @@ def test_only_adapters_are_named_to_training(name):
 
 
 def test_a_method_registers_itself_and_its_name_is_taken(monkeypatch):
-    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    monkeypatch.setattr(registry.METHODS, "_classes", dict(registry.METHODS._classes))
 
     @register_adapter("nothing")
     @dataclass(frozen=True)
