@@ -29,7 +29,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     add_model_choices(parser, "sam-vit-b")
     add_reading_choices(parser)
     parser.add_argument("--prompts", default=KINDS, metavar="KIND[,KIND]", help=f"of {KINDS}; default: all")
-    parser.add_argument("--seed", type=whole_number_from(0), default=0, metavar="N", help="of all draws")
+    parser.add_argument("--seed", type=whole_number_from(0), default=0, metavar="N", help="of all draws; default: 0")
 
 
 def add_multi_organ(studies: argparse._SubParsersAction) -> None:
@@ -46,7 +46,7 @@ def add_multi_organ(studies: argparse._SubParsersAction) -> None:
         "--epochs", type=whole_number_from(0), default=50, metavar="N", help="of each tuning; 0 leaves them out"
     )
     parser.add_argument("--learning-rate", type=float, default=0.1, metavar="RATE", help="of SGD")
-    parser.add_argument("--momentum", type=float, default=0.0, metavar="M", help="of SGD")
+    parser.add_argument("--momentum", type=float, default=0.0, metavar="M", help="of SGD; default: 0.0")
     parser.add_argument(
         "--accumulate", type=whole_number_from(1), default=64, metavar="N", help="objects whose gradients make a step"
     )

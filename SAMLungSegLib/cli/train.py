@@ -127,7 +127,7 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
     packed = writable_folder(arguments.output) / "pack.npz"
     if not packed.is_file():
         pack(arguments.data, packed, phantoms=config.phantoms)
-    made = _made_sam if model_spec(config.model).family == "sam" else _made_compact
+    made = _made_sam if model_spec(config.model).taught == "prompts" else _made_compact
     print(made(arguments, config, packed, device))
     return 0
 

@@ -74,6 +74,12 @@ class ModelSpec:
         return self.url is None and self.recipe is None
 
     @property
+    def taught(self) -> Literal["lungs", "prompts"] | None:
+        """What recipes of `samlungseg train` teach it: lungs without a prompt, or objects by prompts; None: nothing."""
+        taught: dict[Family, Literal["lungs", "prompts"]] = {"compact": "lungs", "sam": "prompts"}
+        return taught.get(self.family)
+
+    @property
     def is_trained_here(self) -> bool:
         """Whether nobody offers the weights, so that users train them or are given a file."""
         return self.url is None and self.recipe is not None

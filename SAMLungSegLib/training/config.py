@@ -217,7 +217,7 @@ def _check_name(name: str, path: Path) -> None:
 
 
 def _check_model(name: str, path: Path) -> None:
-    trained = [spec.name for spec in MODELS.values() if spec.family in ("compact", "sam")]
+    trained = [spec.name for spec in MODELS.values() if spec.taught is not None]
     if name not in trained:
         raise RecipeError(f"{path}: model is {_shown(name)}, expected one of {', '.join(trained)}.")
 

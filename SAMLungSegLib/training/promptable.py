@@ -93,7 +93,7 @@ def started_sam(config: TrainingConfig) -> Sam:
         SettingsError: the recipe's model is no SAM.
     """
     spec = model_spec(config.model)
-    if spec.family != "sam":
+    if spec.taught != "prompts":
         raise SettingsError(f"The recipe {config.name} is for {config.model}, which is no SAM; name sam-vit-tiny.")
     sam = sam_network(spec.architecture)
     if config.start:

@@ -230,11 +230,15 @@ def test_settings_of_adapters_follow_their_method():
     ("part", "error", "message"),
     [
         ("adapters:", ModelError, "There is no adapter ''; choose one of lora, "),
-        ("adapters:serial", ModelError, "There is no adapter 'serial'; choose one of lora, .*mixed, parallel, series"),
+        (
+            "adapters:serial",
+            ModelError,
+            "There is no adapter 'serial'; choose one of lora, .*mixed, parallel, .*series",
+        ),
         ("adapters:lora:rank", SettingsError, "'rank' is no setting; give NAME=VALUE"),
         ("adapters:series:rank=4", ModelError, "has no setting 'rank'; it has ratio, scale, placement"),
         ("adapters:series:ratio=-1", ModelError, "ratio -1 is not possible"),
-        ("adapter", SettingsError, "all, adapters:lora, .*adapters:mixed, adapters:parallel, adapters:series"),
+        ("adapter", SettingsError, "all, adapters:lora, .*adapters:mixed, adapters:parallel, .*adapters:series"),
     ],
 )
 def test_adapters_that_are_not_there_are_refused_in_words(part, error, message):
