@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("SAMLUNGSEG_ACCEPT_WEIGHTS_LICENCE", "1")
 
@@ -19,6 +22,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real images are not on this machine (expected at {folder})")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def earlier_modules_are_not_searched_for_garbage() -> Iterator[None]:
+    """What was imported and kept until now makes a collection take a quarter of a second, in the midst of tests."""
+    gc.collect()
+    gc.freeze()
+    yield
+
+
+@pytest.fixture
+def measured_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No other test that measures delays, or moves gigabytes, runs beside this one in another process."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "measured_alone.lock"):
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,6 +22,7 @@ LUNGS_BYTES = 4e6  # of one state
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("nothing_kept")
+@pytest.mark.usefixtures("measured_alone")
 def test_writing_undo_and_redo_block_the_window_for_less_than_a_tenth_of_a_second():
     def longest_ms():
         watch = Watch()
@@ -35,6 +36,7 @@ def test_writing_undo_and_redo_block_the_window_for_less_than_a_tenth_of_a_secon
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("measured_alone")
 def test_undo_of_many_segmentations_takes_no_more_memory_than_it_says(monkeypatch):
     assert MAXIMUM_BYTES == 2**28
     monkeypatch.setattr(history, "MAXIMUM_BYTES", 2**24)

@@ -54,6 +54,7 @@ def test_a_person_segments_corrects_evaluates_saves_and_reopens(person, pictures
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("measured_alone")
 def test_the_window_answers_within_a_tenth_of_a_second_while_lungs_are_found(module_window):
     chests_unseen = count()
 
