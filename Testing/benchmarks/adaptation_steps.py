@@ -1,0 +1,89 @@
+"""What a training step of each method of adaptation costs, with a ViT-B of random weights on the processor.
+
+    python Testing/benchmarks/adaptation_steps.py [--side 256] [--checkpointing] [METHOD ...]
+
+One slice a step; each method in a process of its own, so that its peak of memory is its own. Seconds are the median of
+three steps after a first one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "lib"), str(Path(__file__).parents[2])]
+
+PEAK_IN_GIB = 2**20 if sys.platform == "linux" else 2**30  # of what getrusage counts in
+STEPS = 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("methods", nargs="*", metavar="METHOD")
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(measured(given.methods[0], given.side, given.checkpointing))
+        return
+    from SAMLungSegLib.adaptation import method_names
+
+    print(f"| method | trained weights | peak of memory at {given.side} px [GB] | seconds a step |")
+    print("|---|---:|---:|---:|")
+    options = ["--one", "--side", str(given.side), *(["--checkpointing"] if given.checkpointing else [])]
+    for name in given.methods or method_names():
+        command = [sys.executable, __file__, name, *options]
+        print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
+
+
+def measured(name: str, side: int, checkpointing: bool) -> str:
+    import torch
+    from adaptation_sets import ORGANS, slice_of
+    from segment_anything import sam_model_registry
+
+    from SAMLungSegLib.adaptation import AdaptConfig, method_from
+    from SAMLungSegLib.adaptation.run import encoded
+    from SAMLungSegLib.adaptation.slices import AdaptationData
+    from SAMLungSegLib.adaptation.task import AdaptationTask
+    from SAMLungSegLib.adapters.place import PlaceInVolume, small_volume
+    from SAMLungSegLib.models.sam.model import SamModel
+
+    torch.manual_seed(0)
+    method = method_from(name)
+    model = method.model_for(SamModel(sam_model_registry["vit_b"](checkpoint=None), name="sam-vit-b", input_size=side))
+    trained = method.prepare(model, ORGANS)
+    slices = [slice_of(number, method.slices_per_input) for number in range(4)]
+    if method.sees_volume:
+        volume = small_volume([one.grey_hw for one in slices])
+        slices = [replace(one, place=PlaceInVolume(volume, number, 4)) for number, one in enumerate(slices)]
+    data = AdaptationData(ORGANS, tuple(slices[:2]), tuple(slices[2:3]), tuple(slices[3:]))
+    data = data if method.encodes else encoded(model, data)
+    task = AdaptationTask(model, method, trained, data, AdaptConfig(steps=STEPS, batch=1, checkpointing=checkpointing))
+    model.recompute_activations(checkpointing and method.encodes)
+    optimizer, seconds = task.optimizer(0), []
+    count = sum(one.numel() for group in optimizer.param_groups for one in group["params"])
+    for _, batch in zip(range(STEPS), steps(task), strict=False):
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        task.loss(task.predict(batch), batch).backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_IN_GIB
+    return f"| `{name}` | {count:,} | {peak:.1f} | {statistics.median(seconds[1:]):.2f} |"
+
+
+def steps(task):
+    """Batches without end."""
+    while True:
+        yield from task.batches(0)
+
+
+if __name__ == "__main__":
+    main()
