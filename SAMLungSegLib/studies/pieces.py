@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from SAMLungSegLib.files import writable_folder, write_text
+from SAMLungSegLib.files import as_output_error, writable_folder, write_text
 
 RESULT_NAME = "result.json"
+RUNS = "runs"
+
+
+def pieces_folder(output: Path, *, overwrite: bool) -> Path:
+    """Where the pieces of a study lie in its output folder; without those of another study if wished."""
+    folder = writable_folder(output) / RUNS
+    if overwrite and folder.is_dir():
+        with as_output_error(folder):
+            shutil.rmtree(folder)
+    return folder
 
 
 def piece(folder: Path, facts: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

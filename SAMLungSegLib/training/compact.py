@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -30,15 +29,13 @@ from SAMLungSegLib.models.compact.network import INPUT_SIZE, CompactNet
 from SAMLungSegLib.models.registry import model_spec
 from SAMLungSegLib.training.branches import Branch, CorrectorTraining, FinishedNetwork, WholeTraining
 from SAMLungSegLib.training.config import Phase, TrainingConfig
-from SAMLungSegLib.training.data.drawing import Drawing, unchanged
-from SAMLungSegLib.training.data.packs import is_trained_on, read_pack
-from SAMLungSegLib.training.figures import add_to_history
+from SAMLungSegLib.training.data.drawing import unchanged
+from SAMLungSegLib.training.data.packs import read_pack
 from SAMLungSegLib.training.losses import Prediction, TrainingBatch, prediction_iou_loss, prediction_loss
 from SAMLungSegLib.training.prompt_policies import PromptSampler, interaction_steps
+from SAMLungSegLib.training.recipe_task import RecipeTask
 from SAMLungSegLib.training.renamed import in_earlier_names
-from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask, set_training
-
-logger = logging.getLogger(__name__)
+from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, set_training
 
 CHECKPOINT_NAME = "checkpoint.pt"
 # that decide no number, or only by what they name, or none of the epochs before them
@@ -106,7 +103,7 @@ class BranchBatch:
     rng: np.random.Generator
 
 
-class CompactTask(TrainingTask[CompactBatch | BranchBatch]):
+class CompactTask(RecipeTask[CompactBatch | BranchBatch]):
     """A whole network on a pack, by a recipe; then in stages of their own its prediction of IoU, and its branches.
 
     Args:
@@ -196,15 +193,8 @@ class CompactTask(TrainingTask[CompactBatch | BranchBatch]):
             phase, loss = Phase(1, frozen_norm=True), prediction_iou_loss
         set_training(self.network, frozen_norm=phase.frozen_norm)
         sampler = PromptSampler(seed)
-        for drawn in self._drawing.batches(config.epoch_images, config.batch, phase.augmentation, seed, config.workers):
+        for drawn in self.drawing.batches(config.epoch_images, config.batch, phase.augmentation, seed, config.workers):
             yield CompactBatch(TrainingBatch(drawn, phase.side, self.device), sampler, loss)
-
-    @cached_property
-    def _drawing(self) -> Drawing:
-        chosen = np.flatnonzero(is_trained_on(self.data["sets"], self.data["splits"], self.config))
-        sets = self.data["sets"][chosen]
-        weight_of = self.config.sampling_weights or dict.fromkeys(map(str, np.unique(sets)), 1.0)
-        return Drawing.by_group(self.data, chosen, sets, weight_of)
 
     def predict(self, batch: CompactBatch | BranchBatch) -> Any:
         """Without a prompt, with prompts, and corrected: each with its target; or what a branch makes of it."""
@@ -223,17 +213,6 @@ class CompactTask(TrainingTask[CompactBatch | BranchBatch]):
         self.network.eval()
         branch = self._branch(self.epoch)
         return branch.scores() if branch else validation_dice(self.network, self.data)
-
-    def score(self, row: Row) -> float:
-        """Mean over the sets; NaN where there is no validation part."""
-        scores = [value for name, value in row.items() if name not in ("epoch", "loss")]
-        return float(np.mean(scores)) if scores else float("nan")
-
-    def record(self, row: Row) -> None:
-        """Into the history's table and its curves."""
-        rounded = {name: value if name == "epoch" else round(value, 5) for name, value in row.items()}
-        add_to_history(self.folder, rounded)
-        logger.info("epoch %d: %s", row["epoch"], rounded)
 
     def upgraded(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
         """Earlier ones had no branches, did not say of what they are, and had the figures in the history alone."""

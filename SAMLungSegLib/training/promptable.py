@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -29,9 +28,8 @@ from SAMLungSegLib.models.sam.architectures import sam_network
 from SAMLungSegLib.prompts.simulated import corrective_click, distance_transform_peak
 from SAMLungSegLib.training.compact import CHECKPOINT_NAME, CPU, FREE_SETTINGS, LONGEST_GRADIENT, warm_cosine
 from SAMLungSegLib.training.config import TrainingConfig
-from SAMLungSegLib.training.data.drawing import Drawing, unchanged
-from SAMLungSegLib.training.data.packs import is_trained_on, read_pack
-from SAMLungSegLib.training.figures import add_to_history
+from SAMLungSegLib.training.data.drawing import unchanged
+from SAMLungSegLib.training.data.packs import read_pack
 from SAMLungSegLib.training.losses import as_tensor
 from SAMLungSegLib.training.prompt_policies import in_frame
 from SAMLungSegLib.training.promptable_prompts import (
@@ -45,9 +43,8 @@ from SAMLungSegLib.training.promptable_prompts import (
     drawn_objects,
     object_of,
 )
-from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings, TrainingTask
-
-logger = logging.getLogger(__name__)
+from SAMLungSegLib.training.recipe_task import RecipeTask
+from SAMLungSegLib.training.trainer import Row, Trainer, TrainerSettings
 
 SINGLE_LUNG_SHARE = 0.7  # of the objects, where the sides are known
 MANY_SHARE = 0.5  # of the prompts by points, those with several
@@ -112,7 +109,7 @@ def _initialise(encoder: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class PromptableTask(TrainingTask[FrameBatch]):
+class PromptableTask(RecipeTask[FrameBatch]):
     """A whole SAM on a pack, by a recipe.
 
     Args:
@@ -164,16 +161,9 @@ class PromptableTask(TrainingTask[FrameBatch]):
         self.network.train()
         config, seed = self.config, self.config.seed * 1000 + epoch
         strength, rng = config.phase(epoch).augmentation, np.random.default_rng(seed)
-        for drawn in self._drawing.batches(config.epoch_images, config.batch, strength, seed, config.workers):
+        for drawn in self.drawing.batches(config.epoch_images, config.batch, strength, seed, config.workers):
             image, label = as_tensor(drawn["image"]), as_tensor(drawn["label"])
             yield self._batch(self._frames(image, rng), label, drawn["sides_known"].numpy(), rng)
-
-    @cached_property
-    def _drawing(self) -> Drawing:
-        chosen = np.flatnonzero(is_trained_on(self.data["sets"], self.data["splits"], self.config))
-        sets = self.data["sets"][chosen]
-        weight_of = self.config.sampling_weights or dict.fromkeys(map(str, np.unique(sets)), 1.0)
-        return Drawing.by_group(self.data, chosen, sets, weight_of)
 
     def _batch(self, frames: Tensor, label: Tensor, sides_known: np.ndarray, rng: np.random.Generator) -> FrameBatch:
         small = F.avg_pool2d(label, self.side // self.cells).to(self.device)
@@ -299,17 +289,6 @@ class PromptableTask(TrainingTask[FrameBatch]):
             ]
             for kind, made in decoded.items()
         }
-
-    def score(self, row: Row) -> float:
-        """Mean over kinds and modalities; NaN where there is no validation part."""
-        scores = [value for name, value in row.items() if name not in ("epoch", "loss")]
-        return float(np.mean(scores)) if scores else float("nan")
-
-    def record(self, row: Row) -> None:
-        """Into the history's table and its curves."""
-        rounded = {name: value if name == "epoch" else round(value, 5) for name, value in row.items()}
-        add_to_history(self.folder, rounded)
-        logger.info("epoch %d: %s", row["epoch"], rounded)
 
 
 def at_side(data: Mapping[str, np.ndarray], side: int) -> dict[str, np.ndarray]:

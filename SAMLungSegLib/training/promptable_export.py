@@ -93,7 +93,7 @@ def _summary(values: np.ndarray) -> dict[str, float]:
 
 
 def dice_by_kind(model: SamModel, example: LabelledSlice) -> dict[str, float]:
-    """Of one slice; NaN where prompts need a lung and the sides are not told apart."""
+    """Of one slice; NaN where prompts need a lung and the sides are unknown."""
     (embedding,) = model.encode([to_grey(example.image, example.modality)])
     known = example.labelmap != UNKNOWN
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from SAMLungSegLib.errors import SAMLungSegError, VolumeError
+from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.isolation import announce_decoding
 from SAMLungSegLib.volume.extents import extent_of_segments
 from SAMLungSegLib.volume.itk import ijk_to_ras_from_lps
 from SAMLungSegLib.volume.projections import ijk_to_ras_by_letters
-from SAMLungSegLib.volume.segmentations import Combination, StoredSegment, check_any_known, say_unknown
+from SAMLungSegLib.volume.segmentations import Combination, StoredSegment, check_any_known, damage_told, say_unknown
 from SAMLungSegLib.volume.structurenames import Code, Terminology, known_structures
 from SAMLungSegLib.volume.suspicion import check_size
 from SAMLungSegLib.volume.types import Volume
@@ -69,12 +69,8 @@ def read_segmentation(path: Path, name: str) -> Volume:
     """
     import pydicom
 
-    try:
+    with damage_told(path, "segments"):
         return _read(pydicom.dcmread(path), path, name)
-    except (SAMLungSegError, MemoryError):
-        raise
-    except Exception as error:  # pydicom has no kind of its own for damaged files
-        raise VolumeError(f"{path} is damaged, its segments cannot be read: {error}") from error
 
 
 def _read(file: Any, path: Path, name: str) -> Volume:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from SAMLungSegLib.errors import VolumeError
+from SAMLungSegLib.errors import SAMLungSegError, VolumeError
 from SAMLungSegLib.structures import LABEL_SETS, LUNGS, LabelSet
 from SAMLungSegLib.volume.structurenames import Terminology, known_structures
 
@@ -192,6 +193,21 @@ def _by_structure(meanings: Mapping[int, Meaning]) -> StructureLabels:
                 key = label_set.structure_of(label).key if label in label_set.labels else label_set.name
                 found[key] = (*found.get(key, ()), value)
     return found
+
+
+@contextmanager
+def damage_told(path: Path, what: str) -> Iterator[None]:
+    """A block that reads a DICOM file, for whose damage pydicom has no kind of error of its own.
+
+    Raises:
+        VolumeError: anything that is no error of ours.
+    """
+    try:
+        yield
+    except (SAMLungSegError, MemoryError):
+        raise
+    except Exception as error:
+        raise VolumeError(f"{path} is damaged, its {what} cannot be read: {error}") from error
 
 
 def check_any_known(segments: Sequence[StoredSegment], what: str) -> None:

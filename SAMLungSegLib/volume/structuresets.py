@@ -23,7 +23,7 @@ from SAMLungSegLib.volume.dicom import read_dicom_folder
 from SAMLungSegLib.volume.dicomout import Algorithm
 from SAMLungSegLib.volume.dicomseg import says_class
 from SAMLungSegLib.volume.dicomsource import frame_of_slices, headers_of, is_placed, places_of
-from SAMLungSegLib.volume.segmentations import Combination, StoredSegment, check_any_known, say_unknown
+from SAMLungSegLib.volume.segmentations import Combination, StoredSegment, check_any_known, damage_told, say_unknown
 from SAMLungSegLib.volume.structurenames import known_structures
 from SAMLungSegLib.volume.types import Volume
 
@@ -243,12 +243,8 @@ def read_structure_set(path: Path, name: str) -> Volume:
     """
     import pydicom
 
-    try:
+    with damage_told(path, "contours"):
         return _read(pydicom.dcmread(path), path, name)
-    except (SAMLungSegError, MemoryError):
-        raise
-    except Exception as error:  # pydicom has no kind of its own for damaged files
-        raise VolumeError(f"{path} is damaged, its contours cannot be read: {error}") from error
 
 
 def _read(file: Any, path: Path, name: str) -> Volume:

@@ -22,7 +22,7 @@ from SAMLungSegLib.adaptation.run import AdaptOptions, adapt, encoded, judged, r
 from SAMLungSegLib.adaptation.slices import AdaptationData, ReadingOptions
 from SAMLungSegLib.adaptation.task import AdaptationTask, AdaptConfig
 from SAMLungSegLib.errors import SAMLungSegError, SettingsError
-from SAMLungSegLib.files import as_output_error, writable_folder
+from SAMLungSegLib.files import as_output_error
 from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.trainable import TrainableModel
@@ -30,10 +30,10 @@ from SAMLungSegLib.studies.adapters.memory import step_megabytes
 from SAMLungSegLib.studies.adapters.unet import OrganUNetTask, unet_rows
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
 from SAMLungSegLib.studies.objects import study_facts, study_objects
-from SAMLungSegLib.studies.pieces import piece
+from SAMLungSegLib.studies.pieces import piece, pieces_folder
 from SAMLungSegLib.training.trainer import Trainer, TrainerSettings
 
-RUNS, UNET, UNTRAINED = "runs", "U-Net", "untrained"
+UNET, UNTRAINED = "U-Net", "untrained"
 STEPS, TIME = "equal steps", "equal time"
 
 logger = logging.getLogger(__name__)
@@ -143,10 +143,7 @@ def run_adapters(data: Path, output: Path, settings: AdaptersSettings, *, overwr
     objects = study_objects(data, settings.reading)
     model = settings.base.load(settings.device, settings.input_size)
     settings = replace(settings, kinds=accepted_kinds(model, settings.kinds))
-    folder = writable_folder(output) / RUNS
-    if overwrite and folder.is_dir():
-        with as_output_error(folder):
-            shutil.rmtree(folder)
+    folder = pieces_folder(output, overwrite=overwrite)
     study = _Study(settings, data, objects, model, folder)
     rows, tables, not_run = [], [pd.DataFrame(study.untrained()["rows"]).assign(method=UNTRAINED, budget="")], {}
     for budget, config in settings.lengths.items():

@@ -5,7 +5,6 @@ Its pieces are folders in `runs`, see `studies.pieces`: the same command goes on
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,16 +21,16 @@ from SAMLungSegLib.adaptation.slices import AdaptationData, ReadingOptions, all_
 from SAMLungSegLib.adaptation.task import AdaptationTask, AdaptConfig, embedding_of, fixed_prompts
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.evaluation.classification import Confusion
-from SAMLungSegLib.files import as_output_error, writable_folder
+from SAMLungSegLib.files import as_output_error
 from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.studies.multi_organ.tuning import OrganTuning, OrganTuningTask, with_variants
 from SAMLungSegLib.studies.objects import study_facts, study_objects
-from SAMLungSegLib.studies.pieces import piece
+from SAMLungSegLib.studies.pieces import piece, pieces_folder
 from SAMLungSegLib.training.trainer import Trainer, TrainerSettings, copied, with_state
 
-RUNS, CHECKPOINT_NAME = "runs", "checkpoint.pt"
+CHECKPOINT_NAME = "checkpoint.pt"
 NAMING = AdaptConfig(steps=1000, batch=8)
 
 
@@ -124,10 +123,7 @@ def run_multi_organ(
     objects = study_objects(data, settings.reading)
     model = settings.base.load(settings.device, settings.input_size)
     settings = replace(settings, kinds=accepted_kinds(model, settings.kinds))
-    folder = writable_folder(output) / RUNS
-    if overwrite and folder.is_dir():
-        with as_output_error(folder):
-            shutil.rmtree(folder)
+    folder = pieces_folder(output, overwrite=overwrite)
     study = _Study(settings, objects, model, folder)
     zero_shot = study.zero_shot()
     tuned = {kind: study.tuned(kind) for kind in (settings.kinds if settings.tuning else ())}
