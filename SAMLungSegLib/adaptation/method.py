@@ -102,7 +102,7 @@ class Method(ABC):
 
     @property
     def prompt_kinds(self) -> tuple[str, ...]:
-        """That it learns with and is judged by, of `PROMPT_KINDS`; the first one is that of the validation part."""
+        """That it learns with and is judged by, of `PROMPT_KINDS`."""
         return self.prompts or PROMPT_KINDS
 
     def kinds(self, model: TrainableModel) -> tuple[str, ...]:

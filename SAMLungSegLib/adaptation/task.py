@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -110,6 +111,7 @@ class AdaptationTask(TrainingTask[Drawn]):
             "method": [self.method.name, self.method.settings],
             "config": asdict(self.config),
             "organs": self.data.organs,
+            "validation": "kinds of prompts in turn",
         }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
         for part in (self.data.training, self.validation):
@@ -187,17 +189,17 @@ class AdaptationTask(TrainingTask[Drawn]):
         return self.method.rate(steps, self._progress(epoch))
 
     def validate(self) -> Row:
-        """What the method is chosen by, a mean over the objects of the validation part with its first kind of prompts.
+        """What the method is chosen by, a mean over the objects of the validation part, and steps and their seconds.
 
-        And the steps of the epoch, with their seconds.
+        The first object is prompted by the method's first kind of prompts, the second one by its second, and so on.
         """
         self.network.eval()
         self.model.weights_changed()
-        scores = []
+        scores, kinds = [], itertools.cycle(self.method.kinds(self.model))
         for one in self.validation:
             embedding = embedding_of(self.model, self.model, one)
             for example in one.examples():
-                prompts = fixed_prompts(example, self.method.kinds(self.model)[0])
+                prompts = fixed_prompts(example, next(kinds))
                 scores.append(self.method.score(self.model, embedding, example, prompts))
         return {self.method.chosen_by: float(np.mean(scores)), "seconds": self._seconds, "steps": self._steps}
 

@@ -120,6 +120,11 @@ class TrainerSettings:
     mixed_precision: bool = False
 
 
+def autocast(device: torch.device, mixed_precision: bool) -> torch.autocast:
+    """Where predictions are made in bfloat16: on a graphics card, if that is asked for."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision and device.type == "cuda")
+
+
 @dataclass(frozen=True)
 class Watch:
     """Who watches a training, and may stop it.
@@ -254,10 +259,9 @@ class Trainer:
 
     def _add_gradients(self, batch: Any) -> float:
         """Of the mean loss of a batch, which is returned."""
-        device, losses = self.task.device.type, []
-        pieces = self.task.pieces(batch)
+        losses, pieces = [], self.task.pieces(batch)
         for piece in pieces:
-            with torch.autocast(device, torch.bfloat16, enabled=self.settings.mixed_precision and device == "cuda"):
+            with autocast(self.task.device, self.settings.mixed_precision):
                 predictions = self.task.predict(piece)
             loss = self.task.loss(predictions, piece)
             (loss / len(pieces)).backward()

@@ -1,9 +1,10 @@
-"""What a training step of each method of adaptation costs, with a ViT-B of random weights on the processor.
+"""What a training step of each method of adaptation costs, with a ViT-B of random weights.
 
-    python Testing/benchmarks/adaptation_steps.py [--side 256] [--checkpointing] [METHOD ...]
+    python Testing/benchmarks/adaptation_steps.py [--side 256] [--device cuda] [--checkpointing] [METHOD ...]
 
-One slice a step; each method in a process of its own, so that its peak of memory is its own. Seconds are the median of
-three steps after a first one.
+One slice a step; each method in a process of its own, so that its peak of memory is its own: that of the process, or on
+a graphics card what torch allocates there, in mixed precision. Seconds are the median of three steps after a first one,
+on a graphics card of ten after three.
 """
 
 from __future__ import annotations
@@ -20,30 +21,32 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1] / "lib"), str(Path(__file__).parents[2])]
 
 PEAK_IN_GIB = 2**20 if sys.platform == "linux" else 2**30  # of what getrusage counts in
-STEPS = 4
+STEPS = {"cpu": (1, 3), "cuda": (3, 10)}  # before, and measured
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("methods", nargs="*", metavar="METHOD")
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--device", choices=tuple(STEPS), default="cpu")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(measured(given.methods[0], given.side, given.checkpointing))
+        print(measured(given.methods[0], given.side, given.device, given.checkpointing))
         return
     from SAMLungSegLib.adaptation import method_names
 
     print(f"| method | trained weights | peak of memory at {given.side} px [GB] | seconds a step |")
     print("|---|---:|---:|---:|")
-    options = ["--one", "--side", str(given.side), *(["--checkpointing"] if given.checkpointing else [])]
+    options = ["--one", "--side", str(given.side), "--device", given.device]
+    options += ["--checkpointing"] if given.checkpointing else []
     for name in given.methods or method_names():
         command = [sys.executable, __file__, name, *options]
         print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
 
 
-def measured(name: str, side: int, checkpointing: bool) -> str:
+def measured(name: str, side: int, device: str, checkpointing: bool) -> str:
     import torch
     from adaptation_sets import ORGANS, slice_of
     from segment_anything import sam_model_registry
@@ -54,10 +57,12 @@ def measured(name: str, side: int, checkpointing: bool) -> str:
     from SAMLungSegLib.adaptation.task import AdaptationTask
     from SAMLungSegLib.adapters.place import PlaceInVolume, small_volume
     from SAMLungSegLib.models.sam.model import SamModel
+    from SAMLungSegLib.training.trainer import autocast
 
     torch.manual_seed(0)
     method = method_from(name)
-    model = method.model_for(SamModel(sam_model_registry["vit_b"](checkpoint=None), name="sam-vit-b", input_size=side))
+    sam = sam_model_registry["vit_b"](checkpoint=None)
+    model = method.model_for(SamModel(sam, name="sam-vit-b", device=device, input_size=side))
     trained = method.prepare(model, ORGANS)
     slices = [slice_of(number, method.slices_per_input) for number in range(4)]
     if method.sees_volume:
@@ -65,18 +70,27 @@ def measured(name: str, side: int, checkpointing: bool) -> str:
         slices = [replace(one, place=PlaceInVolume(volume, number, 4)) for number, one in enumerate(slices)]
     data = AdaptationData(ORGANS, tuple(slices[:2]), tuple(slices[2:3]), tuple(slices[3:]))
     data = data if method.encodes else encoded(model, data)
-    task = AdaptationTask(model, method, trained, data, AdaptConfig(steps=STEPS, batch=1, checkpointing=checkpointing))
+    first, counted = STEPS[device]
+    config = AdaptConfig(steps=first + counted, batch=1, checkpointing=checkpointing)
+    task = AdaptationTask(model, method, trained, data, config)
     model.recompute_activations(checkpointing and method.encodes)
     optimizer, seconds = task.optimizer(0), []
     count = sum(one.numel() for group in optimizer.param_groups for one in group["params"])
-    for _, batch in zip(range(STEPS), steps(task), strict=False):
+    for _, batch in zip(range(first + counted), steps(task), strict=False):
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        task.loss(task.predict(batch), batch).backward()
+        with autocast(task.device, mixed_precision=method.encodes):
+            predictions = task.predict(batch)
+        task.loss(predictions, batch).backward()
         optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_IN_GIB
-    return f"| `{name}` | {count:,} | {peak:.1f} | {statistics.median(seconds[1:]):.2f} |"
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_IN_GIB
+    return f"| `{name}` | {count:,} | {peak:.1f} | {statistics.median(seconds[first:]):.3g} |"
 
 
 def steps(task):

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from SAMLungSegLib.adaptation.method import Method, method_class, method_from, method_names
 from SAMLungSegLib.adaptation.prompts import PROMPT_KINDS, accepted_kinds
@@ -31,7 +32,7 @@ from SAMLungSegLib.studies.adapters.unet import OrganUNetTask, unet_rows
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
 from SAMLungSegLib.studies.objects import study_facts, study_objects
 from SAMLungSegLib.studies.pieces import piece, pieces_folder
-from SAMLungSegLib.training.trainer import Trainer, TrainerSettings
+from SAMLungSegLib.training.trainer import Trainer, TrainerSettings, autocast
 
 UNET, UNTRAINED = "U-Net", "untrained"
 STEPS, TIME = "equal steps", "equal time"
@@ -240,8 +241,13 @@ class _Study:
         task = AdaptationTask(model, method, trained, few if method.encodes else encoded(model, few), config)
         task.optimizer(0)
         batch = task.pieces(next(iter(task.batches(0))))[0]
+
+        def loss() -> Tensor:
+            with autocast(task.device, mixed_precision=method.encodes):
+                return task.predict(batch)
+
         network = model.network
-        return step_megabytes(network, lambda: task.predict(batch)), sum(one.numel() for one in network.parameters())
+        return step_megabytes(network, loss), sum(one.numel() for one in network.parameters())
 
     def unet(self, budget: str, config: AdaptConfig) -> dict[str, Any]:
         """The baseline."""

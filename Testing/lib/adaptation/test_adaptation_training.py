@@ -100,6 +100,26 @@ def test_gradients_of_small_batches_add_up_to_those_of_a_large_one(monkeypatch):
     assert_same(gradients(task, drawn), gradients(whole, drawn), most=1e-5)
 
 
+# ---- what the best weights are chosen by
+
+
+def test_objects_of_the_validation_part_are_prompted_by_each_kind_in_turn(monkeypatch):
+    task, asked = task_of("decoder"), []
+    score = type(task.method).score
+
+    def noted(self, model, embedding, example, prompts):
+        asked.append((example, prompts))
+        return score(self, model, embedding, example, prompts)
+
+    monkeypatch.setattr(type(task.method), "score", noted)
+    task.validate()
+    assert len(asked) == 4  # two slices with a disc and a bar each
+    kinds = ("centre", "point", "points", "box")
+    assert [prompts for _, prompts in asked] == [
+        fixed_prompts(one, kind) for (one, _), kind in zip(asked, kinds, strict=True)
+    ]
+
+
 # ---- how long
 
 
