@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from SAMLungSegLib.batch.journal import Entry, Journal
-from SAMLungSegLib.batch.process import Task, failed, load, segment, store
+from SAMLungSegLib.batch.process import Loaded, Segmented, Stored, Task, failed, load, segment, store
 from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.errors import CancelledError, SAMLungSegError
 from SAMLungSegLib.models.engines import chosen_engine
@@ -27,7 +27,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 
 from SAMLungSegLib.batch.journal import READING, SEGMENTING
-from SAMLungSegLib.batch.process import Loaded, Segmented
 from SAMLungSegLib.isolation import interrupt
 
 _AHEAD, _BEHIND = 2, 1  # cases that wait for the model and for the disk: what bounds the memory
@@ -77,18 +76,20 @@ def _leave_unread(reads: Sequence[Future]) -> None:
         wait(reads, timeout=_POLL_SECONDS)
 
 
-def _load(task: Task, journal: Journal) -> Loaded | Entry:
+def _load(task: Task, journal: Journal) -> Loaded | Stored | Entry:
     journal.append(READING, task.case.id, alone=task.alone)
     return load(task)
 
 
-def _segment(task: Task, loaded: Loaded | Entry, journal: Journal, cancelled: Callable[[], bool]) -> Segmented | Entry:
+def _segment(
+    task: Task, loaded: Loaded | Stored | Entry, journal: Journal, cancelled: Callable[[], bool]
+) -> Segmented | Stored | Entry:
     if isinstance(loaded, Loaded):
         journal.append(SEGMENTING, task.case.id, alone=task.alone)
     return segment(task, loaded, cancelled)
 
 
-def _store(task: Task, segmented: Segmented | Entry, journal: Journal) -> Entry:
+def _store(task: Task, segmented: Segmented | Stored | Entry, journal: Journal) -> Entry:
     entry = store(task, segmented)
     journal.finish(task.case.id, entry)
     return entry

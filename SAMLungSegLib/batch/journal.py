@@ -44,6 +44,8 @@ class Entry:
         image: SHA-256 and matrix of the image, where it was read.
         files: results by kind, relative to the output folder.
         row: of the table.
+        labelmap_sha256: of the labelmap's voxels, see `voxels_sha256`; None where the case failed, and of earlier
+            versions.
     """
 
     state: str
@@ -52,9 +54,10 @@ class Entry:
     image: dict[str, Any] | None
     files: dict[str, str]
     row: dict[str, Any]
+    labelmap_sha256: str | None = None
 
 
-_ENTRY_FIELDS = {field.name for field in fields(Entry)} - {"state"}
+_ENTRY_FIELDS = {field.name for field in fields(Entry)} - {"state", "labelmap_sha256"}
 
 
 class Deaths(NamedTuple):
@@ -117,7 +120,9 @@ def _take(event: dict[str, Any], history: History, begun: dict[str, bool]) -> No
     elif kind in (DONE, FAILED):
         begun.pop(case, None)
         history.deaths.pop(case, None)
-        history.entries[case] = Entry(kind, **{name: event[name] for name in _ENTRY_FIELDS})
+        history.entries[case] = Entry(
+            kind, **{name: event[name] for name in _ENTRY_FIELDS}, labelmap_sha256=event.get("labelmap_sha256")
+        )
     elif kind == STOPPED:
         begun.clear()
     elif kind == RUN:

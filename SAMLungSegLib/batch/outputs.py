@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from SAMLungSegLib.batch.settings import BatchError
@@ -15,6 +15,7 @@ from SAMLungSegLib.provenance import Provenance, provenance_path, save
 
 SEGMENTATIONS, OVERLAYS, FULL_OVERLAYS = "segmentations", "overlays", "overlays/full"
 
+PICTURES = {"overlay": OVERLAYS, "full_overlay": FULL_OVERLAYS}  # their folders, by what a row calls them
 _LARGEST_PROBE_BYTES = 1 << 26
 
 
@@ -41,14 +42,61 @@ def write_outputs(
         SAMLungSegError, OSError: this labelmap cannot be written.
     """
     target = output / SEGMENTATIONS / f"{case}_lungs.{extension}"
-    files = {"segmentation": target, "recipe": provenance_path(target)}
-    places = {"overlay": OVERLAYS, "full_overlay": FULL_OVERLAYS}
-    files |= {kind: output / places[kind] / f"{case}.png" for kind in pictures}
-    size_bytes = min(segmentation.labelmap_kji.nbytes, _LARGEST_PROBE_BYTES)
+    drawn = _picture_files(output, case, pictures)
+
+    def write() -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        save(segmentation.labelmap_kji, segmentation.volume, target, provenance, segmentation.statistics())
+        _draw(segmentation, drawn)
+
+    _write_with_room(write, output, segmentation.labelmap_kji.nbytes)
+    return _relative({"segmentation": target, "recipe": provenance_path(target), **drawn}, output)
+
+
+def draw_pictures(segmentation: Segmentation, output: Path, case: str, pictures: Collection[str]) -> dict[str, str]:
+    """Draw pictures of a segmentation whose labelmap is stored.
+
+    Returns:
+        Their paths by kind, relative to the output folder.
+    Raises:
+        BatchError, SAMLungSegError, OSError: as `write_outputs`.
+    """
+    drawn = _picture_files(output, case, pictures)
+    _write_with_room(lambda: _draw(segmentation, drawn), output, segmentation.labelmap_kji.nbytes)
+    return _relative(drawn, output)
+
+
+def has_results(output: Path, files: Mapping[str, str]) -> bool:
+    """Whether what pictures are drawn of is there.
+
+    Args:
+        output: folder of the run.
+        files: of a case by kind, relative to it.
+    """
+    return all((output / file).is_file() for kind, file in files.items() if kind not in PICTURES)
+
+
+def has_pictures(output: Path, files: Mapping[str, str], pictures: Collection[str]) -> bool:
+    """Whether the pictures among the files of a case are there, and with them those that are wanted."""
+    drawn = [file for kind, file in files.items() if kind in PICTURES]
+    return files.keys() >= {*pictures} and all((output / file).is_file() for file in drawn)
+
+
+def _picture_files(output: Path, case: str, pictures: Collection[str]) -> dict[str, Path]:
+    return {kind: output / PICTURES[kind] / f"{case}.png" for kind in pictures}
+
+
+def _relative(files: dict[str, Path], output: Path) -> dict[str, str]:
+    return {kind: path.relative_to(output).as_posix() for kind, path in files.items()}
+
+
+def _write_with_room(write: Callable[[], None], output: Path, size_bytes: int) -> None:
+    """Write, a second time where the room was gone for a moment."""
+    size_bytes = min(size_bytes, _LARGEST_PROBE_BYTES)
     for is_last in (False, True):
         try:
-            _write(segmentation, provenance, files)
-            break
+            write()
+            return
         except (SAMLungSegError, OSError) as error:
             if not has_room(output, size_bytes):
                 raise BatchError(
@@ -57,19 +105,11 @@ def write_outputs(
                 ) from error
             if is_last or not isinstance(error, OutputError):
                 raise  # else somebody has removed a folder or taken the room for a moment
-    return {kind: path.relative_to(output).as_posix() for kind, path in files.items()}
 
 
-def _write(segmentation: Segmentation, provenance: Provenance, files: dict[str, Path]) -> None:
+def _draw(segmentation: Segmentation, files: dict[str, Path]) -> None:
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
-    save(
-        segmentation.labelmap_kji,
-        segmentation.volume,
-        files["segmentation"],
-        provenance,
-        segmentation.statistics(),
-    )
     if "overlay" in files:
         write_thumbnail(segmentation, files["overlay"])
     if "full_overlay" in files:

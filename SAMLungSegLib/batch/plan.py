@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from SAMLungSegLib.batch.cases import Case
-from SAMLungSegLib.batch.journal import DONE, NO_DEATHS, Entry, History
+from SAMLungSegLib.batch.journal import DONE, FAILED, NO_DEATHS, Entry, History
+from SAMLungSegLib.batch.outputs import has_pictures, has_results
 from SAMLungSegLib.batch.process import Loaded, Task, load
 from SAMLungSegLib.batch.settings import Settings
 from SAMLungSegLib.batch.table import is_row
@@ -47,7 +48,12 @@ class Plan:
     @property
     def touched(self) -> int:
         """How many tasks are only looked at again, because their files have another time."""
-        return sum(task.known is not None for task in self.tasks)
+        return sum(task.known is not None and task.known.stamp != task.case.stamp for task in self.tasks)
+
+    @property
+    def drawn(self) -> int:
+        """How many tasks only get pictures, of the labelmaps that are there."""
+        return sum(task.is_to_draw for task in self.tasks)
 
 
 def make_plan(
@@ -67,12 +73,12 @@ def make_plan(
     for case in cases:
         fingerprint = settings.fingerprint(case, weights_sha256)
         entry = history.entries.get(case.id)
-        if entry is not None and not _counts(entry, fingerprint, output, settings.pictures):
+        if entry is not None and not _counts(entry, fingerprint, output):
             entry = None
         is_same = entry is not None and entry.stamp == case.stamp
-        if is_same and entry.state == DONE:
+        if is_same and entry.state == DONE and has_pictures(output, entry.files, settings.pictures):
             plan.kept.append(case.id)
-        elif is_same and not retry_failed:
+        elif is_same and entry.state == FAILED and not retry_failed:
             plan.failed.append(case.id)
         else:
             known = entry if entry is not None and entry.state == DONE else None
@@ -84,17 +90,13 @@ def make_plan(
     return plan
 
 
-def _counts(entry: Entry, fingerprint: str, output: Path, pictures: Collection[str]) -> bool:
-    """Whether an earlier end still says something: the settings are the same, and the files are there."""
+def _counts(entry: Entry, fingerprint: str, output: Path) -> bool:
+    """Whether an earlier end still says something: the settings are the same, and the labelmap is there."""
     if entry.fingerprint != fingerprint or not is_row(entry.row, entry.state):
         return False
     if any(entry.row.get(kind) != file for kind, file in entry.files.items()):
         return False
-    return entry.state != DONE or (_are_there(entry, output) and entry.files.keys() >= {*pictures})
-
-
-def _are_there(entry: Entry, output: Path) -> bool:
-    return all((output / file).is_file() for file in entry.files.values())
+    return entry.state != DONE or has_results(output, entry.files)
 
 
 _TRIED_SLICES = 4
@@ -124,9 +126,10 @@ def estimate(tasks: Sequence[Task], entries: Iterable[Entry]) -> Estimate:
     """How long `tasks` may take.
 
     Args:
-        tasks: to do.
+        tasks: to do; those that only get pictures do not count.
         entries: of earlier runs in the same folder.
     """
+    tasks = [task for task in tasks if not task.is_to_draw]
     slices = sum(slices_of(task.case) for task in tasks)
     rows = [entry.row for entry in entries if entry.state == DONE]
     known = sum(row["slices"] for row in rows)

@@ -1,7 +1,8 @@
 """One case from its files to its row of the table, in three steps that may run side by side for different cases.
 
 `load` reads, `segment` runs the model, `store` measures and writes. What cannot be used ends as a failed `Entry`, which
-the later steps hand on; what stops the whole run is raised.
+the later steps hand on, as the model does a `Stored` case, whose pictures only are missing; what stops the whole run is
+raised.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any, TypeVar
 
+import numpy as np
+
 from SAMLungSegLib.batch.cases import Case
 from SAMLungSegLib.batch.journal import DONE, FAILED, Entry
-from SAMLungSegLib.batch.outputs import write_outputs
+from SAMLungSegLib.batch.outputs import PICTURES, draw_pictures, has_pictures, write_outputs
 from SAMLungSegLib.batch.settings import BatchError, Settings
 from SAMLungSegLib.batch.table import agreement_of, measures_of, place_of, plain
 from SAMLungSegLib.errors import CancelledError, ModelError, SAMLungSegError, VolumeError, is_out_of_memory
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options, Segmentation, segment_volume
-from SAMLungSegLib.provenance import Provenance, is_same_place, provenance_of, voxels_sha256
+from SAMLungSegLib.provenance import Provenance, is_same_place, provenance_of, read_provenance, voxels_sha256
 from SAMLungSegLib.results import check_format, default_format
 from SAMLungSegLib.volume import Volume, read_volume
 from SAMLungSegLib.volume.guarded import read_series
@@ -44,7 +47,7 @@ class Task:
         weights_sha256: of the model.
         fingerprint: of all that, see `Settings.fingerprint`.
         output: folder of the run.
-        known: how the case ended before, where only the stamp of its files has changed since.
+        known: how the case ended before, where only the stamp of its files has changed since, or pictures are missing.
         alone: whether an earlier run ended while it was at the case, so that nothing is to run beside it.
     """
 
@@ -60,6 +63,11 @@ class Task:
     def format(self) -> str:
         """Extension of the labelmap."""
         return self.settings.format or default_format(self.case.path)
+
+    @property
+    def is_to_draw(self) -> bool:
+        """Whether only pictures are missing."""
+        return self.known is not None and self.known.stamp == self.case.stamp
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +90,19 @@ class Loaded:
 
 
 @dataclass(frozen=True, eq=False)
+class Stored:
+    """A case whose labelmap is stored as it was written, and whose pictures are missing.
+
+    Attributes:
+        known: how it ended before.
+        segmentation: the lungs that are stored.
+    """
+
+    known: Entry
+    segmentation: Segmentation
+
+
+@dataclass(frozen=True, eq=False)
 class Segmented:
     """A case that was segmented.
 
@@ -100,31 +121,37 @@ class Segmented:
     seconds: float
 
 
-def load(task: Task) -> Loaded | Entry:
-    """Read the image and its reference; the known entry where the image is the known one after all."""
+def load(task: Task) -> Loaded | Stored | Entry:
+    """Read the image and its reference; where the image is the known one after all, what is known of it."""
     return _attempted(task, lambda notes: _load(task, notes))
 
 
-def segment(task: Task, loaded: Loaded | Entry, cancelled: Callable[[], bool] = lambda: False) -> Segmented | Entry:
-    """Run the model.
+def segment(
+    task: Task, loaded: Loaded | Stored | Entry, cancelled: Callable[[], bool] = lambda: False
+) -> Segmented | Stored | Entry:
+    """Run the model where it is to.
 
     Raises:
         ModelError: it cannot be loaded.
         CancelledError: `cancelled` said so.
     """
-    if isinstance(loaded, Entry):
+    if not isinstance(loaded, Loaded):
+        if cancelled():
+            raise CancelledError(f"Stopped before {task.case.id}; what is finished stays.")
         return loaded
     return _attempted(task, lambda notes: _segment(task, loaded, cancelled, notes))
 
 
-def store(task: Task, segmented: Segmented | Entry) -> Entry:
-    """Measure and write.
+def store(task: Task, segmented: Segmented | Stored | Entry) -> Entry:
+    """Measure and write, or draw what is missing.
 
     Raises:
         BatchError: the output folder takes no more.
     """
     if isinstance(segmented, Entry):
         return segmented
+    if isinstance(segmented, Stored):
+        return _attempted(task, lambda notes: _draw(task, segmented))
     return _attempted(task, lambda notes: _store(task, segmented, notes))
 
 
@@ -150,7 +177,7 @@ def failed(task: Task, reason: str) -> Entry:
     return Entry(FAILED, task.fingerprint, task.case.stamp, None, {}, plain(row))
 
 
-def _load(task: Task, notes: list[str]) -> Loaded | Entry:
+def _load(task: Task, notes: list[str]) -> Loaded | Stored | Entry:
     start, case = time.perf_counter(), task.case
     if case.problem:
         raise VolumeError(case.problem)
@@ -161,8 +188,27 @@ def _load(task: Task, notes: list[str]) -> Loaded | Entry:
     check_format(volume, task.format)
     image = {"sha256": voxels_sha256(volume), "ijk_to_ras": volume.ijk_to_ras.tolist()}
     if task.known is not None and _is_same_image(task.known.image, image):
-        return replace(task.known, stamp=case.stamp)
+        known = replace(task.known, stamp=case.stamp)
+        if has_pictures(task.output, known.files, task.settings.pictures):
+            return known
+        segmentation = _stored(task.output, known, volume)
+        if segmentation is not None:
+            return Stored(known, segmentation)
     return Loaded(volume, _reference(case), image, notes, time.perf_counter() - start)
+
+
+def _stored(output: Path, known: Entry, volume: Volume) -> Segmentation | None:
+    """What an earlier run found in a volume; None where the labelmap or its record is not as that run left it."""
+    labelmap = output / known.files["segmentation"]
+    try:
+        stored, options = read_volume(labelmap), read_provenance(output / known.files["recipe"]).options
+    except SAMLungSegError as error:
+        logger.info("%s cannot be taken as it is: %s", labelmap, error)
+        return None
+    stored = replace(stored, array_kji=stored.array_kji.astype(np.uint8))
+    if voxels_sha256(stored) != known.labelmap_sha256:
+        return None
+    return Segmentation.of_labelmap(volume, stored.array_kji, options)
 
 
 def _is_same_image(known: Mapping[str, Any] | None, image: Mapping[str, Any]) -> bool:
@@ -209,7 +255,19 @@ def _store(task: Task, segmented: Segmented, notes: list[str]) -> Entry:
         "seconds": segmented.seconds,
         "seconds_writing": time.perf_counter() - start,
     }
-    return Entry(DONE, task.fingerprint, task.case.stamp, loaded.image, files, plain(row))
+    return Entry(
+        DONE, task.fingerprint, task.case.stamp, loaded.image, files, plain(row), voxels_sha256(segmentation.labelmap)
+    )
+
+
+def _draw(task: Task, stored: Stored) -> Entry:
+    """What is known, with the pictures that are there and those that are wanted and are not."""
+    known, output = stored.known, task.output
+    there = {kind: file for kind, file in known.files.items() if kind not in PICTURES or (output / file).is_file()}
+    missing = [kind for kind in task.settings.pictures if kind not in there]
+    files = there | draw_pictures(stored.segmentation, output, task.case.id, missing)
+    row = {kind: value for kind, value in known.row.items() if kind not in PICTURES}
+    return replace(known, files=files, row=row | files)
 
 
 def _provenance(task: Task, segmented: Segmented) -> Provenance:

@@ -191,7 +191,8 @@ def _processed(
         yield from process_distributed(tasks, journal, workers, scheduler, cancelled)
     else:
         settings = tasks[0].settings
-        settings.model.load(settings.device)  # what is wrong with the model is told before anything is read
+        if not all(task.is_to_draw for task in tasks):
+            settings.model.load(settings.device)  # what is wrong with the model is told before anything is read
         yield from process_overlapped(tasks, journal, cancelled)
 
 

@@ -116,7 +116,9 @@ def _preview(arguments: argparse.Namespace) -> int:
     print(f"{len(plan.tasks)} cases to do, {len(plan.kept)} done already, {len(plan.failed)} failed before.")
     if plan.touched:
         print(f"{plan.touched} of them have files of another time; they are done again only where the image changed.")
-    if plan.tasks:
+    if plan.drawn:
+        print(f"{plan.drawn} of them only get the pictures that are missing.")
+    if len(plan.tasks) > plan.drawn:
         guess = estimate(plan.tasks, read_history(arguments.output).entries.values())
         seconds = guess.seconds(arguments.workers)
         if seconds is not None:

@@ -73,6 +73,20 @@ class Segmentation:
     image: Path | None = None
     series: str | None = None
 
+    @classmethod
+    def of_labelmap(cls, volume: Volume, labelmap_kji: np.ndarray, options: Options) -> Segmentation:
+        """An earlier result as it is stored, to draw or measure it without the model.
+
+        Args:
+            volume: the image.
+            labelmap_kji: uint8, the lungs on the image's grid.
+            options: that they were found with.
+        """
+        view = VolumeView.of(volume, options)
+        scores = np.full(len(view), np.nan, np.float32)
+        options = replace(options, modality=view.modality)
+        return cls(volume, view.modality, view.plane, labelmap_kji, view.grey_nhw, scores, view.notes, options)
+
     @property
     def labelmap_nhw(self) -> np.ndarray:
         """The labelmap in display orientation."""
