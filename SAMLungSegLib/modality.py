@@ -12,6 +12,7 @@ from skimage.filters import threshold_otsu
 
 from SAMLungSegLib.hounsfield import finite_range, may_be_shifted_hu
 from SAMLungSegLib.volume import Volume, axial_plane
+from SAMLungSegLib.volume.telling import tell_of_image
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ def recognise_modality(volume: Volume) -> RecognisedModality:
 
 
 def _taken(volume: Volume, modality: Modality, reason: str, note: str = "") -> RecognisedModality:
-    logger.info("%s: taken as %s, for %s.", volume.name, "a CT" if modality == "CT" else "an X-ray", reason)
+    kind = "a CT" if modality == "CT" else "an X-ray"
+    tell_of_image(logger, "%s: taken as %s, for %s.", volume.name, kind, reason)
     return RecognisedModality(modality, note)
 
 

@@ -20,6 +20,7 @@ from SAMLungSegLib.training.data.cases import StudyCase, Windowing, study_cases
 from SAMLungSegLib.training.data.manifest import read_manifest
 from SAMLungSegLib.training.data.organs import MOST_ORGANS, DrawnOrgans
 from SAMLungSegLib.training.data.splits import Split, split_cases
+from SAMLungSegLib.volume.telling import many_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -169,6 +170,7 @@ def read_data(data: Path, options: ReadingOptions | None = None) -> AdaptationDa
     return data_of(read_cases(data, options.organs), options)
 
 
+@many_images("reading")
 def data_of(cases: Sequence[StudyCase], options: ReadingOptions) -> AdaptationData:
     """Slices with objects of some images; errors as of `read_data`."""
     split = split_cases(cases)

@@ -42,12 +42,12 @@ def messages_on_stderr(*, verbose: bool, many: bool) -> Iterator[None]:
     """Show the warnings of a command above its progress bars.
 
     Args:
-        verbose: say what is done as well, and every warning when it comes up.
+        verbose: say what is done as well, of each image, and every warning when it comes up.
         many: the command works on many images: hold warnings until the end and say each kind once, with a count.
     """
     console = _Console(hold=many and not verbose)
     before = _LIBRARY.level
-    _LIBRARY.setLevel(logging.INFO if verbose else before)
+    _LIBRARY.setLevel(logging.DEBUG if verbose else before)
     logging.getLogger().addHandler(console)
     try:
         yield

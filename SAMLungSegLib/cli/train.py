@@ -119,7 +119,8 @@ def _train_recipe(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.models.torch_loading import chosen_device
     from SAMLungSegLib.training import pack, read_config
 
-    logging.getLogger("SAMLungSegLib").setLevel(logging.INFO)
+    library = logging.getLogger("SAMLungSegLib")
+    library.setLevel(min(library.getEffectiveLevel(), logging.INFO))
     config = read_config(arguments.config)
     if not arguments.data.is_dir():
         raise VolumeError(f"{arguments.data} is no folder; give one with folders such as cxr_montgomery or ct_kmader.")

@@ -35,6 +35,7 @@ from SAMLungSegLib.volume import Image, SlicePlane, Volume, as_volume, write_lab
 from SAMLungSegLib.volume.extents import with_extent
 from SAMLungSegLib.volume.formats import pair_header
 from SAMLungSegLib.volume.itk import image_of
+from SAMLungSegLib.volume.telling import tell_of_image
 from SAMLungSegLib.volumetry import LungSizes, lung_sizes
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def _say_how(result: Segmentation, shown: int, seconds: float) -> None:
     kind = f"CT, window {window.width:g}/{window.level:g}" if result.modality == "CT" else "X-ray"
     count = f"{slices} slice{'s' if slices > 1 else ''}"
     said = f"{kind}, {count} of {width} x {height} pixels, {shown} shown to the model"
-    logger.info("%s: %s, %.1f s.", result.volume.name, said, seconds)
+    tell_of_image(logger, "%s: %s, %.1f s.", result.volume.name, said, seconds)
 
 
 def _coarse_lungs(view: VolumeView) -> np.ndarray:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 from safetensors.torch import save
 from segment_anything.modeling import Sam
 from torch import Tensor
-from tqdm import tqdm
 
 from SAMLungSegLib.files import writable_folder, write_together
 from SAMLungSegLib.intensity import to_grey
@@ -27,10 +27,10 @@ from SAMLungSegLib.prompts.simulated import distance_transform_peak, jittered_bo
 from SAMLungSegLib.structures import LUNGS
 from SAMLungSegLib.training.card import markdown_list, markdown_paragraph, markdown_rows
 from SAMLungSegLib.training.config import TrainingConfig
-from SAMLungSegLib.training.data.packs import UNKNOWN, LabelledSlice, paired_examples
-from SAMLungSegLib.training.data.splits import SPLIT_SETS, split_in_set
+from SAMLungSegLib.training.data.packs import UNKNOWN, LabelledSlice
+from SAMLungSegLib.training.data.splits import SPLIT_SETS
 from SAMLungSegLib.training.promptable_prompts import KINDS, MANY
-from SAMLungSegLib.training.scores import BOX_JITTER_PX, mean_interval
+from SAMLungSegLib.training.scores import BOX_JITTER_PX, mean_interval, measured_of_split
 
 TERMS = "research use only: some of the images allow no more"
 INTENDED_USE = (
@@ -75,10 +75,7 @@ def score_prompts(model: SamModel, data: Path, split: str) -> list[dict[str, Any
     """
     rows = []
     for set_name in SPLIT_SETS:
-        examples = [one for one in paired_examples(data / set_name) if split_in_set(set_name, one.name) == split]
-        measured = pd.DataFrame(
-            [dice_by_kind(model, one) for one in tqdm(examples, desc=f"{set_name} {split}", disable=None)]
-        )
+        measured = pd.DataFrame(measured_of_split(data, set_name, split, partial(dice_by_kind, model)))
         rows += [
             {"set": set_name, "split": split, "prompt": kind, "images": len(values), **_summary(values.to_numpy())}
             for kind in KINDS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from SAMLungSegLib.training.data.packs import UNKNOWN, LabelledSlice, paired_exa
 from SAMLungSegLib.training.data.splits import SPLIT_SETS, WHOLE_SETS, split_in_set
 from SAMLungSegLib.training.prompt_policies import PromptPolicy
 from SAMLungSegLib.volume import Volume
+from SAMLungSegLib.volume.telling import many_images
 
 CLICKS = 3
 BOX_JITTER_PX = 10.0
@@ -55,13 +57,29 @@ def score(model: PromptableModel, data: Path, split: str) -> list[dict[str, Any]
     for set_name in (*SPLIT_SETS, *WHOLE_SETS):
         extent = "whole" if set_name in WHOLE_SETS else "visible"
         if extent in model.capabilities.extents:
-            every = paired_examples(data / set_name)
-            examples = [one for one in every if split_in_set(set_name, one.name, one.patient) == split]
-            measured = [_measured(model, one) for one in tqdm(examples, desc=f"{set_name} {split}", disable=None)]
+            measured = measured_of_split(data, set_name, split, partial(_measured, model))
             if measured:
                 facts = {"set": set_name, "split": split, "extent": extent, "images": len(measured)}
                 rows.append(facts | _summary(pd.DataFrame(measured)))
     return rows
+
+
+def measured_of_split(
+    data: Path, set_name: str, split: str, measure: Callable[[LabelledSlice], dict[str, float]]
+) -> list[dict[str, float]]:
+    """What is measured of each image of a public set that belongs to a part.
+
+    Args:
+        data: folder of the image sets.
+        set_name: folder of one.
+        split: 'validation' or 'test'.
+        measure: what to measure of an image.
+    """
+    doing = f"{set_name} {split}"
+    with many_images(doing):
+        every = tqdm(paired_examples(data / set_name), desc=f"reading {set_name}", unit=" images", disable=None)
+        examples = [one for one in every if split_in_set(set_name, one.name, one.patient) == split]
+        return [measure(one) for one in tqdm(examples, desc=doing, disable=None)]
 
 
 def _summary(measured: pd.DataFrame) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -11,7 +12,10 @@ from typing import Any
 from SAMLungSegLib.errors import VolumeError
 from SAMLungSegLib.isolation import Budget, ReaderDeathError, call
 from SAMLungSegLib.volume.suspicion import check_regular
+from SAMLungSegLib.volume.telling import tell_read
 from SAMLungSegLib.volume.types import Volume
+
+logger = logging.getLogger(__name__)
 
 _SERVED = "SAMLungSegLib.volume.served"
 _HEADERS_AT_ONCE = 64
@@ -99,6 +103,8 @@ def _files_of(path: Path) -> list[Path]:
 
 def _volume(values: dict[str, Any], source: Path) -> Volume:
     try:
-        return Volume(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        volume = Volume(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     except (TypeError, AttributeError) as error:
         raise VolumeError(f"{source} cannot be read: what came of it is no volume ({error}).") from error
+    tell_read(logger, source, volume)
+    return volume

@@ -46,10 +46,6 @@ def read_volume_here(path: str | os.PathLike, *, series: str | None = None, allo
     path = Path(path)
     volume = read_dicom_folder(path, series, allow_gaps) if path.is_dir() else _read_file(path, series, allow_gaps)
     _warn_of_values_that_are_not_finite(volume.array_kji, path)
-    sizes = " x ".join(map(str, volume.size_kji[::-1]))
-    spacings = " x ".join(f"{one:.3g}" for one in volume.spacing_mm[::-1])
-    size = f"of {spacings} mm" if volume.has_physical_spacing else "whose size in mm is not known"
-    logger.info("%s: read, %s voxels (I, J, K) %s.", path, sizes, size)
     return volume
 
 

@@ -23,6 +23,7 @@ from SAMLungSegLib.studies.quality.corruptions import CORRUPTIONS, Corruption, P
 from SAMLungSegLib.studies.quality.references import ReferenceSlice, reference_slices
 from SAMLungSegLib.training.data.cases import StudyCase
 from SAMLungSegLib.volume import Volume
+from SAMLungSegLib.volume.telling import many_images
 
 FLAGS = (0.80, 0.85, 0.90, 0.93)  # predicted IoU below which a slice is flagged
 POOR_DICE = 0.93
@@ -50,6 +51,7 @@ class Quality:
     user: str = DEFAULT_USER
 
 
+@many_images("measuring")
 def measure_quality(
     cases: Sequence[StudyCase],
     model: PromptableModel,

@@ -32,6 +32,7 @@ from SAMLungSegLib.studies.zero_shot.statistics import METRICS
 from SAMLungSegLib.training.data.cases import StudyCase, Windowing, first_of_each, study_cases
 from SAMLungSegLib.training.data.leakage import SeenImages, seen_images, without_seen
 from SAMLungSegLib.volume.folders import files_of
+from SAMLungSegLib.volume.telling import many_images
 
 SETTINGS_NAME = "study.json"
 SCHEMA = "samlungseg-zero-shot/1"
@@ -198,6 +199,7 @@ def _check_same(path: Path, decisive: dict[str, Any]) -> None:
         )
 
 
+@many_images("measuring")
 def _measure_all(cases: Sequence[StudyCase], settings: ZeroShotSettings, journal: Journal, fingerprint: str) -> None:
     """Measure what the journal does not have; failed cases are tried again."""
     quotas = dict(zip((case.id for case in cases), _quotas(len(cases), settings.ablation_slices), strict=True))

@@ -19,6 +19,7 @@ from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.data.cases import StudyCase, Windowing, sides_are_plausible
+from SAMLungSegLib.volume.telling import many_images
 
 GRID = 256  # where the loss is taken, see Carvalho and Almeida (2024)
 SLICES_EACH = 16
@@ -82,6 +83,7 @@ class EncodedExample:
         return Embedding(features, self.example.grey_hw.shape)
 
 
+@many_images("reading")
 def read_examples(
     cases: Sequence[StudyCase],
     windowing: Windowing,

@@ -32,6 +32,7 @@ from SAMLungSegLib.training.config import TrainingConfig
 from SAMLungSegLib.training.data.cases import MASK_IGNORED, patients_of, sides_are_plausible
 from SAMLungSegLib.training.data.splits import SPLIT_SETS, WHOLE_SETS, split_in_set
 from SAMLungSegLib.volume import Volume, axial_plane, read_volume, reformat_volume
+from SAMLungSegLib.volume.telling import many_images
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ def pack(data: Path, target: Path, *, phantoms: int = 60) -> None:
     Raises:
         VolumeError: none of the sets is in `data`.
     """
-    rows = _rows(real_examples(data), "packing images")
+    with many_images("packing images"):
+        rows = _rows(real_examples(data), "packing images")
     if not rows:
         raise VolumeError(f"No image set was found in {data}; expected folders such as cxr_montgomery or ct_kmader.")
     rows += _rows(phantom_examples(phantoms), "packing generated chests")
