@@ -11,6 +11,7 @@ import pytest
 from filelock import FileLock
 
 os.environ.setdefault("SAMLUNGSEG_ACCEPT_WEIGHTS_LICENCE", "1")
+os.environ["SAMLUNGSEG_NO_CONFIG"] = "1"  # of whoever runs the tests, in their processes as well
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -6,6 +6,7 @@ Nothing of a file is executed: its values are read as the command line reads its
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from SAMLungSegLib.documents import DocumentError, read_toml
 from SAMLungSegLib.errors import SettingsError
 
 NAME, DEFAULTS = "samlungseg.toml", "defaults"
+NONE_VARIABLE = "SAMLUNGSEG_NO_CONFIG"
 
 _NOT_OF_A_FILE = ("help", "version", "config", "no-config", "print-completion")
 _KINDS = {int: "a whole number", float: "a number"}
@@ -61,6 +63,8 @@ def add_opposites(parser: argparse.ArgumentParser) -> None:
 def config_path(arguments: Sequence[str]) -> Path | None:
     """The file that is meant: what --config names, samlungseg.toml here, or that of the user; None where there is none.
 
+    With SAMLUNGSEG_NO_CONFIG=1 in the environment, only what --config names.
+
     Raises:
         SettingsError: --config names a file that is not there.
     """
@@ -77,6 +81,8 @@ def config_path(arguments: Sequence[str]) -> Path | None:
         if not given.config.is_file():
             raise SettingsError(f"{given.config} is no file; give a {NAME} with --config.")
         return given.config
+    if os.environ.get(NONE_VARIABLE) == "1":
+        return None
     return next((path for path in (Path(NAME), _user_path()) if path.is_file()), None)
 
 

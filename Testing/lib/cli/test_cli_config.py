@@ -20,6 +20,7 @@ from SAMLungSegLib.cli import all_parsers, main, parser
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     """A working folder; the user has no settings, but could have them in a folder beside it."""
+    monkeypatch.delenv("SAMLUNGSEG_NO_CONFIG")
     monkeypatch.setattr("platformdirs.user_config_path", lambda *_, **__: tmp_path / "user")
     (tmp_path / "work").mkdir()
     (tmp_path / "user").mkdir()

@@ -188,7 +188,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments, unbuffered):
     process = subprocess.Popen(
         [sys.executable, "-m", "SAMLungSegLib", *arguments],
         cwd=REPOSITORY,
-        env={"PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": unbuffered},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": unbuffered},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -202,7 +202,11 @@ def test_output_that_cannot_be_written_is_said():
     command = [sys.executable, "-m", "SAMLungSegLib", "models", "list"]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
-            command, cwd=REPOSITORY, env={"PYTHONPATH": str(REPOSITORY)}, stdout=full, stderr=subprocess.PIPE
+            command,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
         )
     assert ended.returncode == 2
     assert ended.stderr == b"samlungseg: what was printed cannot be written: No space left on device.\n"
