@@ -37,7 +37,7 @@ from SAMLungSegLib.cli.config import (
     add_config_options,
     add_opposites,
     check_written_out,
-    config_path,
+    config_file,
 )
 from SAMLungSegLib.cli.messages import messages_on_stderr, one_line, say
 from SAMLungSegLib.cli.notice import terms_on_stderr
@@ -116,8 +116,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The arguments, with options from a file where they are not given."""
     top = parser()
     try:
-        path = config_path(arguments)
-        config = path and Config(path, {".".join(one.prog.split()[1:]): one for one in all_parsers(top) if one != top})
+        file = config_file(arguments)
+        config = file and Config(file, {".".join(one.prog.split()[1:]): one for one in all_parsers(top) if one != top})
         parsed, unknown = top.parse_known_args(arguments)
         check_written_out(parsed, arguments)
     except SAMLungSegError as error:

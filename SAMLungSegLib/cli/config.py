@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from SAMLungSegLib.cli.choices import given_path
 from SAMLungSegLib.documents import DocumentError, read_toml
@@ -20,6 +20,8 @@ from SAMLungSegLib.errors import SettingsError
 NAME, DEFAULTS = "samlungseg.toml", "defaults"
 NONE_VARIABLE = "SAMLUNGSEG_NO_CONFIG"
 
+# What replaces files, and whom the work is given to: not for a file that came with a folder to decide.
+CHOSEN_ONLY = ("overwrite", "scheduler")
 _NOT_OF_A_FILE = ("help", "version", "config", "no-config", "print-completion")
 _KINDS = {int: "a whole number", float: "a number"}
 
@@ -32,6 +34,19 @@ class FromFile:
 
     def __str__(self) -> str:
         return str(self.value)
+
+
+class ConfigFile(NamedTuple):
+    """A file with options.
+
+    Attributes:
+        path: of it.
+        is_chosen: whether --config names it, or it is in the user's own settings folder; else it was met in the working
+            folder, and may be somebody else's.
+    """
+
+    path: Path
+    is_chosen: bool
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +75,7 @@ def add_opposites(parser: argparse.ArgumentParser) -> None:
             )
 
 
-def config_path(arguments: Sequence[str]) -> Path | None:
+def config_file(arguments: Sequence[str]) -> ConfigFile | None:
     """The file that is meant: what --config names, samlungseg.toml here, or that of the user; None where there is none.
 
     With SAMLUNGSEG_NO_CONFIG=1 in the environment, only what --config names.
@@ -80,10 +95,11 @@ def config_path(arguments: Sequence[str]) -> Path | None:
     if given.config is not None:
         if not given.config.is_file():
             raise SettingsError(f"{given.config} is no file; give a {NAME} with --config.")
-        return given.config
+        return ConfigFile(given.config, True)
     if os.environ.get(NONE_VARIABLE) == "1":
         return None
-    return next((path for path in (Path(NAME), _user_path()) if path.is_file()), None)
+    possible = (ConfigFile(Path(NAME), False), ConfigFile(_user_path(), True))
+    return next((one for one in possible if one.path.is_file()), None)
 
 
 def _user_path() -> Path:
@@ -107,16 +123,17 @@ class Config:
     """A file's options, as defaults of the parsers that take them.
 
     Args:
-        path: of the file.
+        file: with the options; `CHOSEN_ONLY` are passed over where the user has not chosen it.
         parsers: of the subcommands, by their names: 'segment', 'study.zero-shot'.
     Raises:
         SettingsError: the file is not TOML, or has a table, a key or a value that no subcommand takes.
     """
 
-    def __init__(self, path: Path, parsers: Mapping[str, argparse.ArgumentParser]) -> None:
-        self._path = path
+    def __init__(self, file: ConfigFile, parsers: Mapping[str, argparse.ArgumentParser]) -> None:
+        self._path = path = file.path
         self._lists: dict[tuple[argparse.ArgumentParser, str], FromFile] = {}
         self._said: dict[tuple[argparse.ArgumentParser, str], str] = {}
+        self._passed_over: dict[tuple[argparse.ArgumentParser, str], str] = {}
         tables = dict(self._tables(_content(path), {DEFAULTS, *parsers}))
         options = {name: _options(parser) for name, parser in parsers.items()}
         anywhere = {key for known in options.values() for key in known}
@@ -124,14 +141,19 @@ class Config:
             self._check_keys(name, entries, anywhere if name == DEFAULTS else options[name])
         for name, parser in parsers.items():
             given = {key: (table, value) for table in (DEFAULTS, name) for key, value in tables.get(table, {}).items()}
-            for key, (table, value) in given.items():
-                if key not in options[name]:
+            for key, (table, said) in given.items():
+                action = options[name].get(key)
+                value = action and _value(action, said, path.parent, f"{path}, [{table}] {key}")
+                if action is None or value is None:
                     continue
-                self._set(parser, options[name][key], value, f"{path}, [{table}] {key}")
-                self._said[parser, options[name][key].dest] = f"--{key}{'' if value is True else f' {value}'}"
+                if key in CHOSEN_ONLY and not file.is_chosen:
+                    self._passed_over[parser, action.dest] = f"--{key}"
+                else:
+                    self._set(parser, action, value)
+                    self._said[parser, action.dest] = f"--{key}{'' if said is True else f' {said}'}"
 
     def take(self, parsed: argparse.Namespace) -> str:
-        """Put the file's values where the command line gave none, their names into `from_file`; what was taken."""
+        """Put the file's values where the command line gave none, their names into `from_file`; say what was."""
         taken = []
         for dest, value in vars(parsed).copy().items():
             from_file = self._lists.get((parsed.parser, dest)) if value is None else value
@@ -140,7 +162,14 @@ class Config:
                 taken.append(dest)
         parsed.from_file = frozenset(taken)
         said = ", ".join(self._said[parsed.parser, dest] for dest in taken)
-        return f"{self._path} gives {said}." if said else ""
+        told = [f"{self._path} gives {said}."] if said else []
+        for (parser, dest), option in self._passed_over.items():
+            if parser == parsed.parser and getattr(parsed, dest) == parser.get_default(dest):
+                told.append(
+                    f"{option} of {self._path} is passed over, for the file only lies here: give {option} yourself, or "
+                    f"--config {self._path}."
+                )
+        return " ".join(told)
 
     def _tables(
         self, content: Mapping[str, Any], known: Collection[str], above: str = ""
@@ -164,10 +193,7 @@ class Config:
                 hint = f"; did you mean '{close[0]}'? Possible" if close else "; possible"
                 raise SettingsError(f"{self._path}, [{table}]: there is no option '{key}'{hint} are {_listed(known)}.")
 
-    def _set(self, parser: argparse.ArgumentParser, action: argparse.Action, given: Any, where: str) -> None:
-        value = _value(action, given, self._path.parent, where)
-        if value is None:
-            return
+    def _set(self, parser: argparse.ArgumentParser, action: argparse.Action, value: Any) -> None:
         if isinstance(action, argparse._AppendAction):  # else it would add to the file's
             self._lists[parser, action.dest] = FromFile(value)
             parser.set_defaults(**{action.dest: None})

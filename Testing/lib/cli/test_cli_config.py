@@ -70,8 +70,8 @@ def test_a_flag_of_the_file_is_taken_back_by_its_opposite(here):
     assert (one.overlay, one.no_cache, one.overwrite) == (True, True, False)
 
 
-def test_a_table_takes_back_a_flag_of_defaults(here):
-    (here / "samlungseg.toml").write_text("[defaults]\noverwrite = true\n[segment]\noverwrite = false\n")
+def test_a_table_takes_back_a_flag_of_defaults(here, tmp_path):
+    (tmp_path / "user" / "samlungseg.toml").write_text("[defaults]\noverwrite = true\n[segment]\noverwrite = false\n")
     assert parsed(*SEGMENT).overwrite is False and parsed("tune", "--images", "a", "--masks", "b", "-o", "c").overwrite
 
 
@@ -99,6 +99,43 @@ def test_a_file_here_comes_before_that_of_the_user_and_none_can_be_asked_for(her
     assert (one.every, one.threshold) == (1, 0.7)
     assert parsed(*SEGMENT, "--no-config").threshold == 0.5
     assert parsed("--no-config", *SEGMENT).threshold == 0.5
+
+
+OF_SOMEBODY = '[defaults]\noverwrite = true\nthreshold = 0.4\n[batch]\nscheduler = "tcp://10.0.0.9:8786"\n'
+
+
+def test_a_file_that_only_lies_here_neither_replaces_files_nor_sends_the_work_elsewhere(here, capsys):
+    (here / "samlungseg.toml").write_text(OF_SOMEBODY)
+    one = parsed(*SEGMENT)
+    assert (one.overwrite, one.threshold, one.from_file) == (False, 0.4, {"threshold"})
+    assert capsys.readouterr().err == (
+        "samlungseg: samlungseg.toml gives --threshold 0.4. --overwrite of samlungseg.toml is passed over, for the "
+        "file only lies here: give --overwrite yourself, or --config samlungseg.toml.\n"
+    )
+    assert parsed("batch", "in", "-o", "out").scheduler is None
+    assert "--scheduler of samlungseg.toml is passed over" in capsys.readouterr().err
+    assert parsed("tune", "--images", "a", "--masks", "b", "-o", "c").overwrite is None
+
+
+def test_the_file_of_the_user_and_one_that_is_named_decide_everything(here, tmp_path, capsys):
+    (here / "samlungseg.toml").write_text(OF_SOMEBODY)
+    named = ("--config", "samlungseg.toml")
+    assert parsed(*SEGMENT, *named).overwrite is True
+    assert parsed("batch", "in", "-o", "out", *named).scheduler == "tcp://10.0.0.9:8786"
+    (here / "samlungseg.toml").rename(tmp_path / "user" / "samlungseg.toml")
+    assert parsed(*SEGMENT).overwrite is True
+    assert "passed over" not in capsys.readouterr().err
+
+
+def test_what_is_passed_over_is_not_told_to_whoever_says_it_and_is_read_all_the_same(here, capsys):
+    (here / "samlungseg.toml").write_text("[segment]\noverwrite = true\n")
+    assert parsed(*SEGMENT, "--overwrite").overwrite is True
+    assert capsys.readouterr().err == ""
+    (here / "samlungseg.toml").write_text("[segment]\noverwrite = false\n")
+    assert parsed(*SEGMENT).overwrite is False
+    assert capsys.readouterr().err == ""
+    (here / "samlungseg.toml").write_text('[segment]\noverwrite = "yes"\n')
+    assert "overwrite is 'yes'; expected true or false" in refusal(capsys, *SEGMENT)
 
 
 def test_tables_of_subcommands_within_subcommands_have_their_path(here):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.cli.config import config_path
+from SAMLungSegLib.cli.config import config_file
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -30,11 +30,11 @@ def developer(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_developers_settings_are_read_in_no_process_of_a_test(developer, capsys):
-    assert config_path(["models", "list"]) is None
+    assert config_file(["models", "list"]) is None
     assert main(["models", "list"]) == 0
     assert capsys.readouterr().err == ""
     with get_context("spawn").Pool(1) as pool:
-        assert pool.apply(config_path, (["models", "list"],)) is None
+        assert pool.apply(config_file, (["models", "list"],)) is None
     command = [sys.executable, "-m", "SAMLungSegLib", "models", "list"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     assert subprocess.run(command, env=environment, cwd=developer, capture_output=True).returncode == 0
@@ -43,7 +43,7 @@ def test_a_developers_settings_are_read_in_no_process_of_a_test(developer, capsy
 
 
 def test_a_file_that_is_named_is_read_all_the_same(developer):
-    assert config_path(["models", "list", "--config", "samlungseg.toml"]) == Path("samlungseg.toml")
+    assert config_file(["models", "list", "--config", "samlungseg.toml"]) == (Path("samlungseg.toml"), True)
 
 
 def test_every_process_that_tests_start_inherits_what_keeps_the_settings_away():
