@@ -2,14 +2,15 @@
 
     python Testing/benchmarks/adaptation_steps.py [--side 256] [--device cuda] [--checkpointing] [METHOD ...]
 
-One slice a step; each method in a process of its own, so that its peak of memory is its own: that of the process, or on
-a graphics card what torch allocates there, in mixed precision. Seconds are the median of three steps after a first one,
-on a graphics card of ten after three.
+One slice a step. On a processor each method has a process of its own, so that its peak of memory is its own; on a
+graphics card the peak is what torch allocates there, in mixed precision. Seconds are the median of three steps after a
+first one, on a graphics card of ten after three.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import resource
 import statistics
 import subprocess
@@ -39,11 +40,14 @@ def main() -> None:
 
     print(f"| method | trained weights | peak of memory at {given.side} px [GB] | seconds a step |")
     print("|---|---:|---:|---:|")
-    options = ["--one", "--side", str(given.side), "--device", given.device]
-    options += ["--checkpointing"] if given.checkpointing else []
+    options = ["--one", "--side", str(given.side), *(["--checkpointing"] if given.checkpointing else [])]
     for name in given.methods or method_names():
-        command = [sys.executable, __file__, name, *options]
-        print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip(), flush=True)
+        if given.device == "cuda":
+            row = measured(name, given.side, given.device, given.checkpointing)
+        else:
+            command = [sys.executable, __file__, name, *options]
+            row = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        print(row, flush=True)
 
 
 def measured(name: str, side: int, device: str, checkpointing: bool) -> str:
@@ -59,6 +63,10 @@ def measured(name: str, side: int, device: str, checkpointing: bool) -> str:
     from SAMLungSegLib.models.sam.model import SamModel
     from SAMLungSegLib.training.trainer import autocast
 
+    if device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     torch.manual_seed(0)
     method = method_from(name)
     sam = sam_model_registry["vit_b"](checkpoint=None)

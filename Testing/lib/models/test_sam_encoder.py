@@ -31,6 +31,30 @@ def test_embeddings_are_those_of_the_stock_module(monkeypatch, grid, way):
     assert relative_error(FastEncoder(encoder)(frames(grid)), stock(encoder, frames(grid))) <= TOLERANCE
 
 
+@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
+def test_windows_at_the_edge_may_be_computed_with_their_padding(monkeypatch, grid):
+    """As on graphics cards."""
+    encoder = vit(grid)
+    monkeypatch.setattr(encoder_module, "has_padded_windows", lambda _device: True)
+    monkeypatch.setattr(encoder_module, "attend", attend_fused)
+    assert relative_error(FastEncoder(encoder)(frames(grid)), stock(encoder, frames(grid))) <= TOLERANCE
+
+
+def test_gradients_are_the_same_with_the_padding_of_windows(monkeypatch):
+    """Of tokens and of the layer's weights, on a grid of 10 x 9 in windows of 7."""
+    attention = vit(15).blocks[0].attn.requires_grad_(True)
+    found = []
+    for is_padded in (False, True):
+        monkeypatch.setattr(encoder_module, "has_padded_windows", lambda _device, is_padded=is_padded: is_padded)
+        tokens = torch.randn(2, 10, 9, attention.qkv.in_features, generator=torch.Generator().manual_seed(1))
+        tokens.requires_grad_()
+        mixed = mix_tokens(attention, tokens, window=7)
+        weights = (attention.qkv.weight, attention.qkv.bias, attention.rel_pos_h)
+        found.append([mixed, *torch.autograd.grad((mixed * mixed.detach().sin()).sum(), (tokens, *weights))])
+    for one, other in zip(*found, strict=True):
+        assert relative_error(one.detach(), other.detach()) <= TOLERANCE
+
+
 @pytest.mark.parametrize("scores", [1, 3 * 20**3, 5 * 20**3 + 1, 7 * 20**4], ids="{} scores at once".format)
 def test_the_size_of_the_blocks_does_not_matter(monkeypatch, scores):
     """A single row of queries, three and five rows with a rest, all rows of seven heads where there are three."""
@@ -221,7 +245,8 @@ def test_half_precision_comes_close(monkeypatch, way, dtype, tolerance):
     ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 5e-2), (torch.float16, 5e-3)], ids=str
 )
 @pytest.mark.parametrize("grid", [20, 28])
-def test_a_graphics_card_gives_the_same(grid, dtype, tolerance):
+def test_a_graphics_card_gives_the_same(grid, dtype, tolerance, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # which rounds to ten bits
     encoder = vit(grid)
     expected = stock(encoder, frames(grid))
     images = frames(grid, number=3).cuda()
