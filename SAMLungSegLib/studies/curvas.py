@@ -1,6 +1,6 @@
 """The abdominal slices of the CURVAS challenge as the studies read them: three readers, each with slices of its own.
 
-Masks draw 1 pancreas, 2 both kidneys, 3 liver; their side follows from the half of the picture that they lie in,
+Masks draw 1 pancreas, 2 both kidneys, 3 liver; a kidney is right or left by the half of the picture that it lies in,
 so that a point means one of them. The folder holds images/ and masks_rater1/, masks_rater2/ and masks_rater3/, windowed
 to 8 bit; a file is named after patient and slice, as 10001_394.png. CURVAS challenge, MICCAI 2024, CC BY-NC 4.0.
 """
