@@ -16,7 +16,7 @@ from SAMLungSegLib.adapters.place import PlaceInVolume, small_volume
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.models.base import ModelView
 from SAMLungSegLib.structures import LUNGS
-from SAMLungSegLib.training.data.cases import StudyCase, Windowing, study_cases
+from SAMLungSegLib.training.data.cases import StudyCase, Windowing, study_cases, with_distinct_names
 from SAMLungSegLib.training.data.manifest import read_manifest
 from SAMLungSegLib.training.data.organs import MOST_ORGANS, DrawnOrgans
 from SAMLungSegLib.training.data.splits import Split, split_cases
@@ -195,7 +195,7 @@ def data_of(cases: Sequence[StudyCase], options: ReadingOptions) -> AdaptationDa
 
 def read_cases(data: Path, organs: str = "") -> list[StudyCase]:
     """The images of a manifest or a folder; `organs` are drawn where the manifest does not say it."""
-    cases = read_manifest(data) if data.is_file() else study_cases(data)
+    cases = read_manifest(data) if data.is_file() else with_distinct_names(study_cases(data), data)
     given = DrawnOrgans.parse(organs) if organs else None
     return [replace(case, organs=case.organs or given) for case in cases]
 

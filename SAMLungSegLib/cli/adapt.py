@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.adaptation import AdaptConfig, AdaptOptions, adapt
     from SAMLungSegLib.adaptation.slices import read_cases
     from SAMLungSegLib.models.choice import BaseCheckpoint
-    from SAMLungSegLib.training import check_target, seen_note
+    from SAMLungSegLib.training import check_target, seen_note, target_path
 
     check_writable(arguments.output)
     method = _method(arguments)
@@ -144,7 +144,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(note)
     options = AdaptOptions(config, arguments.terms)
     reading = reading_of(arguments, model.capabilities)
-    _show(adapt(model, base, arguments.data, arguments.output, method, options, reading=reading), arguments)
+    result = adapt(model, base, arguments.data, arguments.output, method, options, reading=reading)
+    _show(result, arguments, target_path(arguments.output, base, method.name))
     return 0
 
 
@@ -196,8 +197,9 @@ def reading_of(arguments: argparse.Namespace, capabilities: Capabilities) -> Rea
     )
 
 
-def _show(result: AdaptResult, arguments: argparse.Namespace) -> None:
+def _show(result: AdaptResult, arguments: argparse.Namespace, target: Path) -> None:
     from SAMLungSegLib.evaluation import table_markdown
+    from SAMLungSegLib.training import not_adopted
 
     measured = [f"{result.measure}_{when}" for when in ("before", "after")]
     means = result.table.groupby(["organ", "prompt"], sort=False)[measured].mean()
@@ -209,7 +211,7 @@ def _show(result: AdaptResult, arguments: argparse.Namespace) -> None:
     )
     if result.weights is None:
         better = "segmented better" if result.measure == "dice" else "named better than by the most frequent organ"
-        print(f"Not adopted: the held-out objects are not {better}. No weights were written.")
+        print(not_adopted(f"the held-out objects are not {better}", target))
         return
     size = f" --input-size {arguments.input_size}" if arguments.input_size else ""
     print(f"Adopted: {result.weights}. Use it as")

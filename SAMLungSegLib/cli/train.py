@@ -154,7 +154,7 @@ def _made_sam(arguments: argparse.Namespace, config: TrainingConfig, packed: Pat
 
 def _train_own(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.models.choice import BaseCheckpoint
-    from SAMLungSegLib.training import TrainedPart, check_target, seen_note, train_part, tune
+    from SAMLungSegLib.training import TrainedPart, check_target, seen_note, target_path, train_part, tune
 
     if arguments.config:
         raise SettingsError(f"{arguments.config} is a recipe, which images of your own do not go with; leave one out.")
@@ -176,7 +176,7 @@ def _train_own(arguments: argparse.Namespace) -> int:
         result = tune(model, base, cases, arguments.output, options)
     else:
         result = train_part(model, base, part, cases, arguments.output, options)
-    show(result, arguments)
+    show(result, arguments, target_path(arguments.output, base, label))
     return 0
 
 

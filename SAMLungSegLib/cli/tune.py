@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SAMLungSegLib.cli.choices import add_model_choices, given_path, whole_number_from
@@ -99,7 +100,7 @@ def given_choices(arguments: argparse.Namespace, names: Iterable[str]) -> dict[s
 
 def run(arguments: argparse.Namespace) -> int:
     from SAMLungSegLib.models.choice import BaseCheckpoint
-    from SAMLungSegLib.training import check_target, paired_cases, seen_note, tune
+    from SAMLungSegLib.training import check_target, paired_cases, seen_note, target_path, tune
 
     check_writable(arguments.output)
     base = BaseCheckpoint(arguments.model, arguments.weights)
@@ -110,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
     note = seen_note(base, cases)
     if note:
         print(note)
-    show(tune(model, base, cases, arguments.output, options), arguments)
+    show(tune(model, base, cases, arguments.output, options), arguments, target_path(arguments.output, base))
     return 0
 
 
@@ -133,9 +134,10 @@ def options_of_tuning(
     return TuneOptions(config=TuningConfig(**config), **fields)
 
 
-def show(result: TuneResult, arguments: argparse.Namespace) -> None:
-    """Print how a training ended, and how to use what was adopted."""
+def show(result: TuneResult, arguments: argparse.Namespace, target: Path) -> None:
+    """Print how a training ended, and how to use what was adopted; `target` is where that lies."""
     from SAMLungSegLib.evaluation import table_markdown
+    from SAMLungSegLib.training import not_adopted
 
     print(table_markdown(result.table.round(4)))
     print(f"Without a prompt: {result.comparison.to_text()}")
@@ -143,7 +145,7 @@ def show(result: TuneResult, arguments: argparse.Namespace) -> None:
         print(f"With boxes from the masks: {result.prompted.to_text()}")
     print(f"Pictures: {arguments.output / 'comparison.png'}, {arguments.output / 'learning_curve.png'}")
     if result.weights is None:
-        print("Not adopted: the held-out images are not segmented better. No weights were written.")
+        print(not_adopted("the held-out images are not segmented better", target))
         return
     print(f"Adopted: {result.weights}, threshold {result.threshold:.2f}. Use it as")
     size = f" --input-size {arguments.input_size}" if arguments.input_size else ""

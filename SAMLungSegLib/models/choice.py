@@ -128,8 +128,10 @@ class BaseCheckpoint:
 
         need_torch("Training runs by PyTorch", "train")
         if self.weights is not None:
-            if read_card(self.weights) is not None:
-                raise ModelError(f"{self.weights} is a tuned decoder; tune from the model that it was tuned from.")
+            card = read_card(self.weights)
+            if card is not None:
+                what = "an adaptation" if card.kind == "adaptation" else f"a tuned {card.kind}"
+                raise ModelError(f"{self.weights} is {what}; tune from the model that it was tuned from.")
             if not any(name.startswith("image_encoder.") for name in load_state_dict(self.weights)):
                 raise ModelError(f"{self.weights} holds no image encoder; give whole weights to tune from.")
         model = load_model(self.name, weights=self.weights, device=device, input_size=input_size, engine="torch")

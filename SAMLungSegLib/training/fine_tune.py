@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from SAMLungSegLib.errors import OutputError, SettingsError
-from SAMLungSegLib.files import as_output_error, check_written, write_csv, write_text
+from SAMLungSegLib.files import cannot_write, check_written, real_path, write_csv, write_text
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.tuned import PromptKind, PromptRecipe, TunedModel
@@ -157,18 +159,25 @@ def target_path(folder: Path, base: BaseCheckpoint, label: str = "tuned") -> Pat
 
 
 def check_target(folder: Path, base: BaseCheckpoint, *, overwrite: bool, label: str = "tuned") -> None:
-    """Refuse to replace weights that were adopted earlier.
+    """Refuse to replace weights that were adopted earlier, unless wished; what is there stays until others are adopted.
 
     Raises:
-        OutputError: there is one, or it cannot be removed.
+        OutputError: there are such, a folder has their name, or they are what is to be trained.
     """
     target = target_path(folder, base, label)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; add --overwrite to replace it, or use another folder.")
-    if overwrite:
-        for path in (target, target.with_suffix(".json")):
-            with as_output_error(path):
-                path.unlink(missing_ok=True)
+    for path in (target, target.with_suffix(".json")):
+        if path.is_dir():
+            raise cannot_write(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    if base.weights is not None and real_path(base.weights) == real_path(target):
+        raise OutputError(f"{target} is what is to be trained, and would be replaced by it; use another folder.")
+
+
+def not_adopted(why: str, target: Path) -> str:
+    """A line for people: no weights were written, and those of an earlier run, where there are such, stay."""
+    earlier = f" {target} is of an earlier run." if target.exists() else ""
+    return f"Not adopted: {why}. No weights were written.{earlier}"
 
 
 def _unprompted_comparison(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +285,37 @@ def paired_cases(images: Path, masks: Path) -> list[StudyCase]:
             raise VolumeError(f"{folder} is not a folder; give one folder of images and one of masks.")
     pairs = pair_files(images_in(images), images_in(masks), roles=("image", "mask"))
     return [StudyCase(given_name(images), image_name(image), image, mask) for image, mask in pairs]
+
+
+def with_distinct_names(cases: Sequence[StudyCase], folder: Path) -> list[StudyCase]:
+    """The cases, each with a name of its own: where several have one, that of the set before it as well.
+
+    Where that is not enough, as of p1/ct.nii.gz and p2/ct.nii.gz of one set, the path takes its place; and the mask's,
+    where an image is there several times.
+
+    Args:
+        folder: that paths are relative to.
+    Raises:
+        VolumeError: an image is there several times with one mask.
+    """
+    longer: tuple[Callable[[StudyCase], str], ...] = (
+        lambda case: case.id,
+        lambda case: _path_name(case.image, folder),
+        lambda case: f"{_path_name(case.image, folder)} by {_path_name(case.mask, folder)}",
+    )
+    named = list(cases)
+    for name_of in longer:
+        counts = Counter(case.name for case in named)
+        names = [name_of(first) if counts[one.name] > 1 else one.name for first, one in zip(cases, named, strict=True)]
+        named = [replace(case, name=name) for case, name in zip(cases, names, strict=True)]
+    twice = [name for name, count in Counter(case.name for case in named).items() if count > 1]
+    if twice:
+        raise VolumeError(f"{twice[0]} is listed {sum(case.name == twice[0] for case in named)} times; list it once.")
+    return named
+
+
+def _path_name(path: Path, folder: Path) -> str:
+    return (Path(os.path.relpath(path, folder)).parent / image_name(path)).as_posix()
 
 
 def sides_are_plausible(labelmap: np.ndarray) -> bool:

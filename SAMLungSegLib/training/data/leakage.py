@@ -22,6 +22,7 @@ from SAMLungSegLib.errors import ModelError
 from SAMLungSegLib.models.registry import bundled_file, model_spec
 from SAMLungSegLib.training.data.cases import StudyCase
 from SAMLungSegLib.training.data.splits import SPLIT_SETS, WHOLE_SETS, split_in_set
+from SAMLungSegLib.volume import image_name
 
 _SEEN_LISTS = ("training", "validation")
 # What the files of the public sets are called, so that they are known in folders of any name.
@@ -53,7 +54,8 @@ class SeenImages:
     def include(self, case: StudyCase) -> bool:
         """Whether a case was used for training or for choosing among trainings."""
         set_name = set_of(case)
-        if case.name in self.names or set_name in self.whole_sets:
+        names = {case.name, case.id, image_name(case.image)}  # longer where several sets have the same file names
+        if set_name in self.whole_sets or not names.isdisjoint(self.names):
             return True
         return set_name in self.split_sets and _part_of(case) != "test"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from SAMLungSegLib.documents import DocumentError, is_number, read_json, read_text, read_toml
 from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.evaluation.sides import check_labels
-from SAMLungSegLib.training.data.cases import StudyCase, paired_cases
+from SAMLungSegLib.training.data.cases import StudyCase, paired_cases, with_distinct_names
 from SAMLungSegLib.training.data.organs import DrawnOrgans
 from SAMLungSegLib.training.data.splits import PARTS
 from SAMLungSegLib.volume import image_name
@@ -51,8 +50,7 @@ def read_manifest(path: Path) -> list[StudyCase]:
     cases = [case for number, row in enumerate(rows, start=1) for case in _cases(row, path.parent, f"{path}, {number}")]
     if len({bool(case.split) for case in cases}) > 1:
         raise VolumeError(f"{path} says the split of some rows only; give it in all of them, or in none.")
-    counts = Counter(case.name for case in cases)
-    return [replace(case, name=case.id) if counts[case.name] > 1 else case for case in cases]
+    return with_distinct_names(cases, path.parent)
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
@@ -91,7 +89,7 @@ def _cases(row: Mapping[str, Any], folder: Path, where: str) -> list[StudyCase]:
         "patient": str(row.get("patient") or ""),
         "weight": _weight(row, where),
         "labels": _labels(row, where),
-        "organs": _organs(row, where),
+        "organs": _organs(row, folder, where),
     }
     if row.get("set"):
         facts["subset"] = str(row["set"])
@@ -125,12 +123,12 @@ def _labels(row: Mapping[str, Any], where: str) -> tuple[tuple[str, tuple[int, .
     return tuple(labels.items())
 
 
-def _organs(row: Mapping[str, Any], where: str) -> DrawnOrgans | None:
+def _organs(row: Mapping[str, Any], folder: Path, where: str) -> DrawnOrgans | None:
     given = row.get("organs")
     if given in (None, ""):
         return None
     try:
-        return DrawnOrgans.parse(str(given))
+        return DrawnOrgans.parse(str(given), folder)
     except SettingsError as error:
         raise VolumeError(f"{where}: organs: {error}") from error
 

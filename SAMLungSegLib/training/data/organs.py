@@ -7,6 +7,8 @@ import io
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from SAMLungSegLib.evaluation.sides import set_codes, value_codes
 from SAMLungSegLib.structures import LABEL_SETS, label_set
 from SAMLungSegLib.volume import Volume
 
-_GROUP = re.compile(r"((?:\d+[\s,]+)+)([^\d\s][^\d]*)")
+_WORD = re.compile(r"[^\s,;]+")
 MOST_ORGANS = 254
 TABLE = ".csv"
 _VALUES, _NAMES = ("id", "label", "value"), ("structure", "name")
@@ -38,28 +40,33 @@ class DrawnOrgans:
     set_name: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> DrawnOrgans:
-        """From the name of a label set, or from label values and names: '1 pancreas 2 3 kidney 4 liver'.
+    def parse(cls, text: str, folder: Path | None = None) -> DrawnOrgans:
+        """From the name of a label set, or from label values and names: '1 pancreas 2 3 kidney 4 vertebrae_L5'.
 
-        The name of a .csv file stands for the table in it, see `from_table`.
+        A word of digits alone is a value, any other one is of a name. The name of a .csv file stands for the table in
+        it, see `from_table`.
 
+        Args:
+            text: what is drawn.
+            folder: that the name of a table is relative to; the working folder if None.
         Raises:
             SettingsError: neither, or a value or an organ is named twice.
         """
         text = text.strip()
         if text.lower().endswith(TABLE):
-            return cls.from_table(Path(text))
+            return cls.from_table((folder or Path()) / text)
         text = text.lower()
         if text in LABEL_SETS:
             return cls(label_set(text).keys, set_name=text)
-        groups = _GROUP.findall(text)
-        if not groups or _GROUP.sub("", text).strip():
+        words = [(word.isdecimal(), word) for word in _WORD.findall(text)]
+        groups = [[word for _, word in group] for _, group in groupby(words, key=itemgetter(0))]
+        if not words or not words[0][0] or words[-1][0]:
             raise SettingsError(
                 f"'{text}' names no organs; give label values and the name of each, such as '1 pancreas 2 3 kidney', "
                 f"or one of the label sets {', '.join(LABEL_SETS)}."
             )
-        keys = tuple(_key(name) for _, name in groups)
-        values = tuple(tuple(int(value) for value in re.findall(r"\d+", numbers)) for numbers, _ in groups)
+        keys = tuple(_key(" ".join(name)) for name in groups[1::2])
+        values = tuple(tuple(int(value) for value in numbers) for numbers in groups[::2])
         _check(text, keys, values)
         return cls(keys, values)
 
@@ -77,14 +84,16 @@ class DrawnOrgans:
         except (DocumentError, csv.Error) as error:
             raise SettingsError(f"{path} cannot be read as a table of organs: {error}") from error
         drawn: dict[str, list[int]] = {}
+        columns = ", ".join(map(str, rows[0])) if rows else "none"
         try:
             value, name = (next((one for one in names if one in rows[0]), "") for names in (_VALUES, _NAMES))
             for row in rows:
                 drawn.setdefault(_key(row[name].lower()), []).append(int(row[value]))
         except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise SettingsError(
-                f"{path} is no table of organs; give a row for each label value, with a whole number in a column "
-                f"{' or '.join(_VALUES)} and a name in a column {' or '.join(_NAMES)}."
+                f"{path} is no table of organs; give a row for each label value, separated by commas, with a whole "
+                f"number in a column {' or '.join(_VALUES)} and a name in a column {' or '.join(_NAMES)}. Its columns "
+                f"are {columns}."
             ) from error
         keys, values = tuple(drawn), tuple(tuple(some) for some in drawn.values())
         _check(str(path), keys, values)

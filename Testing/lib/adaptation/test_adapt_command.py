@@ -97,6 +97,17 @@ def test_weights_that_were_adopted_are_replaced_only_if_wished(manifest, tmp_pat
     assert "exists already; add --overwrite" in capsys.readouterr().err
 
 
+def test_weights_that_were_adopted_stay_where_others_are_not_or_images_cannot_be_read(manifest, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    weights = tmp_path / "out" / "sam-vit-b-decoder.safetensors"
+    weights.write_bytes(b"mine")
+    assert adapt(manifest, tmp_path / "out", "--learning-rate", "1e-9", "--overwrite") == 0
+    assert f"No weights were written. {weights} is of an earlier run." in capsys.readouterr().out
+    (manifest.parent / "masks" / "shape_03.png").write_bytes(b"no picture")
+    assert adapt(manifest, tmp_path / "out", "--overwrite") == 2
+    assert weights.read_bytes() == b"mine"
+
+
 def test_images_that_the_base_has_learned_from_are_said(manifest, tmp_path, monkeypatch, capsys):
     whole = tmp_path / "sam.safetensors"
     from safetensors.torch import save_file

@@ -56,6 +56,13 @@ def test_organs_are_named_with_their_values_or_by_a_label_set():
     assert DrawnOrgans.parse("abdomen").keys[:2] == ("spleen", "right_kidney")
 
 
+def test_digits_within_a_name_are_no_label_values():
+    assert DrawnOrgans.parse("1 vertebrae_L5 2 liver") == DrawnOrgans(("vertebrae_l5", "liver"), ((1,), (2,)))
+    assert DrawnOrgans.parse("3 L1 vertebra; 4,5 Rib_left_12") == DrawnOrgans(
+        ("l1_vertebra", "rib_left_12"), ((3,), (4, 5))
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -69,6 +76,48 @@ def test_organs_are_named_with_their_values_or_by_a_label_set():
 def test_what_names_no_organs_is_refused(text, message):
     with pytest.raises(SettingsError, match=message):
         DrawnOrgans.parse(text)
+
+
+def test_a_table_of_organs_lies_where_the_manifest_says(tmp_path):
+    path = write_pictures(tmp_path, squares, "labels.csv")
+    (tmp_path / "labels.csv").write_text("id,structure\n1,disc\n2,bar\n")
+    assert read_data(path).organs == ("disc", "bar")
+
+
+@pytest.mark.parametrize("set_name", ["ward", ""])
+def test_images_of_one_name_in_folders_of_patients_are_all_read(set_name, tmp_path):
+    rows = ["image,mask,set,patient,organs"]
+    for number in range(8):
+        grey, labels = shapes(number)
+        write_png(tmp_path / f"p{number}" / "ct.png", grey)
+        write_png(tmp_path / f"p{number}" / "labels.png", labels)
+        rows.append(f"p{number}/ct.png,p{number}/labels.png,{set_name},p{number},1 disc 2 bar")
+    (tmp_path / "sets.csv").write_text("\n".join(rows) + "\n")
+    data = read_data(tmp_path / "sets.csv")
+    assert {(one.image, one.patient) for one in every(data)} == {(f"p{number}/ct", f"p{number}") for number in range(8)}
+    assert len(every(data)) == 8
+
+
+def test_images_of_one_name_in_several_folders_of_images_are_all_read(tmp_path):
+    for number, name in enumerate(("icu", "ward")):
+        for place in range(4):
+            grey, labels = shapes(10 * number + place)
+            write_png(tmp_path / name / "images" / f"{place}.png", grey)
+            write_png(tmp_path / name / "masks" / f"{place}.png", labels)
+    data = read_data(tmp_path, ReadingOptions(organs="1 disc 2 bar"))
+    assert {one.image for one in every(data)} == {f"{name}/{place}" for name in ("icu", "ward") for place in range(4)}
+
+
+def test_an_image_with_the_masks_of_two_readers_is_read_with_both(tmp_path):
+    path = write_pictures(tmp_path, squares, "1 disc 2 bar")
+    write_png(tmp_path / "second.png", np.roll(squares(0), 3).astype(np.uint8))
+    path.write_text(path.read_text() + "images/0.png,second.png,training,1 disc 2 bar\n")
+    data = read_data(path)
+    assert [one.image for one in data.training] == ["images/0 by masks/0", "images/0 by second"]
+    assert [one.labels_hw[5, 5] for one in data.training] == [1, 0]
+    path.write_text(path.read_text() + "images/0.png,second.png,training,1 disc 2 bar\n")
+    with pytest.raises(VolumeError, match="images/0 by second is listed 2 times; list it once"):
+        read_data(path)
 
 
 def test_sets_that_number_their_organs_otherwise_are_joined_by_name(tmp_path):

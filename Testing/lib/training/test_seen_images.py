@@ -72,3 +72,12 @@ def test_weights_without_a_card_are_known_to_be_unknown(tmp_path):
     broken.with_suffix(".json").write_text("{", encoding="utf-8")
     with pytest.raises(ModelError, match=r"broken\.json"):
         seen_images("lung-compact", broken)
+
+
+def test_images_are_known_with_and_without_the_name_of_their_set(tmp_path):
+    weights = tmp_path / "mine.safetensors"
+    card_beside(weights, images={"training": ["icu/scan1"], "validation": ["scan2"]})
+    seen = seen_images("lung-compact", weights)
+    assert seen.include(case_of("icu", "scan1")) and not seen.include(case_of("ward", "scan1"))
+    longer = StudyCase("icu", "icu/scan2", Path("scan2.png"), Path("scan2.png"))
+    assert seen.include(longer)

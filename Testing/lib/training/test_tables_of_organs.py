@@ -38,6 +38,11 @@ def test_what_is_no_table_of_organs_is_refused(text, tmp_path):
         DrawnOrgans.from_table(table(tmp_path, text))
 
 
+def test_the_columns_that_a_table_has_are_said(tmp_path):
+    with pytest.raises(SettingsError, match=r"Its columns are ID;Name\."):
+        DrawnOrgans.from_table(table(tmp_path, "ID;Name\n1;liver\n"))
+
+
 def test_a_value_of_two_organs_and_a_missing_table_are_refused(tmp_path):
     with pytest.raises(SettingsError, match="more than once"):
         DrawnOrgans.from_table(table(tmp_path, "id,structure\n1,liver\n1,spleen\n"))

@@ -42,6 +42,23 @@ def test_weights_that_were_adopted_earlier_are_an_output(tmp_path):
         check_target(tmp_path, base, overwrite=False)
 
 
+def test_weights_that_were_adopted_earlier_stay_until_others_are(tmp_path):
+    files = [tmp_path / f"lung-compact-tuned{ending}" for ending in (".safetensors", ".json")]
+    for path in files:
+        path.write_bytes(b"mine")
+    check_target(tmp_path, BaseCheckpoint("lung-compact"), overwrite=True)
+    assert [path.read_bytes() for path in files] == [b"mine", b"mine"]
+
+
+def test_weights_are_not_trained_onto_themselves(tmp_path):
+    weights = tmp_path / "lung-compact-all.safetensors"
+    weights.write_bytes(b"mine")
+    base = BaseCheckpoint("lung-compact", tmp_path / ".." / tmp_path.name / weights.name)
+    with pytest.raises(OutputError, match="is what is to be trained, and would be replaced by it; use another folder"):
+        check_target(tmp_path, base, overwrite=True, label="all")
+    check_target(tmp_path, base, overwrite=True)
+
+
 def test_a_folder_in_place_of_the_weights_is_told_and_stays(tmp_path):
     folder = tmp_path / "lung-compact-tuned.safetensors"
     folder.mkdir()
