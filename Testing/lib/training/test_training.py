@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export_network, pack, train, trained_network
 from SAMLungSegLib.training.data.cases import sides_are_plausible
-from SAMLungSegLib.training.data.packs import is_trained_on, paired_examples, phantom_examples
+from SAMLungSegLib.training.data.packs import LabelledSlice, is_trained_on, paired_examples, phantom_examples
 from SAMLungSegLib.training.data.splits import split_of
 from SAMLungSegLib.training.losses import iou_loss, segmentation_loss
 from SAMLungSegLib.training.prompt_policies import BatchPrompts, PromptSampler
@@ -25,12 +26,13 @@ from SAMLungSegLib.training.trainer import Trainer
 
 TINY = TrainingConfig(
     phases=(Phase(1, side=160), Phase(1, augmentation="mild", frozen_norm=True)),
-    epoch_images=8,
-    batch=4,
+    epoch_images=4,
+    batch=2,
     workers=0,
     iou_epochs=1,
     threads=1,
 )
+RESUMED = replace(TINY, whole_epochs=1, corrector_epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,19 @@ def packed(data_folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("pack") / "pack.npz"
     pack(data_folder, path, phantoms=1)
     return path
+
+
+@pytest.fixture(scope="module")
+def of_phantom() -> list[LabelledSlice]:
+    return list(phantom_examples(1))
+
+
+@pytest.fixture(scope="module")
+def stopped_run(packed, tmp_path_factory):
+    """The folder of a run that ended after its first epoch; to be copied."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    train_one_epoch_then_stop(packed, folder, RESUMED)
+    return folder
 
 
 # ---- data
@@ -97,8 +112,8 @@ def test_a_mask_on_one_side_only_has_no_plausible_sides():
     assert not sides_are_plausible(labelmap)
 
 
-def test_a_phantom_is_seen_from_all_three_sides():
-    examples = {example.name.rsplit("_", 1)[0].split("_")[-1]: example for example in phantom_examples(1)}
+def test_a_phantom_is_seen_from_all_three_sides(of_phantom):
+    examples = {example.name.rsplit("_", 1)[0].split("_")[-1]: example for example in of_phantom}
     coronal, sagittal = examples["coronal"], examples["sagittal"]
     assert coronal.sides_known and not sagittal.sides_known
     right, left = (np.nonzero(coronal.labelmap == side)[1].mean() for side in (1, 2))
@@ -108,8 +123,8 @@ def test_a_phantom_is_seen_from_all_three_sides():
     assert lung_hu < -600 < outside_hu
 
 
-def test_a_phantom_is_seen_on_an_xray_too():
-    xray, other = [example for example in phantom_examples(1) if example.modality == "XRAY"]
+def test_a_phantom_is_seen_on_an_xray_too(of_phantom):
+    xray, other = [example for example in of_phantom if example.modality == "XRAY"]
     assert (xray.extent, other.extent) == ("visible", "whole") and np.array_equal(xray.image, other.image)
     hidden = (xray.labelmap == 0) & (other.labelmap > 0)
     assert not ((xray.labelmap > 0) & (other.labelmap == 0)).any(), "what is visible lies within the whole"
@@ -208,11 +223,10 @@ def test_the_predicted_overlap_is_compared_with_the_true_one():
 
 
 @pytest.mark.slow
-def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_path):
-    config = replace(TINY, whole_epochs=1, corrector_epochs=1)
+def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, stopped_run, tmp_path):
+    config = RESUMED
     whole = train(packed, tmp_path / "whole", config)
-    run = tmp_path / "stopped"
-    train_one_epoch_then_stop(packed, run, config)
+    run = shutil.copytree(stopped_run, tmp_path / "stopped")
     resumed = train(packed, run, config)
     for name, value in whole.state_dict().items():
         assert torch.allclose(value.float(), resumed.state_dict()[name].float(), atol=1e-5), name
@@ -230,10 +244,10 @@ def test_training_resumes_where_it_stopped_and_exports_what_loads(packed, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_training_of_an_earlier_version_goes_on(packed, tmp_path):
+def test_a_training_of_an_earlier_version_goes_on(packed, stopped_run, tmp_path):
     config = replace(TINY, iou_epochs=0)
     whole = train(packed, tmp_path / "whole", config)
-    train_one_epoch_then_stop(packed, tmp_path / "old", config)
+    shutil.copytree(stopped_run, tmp_path / "old")  # epochs that come later do not change the first one
     path = tmp_path / "old" / "checkpoint.pt"
     saved = torch.load(path, weights_only=True)
     torch.save({name: saved[name] for name in ("net", "averaged", "optimizer", "steps")} | {"epoch": 0}, path)
