@@ -217,7 +217,7 @@ def test_lungs_are_the_same_with_a_cold_and_a_warm_cache(cache):
 def write_for_ever(folder: Path, is_writing) -> None:
     cache = EmbeddingCache(folder, max_bytes=4_000_000)
     is_writing.set()
-    for number in itertools.cycle(range(40)):
+    for number in itertools.cycle(range(8)):
         cache.put(f"{number:04d}", Embedding((torch.full((256, 32, 32), float(number)),), (8, 8)))
 
 
