@@ -81,7 +81,8 @@ def volume_masks(
     plane = view.plane
     chosen = _checked_slices(volume, len(view), [len(view) // 2] if slices is None else slices)
     grey_nhw = np.stack([view.grey(number) for number in chosen])
-    for note in view.notes:
+    notes = tuple(filter(None, (*view.notes, view.why_another_window(model, options.ct_window))))
+    for note in notes:
         logger.warning("%s: %s", volume.name, note)
     labelmap_kji = np.zeros(volume.size_kji, np.uint16)
     labelmap_nhw = plane.to_display(labelmap_kji)
@@ -103,7 +104,7 @@ def volume_masks(
             for place, (mask, visible) in enumerate(zip(masks, visible_px, strict=True), start=1)
         ]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return VolumeMasks(volume, plane, tuple(chosen), grey_nhw, labelmap_kji, table, view.notes)
+    return VolumeMasks(volume, plane, tuple(chosen), grey_nhw, labelmap_kji, table, notes)
 
 
 def _checked_slices(volume: Volume, count: int, slices: Sequence[int]) -> list[int]:

@@ -12,6 +12,7 @@ from SAMLungSegLib.files import check_writable, writable_folder
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
     from SAMLungSegLib.adaptation import AdaptResult, Method, ReadingOptions
+    from SAMLungSegLib.intensity import Window
     from SAMLungSegLib.models.capabilities import Capabilities
 
 STEPS = 500
@@ -145,7 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = AdaptOptions(config, arguments.terms)
     reading = reading_of(arguments, model.capabilities)
     result = adapt(model, base, arguments.data, arguments.output, method, options, reading=reading)
-    _show(result, arguments, target_path(arguments.output, base, method.name))
+    _show(result, arguments, target_path(arguments.output, base, method.name), reading.windowing.window)
     return 0
 
 
@@ -185,20 +186,24 @@ def _method(arguments: argparse.Namespace) -> Method:
 
 
 def reading_of(arguments: argparse.Namespace, capabilities: Capabilities) -> ReadingOptions:
-    """What `add_reading_choices` got, for a model."""
+    """What `add_reading_choices` got, for a model; a card beside its weights says what window they learned."""
     from SAMLungSegLib.adaptation import ReadingOptions
+    from SAMLungSegLib.models.tuned import learned_window
     from SAMLungSegLib.training.data.cases import Windowing
 
+    learned = learned_window(arguments.weights) if arguments.weights and arguments.window == "auto" else None
     return ReadingOptions(
         organs=arguments.organs,
-        windowing=Windowing.parse(arguments.window, capabilities),
+        windowing=Windowing(*learned) if learned else Windowing.parse(arguments.window, capabilities),
         slices_each=arguments.slices,
         smallest_px=arguments.smallest,
     )
 
 
-def _show(result: AdaptResult, arguments: argparse.Namespace, target: Path) -> None:
+def _show(result: AdaptResult, arguments: argparse.Namespace, target: Path, window: Window) -> None:
+    from SAMLungSegLib.adaptation.prompts import BOXES
     from SAMLungSegLib.evaluation import table_markdown
+    from SAMLungSegLib.options import Options
     from SAMLungSegLib.training import not_adopted
 
     measured = [f"{result.measure}_{when}" for when in ("before", "after")]
@@ -213,6 +218,9 @@ def _show(result: AdaptResult, arguments: argparse.Namespace, target: Path) -> N
         better = "segmented better" if result.measure == "dice" else "named better than by the most frequent organ"
         print(not_adopted(f"the held-out objects are not {better}", target))
         return
+    example = "--box ..." if set(result.table["prompt"]) <= set(BOXES) else "--point ..."
     size = f" --input-size {arguments.input_size}" if arguments.input_size else ""
+    shown = "" if window == Options().window else f" --window {window.width:g}/{window.level:g}"
     print(f"Adopted: {result.weights}. Use it as")
-    print(f"  samlungseg segment IMAGE -o DIR --model {arguments.model} --weights {result.weights}{size} --point ...")
+    command = f"segment IMAGE -o DIR --model {arguments.model} --weights {result.weights}{size}{shown}"
+    print(f"  samlungseg {command} {example}")

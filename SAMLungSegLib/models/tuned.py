@@ -11,17 +11,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from SAMLungSegLib.documents import DocumentError, read_bytes, read_json
-from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.errors import IntensityError, ModelError
 from SAMLungSegLib.models.base import Embedding, Prediction, PromptableModel
 from SAMLungSegLib.models.capabilities import Capabilities
 from SAMLungSegLib.models.wrapper import ModelWrapper
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.prompts.reference import tight_box
+
+if TYPE_CHECKING:
+    from SAMLungSegLib.intensity import Window
 
 SCHEMA_NAME = "samlungseg-tuned-decoder"
 SCHEMA = f"{SCHEMA_NAME}/1"
@@ -247,6 +250,35 @@ def _card_fields(weights: Path, *, is_decoder: bool = False) -> dict[str, Any] |
     if is_decoder and (not isinstance(fields, dict) or len(_CARD_FIELDS & fields.keys()) > 1):
         raise _damaged(path, "it does not say that it is one")
     return None
+
+
+def learned_window(weights: Path) -> tuple[Window, bool] | None:
+    """The CT window that weights of any kind were trained with, and whether slices were stretched to their extremes.
+
+    None where the card beside them does not say it.
+    """
+    from SAMLungSegLib.intensity import Window  # models are listed without the image libraries
+
+    try:
+        said = _said_beside(weights)["windowing"]
+        return Window(float(said["level"]), float(said["width"])), bool(said.get("stretched"))
+    except (IntensityError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def learned_organs(weights: Path) -> tuple[str, ...]:
+    """The organs that weights of any kind were adapted to; empty where the card beside them does not say it."""
+    try:
+        return tuple(str(one) for one in _said_beside(weights)["adaptation"]["organs"])
+    except (KeyError, TypeError):
+        return ()
+
+
+def _said_beside(weights: Path) -> Any:
+    try:
+        return read_json(weights.with_suffix(".json"))
+    except (DocumentError, ValueError):  # ValueError of a path without a name
+        return {}
 
 
 def _schema_name(fields: Mapping[str, Any]) -> str:

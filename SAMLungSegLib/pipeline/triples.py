@@ -5,6 +5,7 @@ Quan et al. 2023, arXiv:2311.10121, see docs/adaptation.md.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -28,6 +29,8 @@ SMALLEST_PX = 50
 OPENED_SHARE, LARGEST_KERNEL = 20, 8
 MOST_OBJECTS = 255
 _KEPT_EMBEDDINGS = 512
+
+logger = logging.getLogger(__name__)
 
 
 class Hypothesis(Protocol):
@@ -89,12 +92,15 @@ def propagate_volume(
     if not hasattr(model, "predict_triple"):
         raise ModelError(f"{model.name} predicts one slice at a time; load it with weights of the method slide-sam.")
     objects = [prompts] if isinstance(prompts, PromptSet) else list(prompts)
-    view = VolumeView.of(volume, options or Options())
+    options = options or Options()
+    view = VolumeView.of(volume, options)
     if not 0 <= slice < len(view) or not 0 < len(objects) <= MOST_OBJECTS:
         raise PromptError(
             f"{len(objects)} objects in slice {slice} of {volume.name}: expected 1 to {MOST_OBJECTS} in a slice from 0 "
             f"to {len(view) - 1}."
         )
+    for note in filter(None, (*view.notes, view.why_another_window(model, options.ct_window))):
+        logger.warning("%s: %s", volume.name, note)
     carrier = Carrier(model, view.slice, len(view), progress, cancelled)
     labels = np.zeros(view.plane.size_nhw, np.uint8)
     for label, one in enumerate(view.resampling.apply_to_prompts([ObjectPrompt(one) for one in objects]), 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from SAMLungSegLib.laterality import BODY_HU, BONE_HU, Tissue
 from SAMLungSegLib.masks import Box
 from SAMLungSegLib.modality import Modality, RecognisedModality, recognise_modality
 from SAMLungSegLib.models.base import Embedding, ModelView
+from SAMLungSegLib.models.choice import origin_of
+from SAMLungSegLib.models.tuned import learned_window
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.pipeline.resample import IsotropicResampling
 from SAMLungSegLib.volume import ReformattedSlice, SlicePlane, Volume, axial_plane
@@ -125,6 +128,21 @@ class VolumeView:
             f"{np.percentile(finite, _MIDDLE):.4g}, do not look like Hounsfield units (air near -1000, the body near "
             "0); give a window in values of the file: --window WIDTH/LEVEL, from what air has to what the body has."
         )
+
+    def why_another_window(self, model: Any, window: Window) -> str:
+        """Why a CT in a window may look to a model otherwise than what it was trained with; empty where it does not.
+
+        Args:
+            model: of which the card beside its weights says their window.
+            window: that the view was made with.
+        """
+        origin = origin_of(model)
+        weights = origin and origin.choice.weights
+        learned = weights and learned_window(weights)
+        if not learned or learned[0] == window or self.mapping == grey_mapping(self.volume, self.modality, learned[0]):
+            return ""
+        own, shown = (f"{one.width:g}/{one.level:g}" for one in (learned[0], window))
+        return f"The weights were trained with the CT window {own}, and see the image in {shown}; give --window {own}."
 
     @cached_property
     def _lung_mapping(self) -> GreyMapping:

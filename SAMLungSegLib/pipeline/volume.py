@@ -23,6 +23,7 @@ from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import ModelChoice, ModelOrigin, origin_of
+from SAMLungSegLib.models.tuned import learned_organs
 from SAMLungSegLib.options import Options, OptionValues, Progress
 from SAMLungSegLib.pipeline.extents import extents_to_predict, with_whole
 from SAMLungSegLib.pipeline.predict import predict_slices
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 logger = logging.getLogger(__name__)
+
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,9 @@ def segment_volume(
     labelmap, on_sides = _cleaned([interpolate_slices(one, seen) for one in predicted], view, options, clicked)
     on_view = LATERAL if view.is_lateral_xray else ""
     on_lungs = view.why_no_lung() if view.modality == "CT" and not labelmap.any() else ""
-    notes = tuple(filter(None, (on_view, *view.notes, on_sides, on_lungs)))
+    on_window = view.why_another_window(model, options.ct_window)
+    on_organs = _why_no_lungs(model)
+    notes = tuple(filter(None, (on_view, *view.notes, on_window, on_organs, on_sides, on_lungs)))
     for note in notes:
         logger.warning("%s: %s", volume.name, note)
     labelmap[~np.isin(labelmap, options.labels)] = 0
@@ -213,6 +218,17 @@ def segment_volume(
     )
     _say_how(result, len(seen), time.perf_counter() - start)
     return result
+
+
+def _why_no_lungs(model: PromptableModel) -> str:
+    """Why what was found may be no lung: the weights were adapted to other organs."""
+    origin = origin_of(model)
+    weights = origin and origin.choice.weights
+    organs = learned_organs(weights) if weights else ()
+    if not organs or any("lung" in one for one in organs):
+        return ""
+    some = ", ".join(one.replace("_", " ") for one in organs[:_MOST_NAMED]) + (", ..." * (len(organs) > _MOST_NAMED))
+    return f"The weights were adapted to {some}: what was prompted is labelled as a right or left lung all the same."
 
 
 def _cleaned(

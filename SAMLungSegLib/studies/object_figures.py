@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from SAMLungSegLib.evaluation.figures import METRIC_COLOURS, save_figure
 
@@ -15,6 +16,7 @@ _DPI = 150
 _MARKERS = "osD^vP"
 _COLOURS = (*METRIC_COLOURS, "#D55E00", "#666666")
 _ROW_INCHES = 0.36
+_GROUP_HEIGHT = 0.76  # of a row
 
 
 def interval_plot(
@@ -34,12 +36,12 @@ def interval_plot(
     height = _ROW_INCHES * len(names) * max(1.0, 0.35 * len(kinds)) + 1.6
     figure = Figure(figsize=(8.0, height), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
-    offsets = np.linspace(-0.32, 0.32, len(kinds)) if len(kinds) > 1 else [0.0]
+    offsets = (np.arange(len(kinds)) + 0.5) / len(kinds) * _GROUP_HEIGHT - _GROUP_HEIGHT / 2
     for number, (kind, offset) in enumerate(zip(kinds, offsets, strict=True)):
         some = table[table[groups] == kind]
         places = [names.index(name) + offset for name in some[rows]]
         means = some["Dice"].to_numpy()
-        errors = np.nan_to_num(np.abs(some[["low", "high"]].to_numpy().T - means))
+        errors = np.abs(some[["low", "high"]].to_numpy().T - means)  # NaN draws none
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         axes.errorbar(means, places, xerr=errors, fmt=marker, color=colour, markersize=5, capsize=2.5, label=str(kind))
     axes.set_yticks(range(len(names)), names, fontsize=9)
@@ -59,7 +61,8 @@ def curves_plot(path: Path, curves: Sequence[tuple[str, Sequence[float]]], *, ti
     axes = figure.add_subplot()
     for number, (name, values) in enumerate(curves):
         colour = _COLOURS[number % len(_COLOURS)]
-        axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.5, label=name)
+        axes.plot(range(1, len(values) + 1), values, color=colour, linewidth=1.5, marker=".", label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(what)
     axes.grid(color="#DDDDDD", linewidth=0.7)

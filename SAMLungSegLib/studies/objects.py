@@ -16,6 +16,13 @@ from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.models.trainable import TrainableModel
 from SAMLungSegLib.studies.curvas import curvas_cases, is_curvas
 from SAMLungSegLib.training.data.cases import data_sha256
+from SAMLungSegLib.training.data.leakage import seen_images
+from SAMLungSegLib.training.scores import FEWEST_SURE
+
+INTERVALS = (
+    "Intervals are at 95 %, by a bootstrap over patients (over images where nobody says whose they are); those of few "
+    "patients are rough"
+)
 
 
 def study_objects(data: Path, reading: ReadingOptions) -> AdaptationData:
@@ -39,6 +46,19 @@ def about(data: AdaptationData) -> str:
     is_told = all(one.patient for one in (*data.training, *data.validation, *data.held_out))
     apart = "No patient is in two parts" if is_told else "No image is in two parts; whose they are is not said of all"
     return f"Organs: {', '.join(data.organs)}. Slices: {'; '.join(texts)}{small}. {apart}."
+
+
+def judged_on(base: BaseCheckpoint, data: AdaptationData) -> str:
+    """What figures were measured on, for the note under tables: how many patients, and whether the base knew them."""
+    patients = {one.patient or one.image for one in data.held_out}
+    images = {one.image for one in data.held_out}
+    rough = ", so few that intervals are rough" if len(patients) < FEWEST_SURE else ""
+    seen = seen_images(base.name, base.weights)
+    known = sum(seen.include(case) for case in data.cases if case.name in images)
+    told = (
+        f" The base has learned from {known} of these {len(images)} images: its figures are too good." if known else ""
+    )
+    return f"the held-out part only, {len(patients)} patients or images{rough}.{told}"
 
 
 def mean_dice(objects: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

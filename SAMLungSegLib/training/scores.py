@@ -38,6 +38,7 @@ CLICKS = 3
 BOX_JITTER_PX = 10.0
 EVEN = 0.5
 CONFIDENCE = 0.95
+FEWEST_SURE = 6  # pairs; of fewer, Wilcoxon's p is never below 5 %
 
 
 def score(model: PromptableModel, data: Path, split: str) -> list[dict[str, Any]]:
@@ -240,17 +241,19 @@ class Comparison:
     def is_certain(self) -> bool:
         """Whether chance is an unlikely reason: the interval is above 0, and the test's p below 5 %.
 
-        With fewer than 6 images the test cannot be so sure.
+        With fewer than `FEWEST_SURE` images the test cannot be so sure.
         """
         return self.low > 0 and self.p_value < 1 - CONFIDENCE
 
     def to_text(self, unit: str = "images", what: str = "Dice") -> str:
         """One line for people; `unit` is what the pairs are of, `what` was measured."""
         sure = "sure" if self.is_certain else "may be chance" if self.is_better else "no improvement"
+        if self.is_better and self.images < FEWEST_SURE:
+            sure += f", fewer than {FEWEST_SURE} are never sure"
+        interval = f"95 % interval {self.low:+.4f} to {self.high:+.4f}, Wilcoxon p = {self.p_value:.3g}; "
         return (
             f"{what} on {self.images} held-out {unit} {self.before:.4f} before, {self.after:.4f} after, difference "
-            f"{self.difference:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f}, Wilcoxon p = "
-            f"{self.p_value:.3g}; {sure})"
+            f"{self.difference:+.4f} ({interval if self.images > 1 else 'one has no interval; '}{sure})"
         )
 
 

@@ -10,11 +10,12 @@ from SAMLungSegLib.adaptation.method import method_from
 from SAMLungSegLib.files import writable_folder
 from SAMLungSegLib.studies.adapters.study import STEPS, UNET, UNTRAINED, AdaptersResult
 from SAMLungSegLib.studies.object_figures import interval_plot
-from SAMLungSegLib.studies.objects import about, mean_dice
+from SAMLungSegLib.studies.objects import INTERVALS, about, judged_on, mean_dice
 from SAMLungSegLib.studies.published import ADAPTATIONS
 from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_report
 
 PICTURES = "figures"
+MEAN = "mean of its prompts"
 
 
 def write_adapters_report(result: AdaptersResult, folder: Path) -> list[Path]:
@@ -31,7 +32,7 @@ def write_adapters_report(result: AdaptersResult, folder: Path) -> list[Path]:
         Table("dice", "Dice by method and prompt", dice_by_prompt(result), note, 3),
         *_pictures(result, pictures, note),
         Table("dice_intervals", "Dice with intervals", interval_table(result), note, 3, 60),
-        Table("dice_organs", "Dice by method and organ, all prompts", _by_organ(result), note, 3),
+        Table("dice_organs", "Dice by method and organ, all prompts that a method takes", _by_organ(result), note, 3),
         Table("sources", "Where the methods come from", _sources(result), ""),
         Table("published", ADAPTATIONS.title, ADAPTATIONS.frame(), ADAPTATIONS.source),
         *_not_run(result),
@@ -48,7 +49,7 @@ def basis(result: AdaptersResult) -> str:
     return (
         f"Base model {settings.base.title}, frame {result.model.input_size}, on {result.model.device}; "
         f"{' and '.join(lengths)} each, {settings.batch * settings.accumulate} slices in a step, seed {settings.seed}; "
-        "the held-out part only."
+        f"{judged_on(settings.base, result.data)}"
     )
 
 
@@ -74,12 +75,15 @@ def interval_table(result: AdaptersResult) -> pd.DataFrame:
 def dice_by_prompt(result: AdaptersResult) -> pd.DataFrame:
     """Mean Dice with its interval as text, a row for each training and a column for each kind of prompts."""
     table = interval_table(result)
-    texts = [f"{row.Dice:.3f} ({row.low:.3f}-{row.high:.3f})" for row in table.itertuples()]
+    texts = [
+        f"{row.Dice:.3f} ({row.low:.3f}-{row.high:.3f})" if row.patients > 1 else f"{row.Dice:.3f}"
+        for row in table.itertuples()
+    ]
     table = table.assign(text=texts)
     kinds = list(dict.fromkeys(table["prompt"]))
     wide = table.pivot_table(index=["budget", "method"], columns="prompt", values="text", aggfunc="first", sort=False)
     mean = result.objects.groupby(["budget", "method"], sort=False)["dice"].mean()
-    return wide[kinds].fillna("-").assign(mean=mean).reset_index().rename_axis(columns=None)
+    return wide[kinds].fillna("-").assign(**{MEAN: mean}).reset_index().rename_axis(columns=None)
 
 
 def _by_organ(result: AdaptersResult) -> pd.DataFrame:
@@ -92,9 +96,9 @@ def _introduction(result: AdaptersResult) -> list[str]:
         f"{about(result.data)} For research only.",
         "Each method starts from the same weights, draws the same slices, and keeps the weights with the best "
         "validation Dice. All but the U-Net are prompted by the mask of what they shall find, so that their figures "
-        f"are those of an oracle; '{UNTRAINED}' is the base with the same prompts. Intervals are at 95 %, by a "
-        "bootstrap over patients; those of few patients are rough, and overlapping intervals do not say that two "
-        "methods are alike.",
+        f"are those of an oracle; '{UNTRAINED}' is the base with the same prompts. {INTERVALS}, and overlapping "
+        "intervals do not say that two methods are alike. Means over prompts, and the validation Dice, are over those "
+        "that a method takes, and compare only with means over the same.",
         "Memory of a step is what is kept for it: weights, gradients and moments of Adam of what is trained, and "
         "activations; on a graphics card the peak that was measured. Seconds a step are those of this machine, other "
         "work on it included.",

@@ -69,7 +69,7 @@ class AdaptersSettings:
         reading: of the slices.
         unet: the baseline; None to leave it out.
     Raises:
-        SettingsError: there is no such method, or neither steps nor minutes.
+        SettingsError: there is no such method, one that changes no masks, or neither steps nor minutes.
     """
 
     base: BaseCheckpoint = field(default_factory=lambda: BaseCheckpoint("sam-vit-b"))
@@ -90,7 +90,11 @@ class AdaptersSettings:
             raise SettingsError("Methods are compared at equal steps or in equal time; give one of both at least.")
         _ = self.lengths
         for text in self.methods:
-            method_from(text)
+            if method_from(text).measures != "dice":
+                raise SettingsError(
+                    f"The method '{text}' leaves masks as they are, and methods are compared by Dice; leave it out, "
+                    "or see 'samlungseg study multi-organ'."
+                )
 
     @property
     def lengths(self) -> dict[str, AdaptConfig]:

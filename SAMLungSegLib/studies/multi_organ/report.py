@@ -16,7 +16,7 @@ from SAMLungSegLib.models.cached import cached
 from SAMLungSegLib.studies.figures import PromptedSlice, prompt_sheet
 from SAMLungSegLib.studies.multi_organ.study import MultiOrganResult
 from SAMLungSegLib.studies.object_figures import curves_plot, interval_plot
-from SAMLungSegLib.studies.objects import about, mean_dice
+from SAMLungSegLib.studies.objects import INTERVALS, about, judged_on, mean_dice
 from SAMLungSegLib.studies.published import (
     MULTI_ORGAN_ACCURACY,
     MULTI_ORGAN_DICE,
@@ -60,7 +60,7 @@ def write_multi_organ_report(result: MultiOrganResult, folder: Path) -> list[Pat
 def basis(result: MultiOrganResult) -> str:
     """What every table rests on."""
     settings, tuning = result.settings, result.settings.tuning
-    text = f"Base model {settings.base.title}, frame {result.model.input_size}; the held-out part only."
+    text = f"Base model {settings.base.title}, frame {result.model.input_size}; {judged_on(settings.base, result.data)}"
     if tuning is not None:
         text += (
             f" Tuned decoders: {tuning.epochs} epochs of SGD, rate {tuning.learning_rate:g}, momentum "
@@ -92,14 +92,14 @@ def by_organ(objects: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_table(confusion: Confusion) -> pd.DataFrame:
-    """Accuracy of each organ, their mean weighted by objects, and the plain mean of organs."""
+    """Accuracy of each organ, their mean weighted by predictions, and the plain mean of organs."""
     counts = confusion.counts.sum(axis=1)
     rows = [
         *zip(confusion.classes, counts.tolist(), confusion.per_class.tolist(), strict=True),
         ("weighted mean", int(counts.sum()), confusion.accuracy),
         ("macro mean", int(counts.sum()), confusion.macro_accuracy),
     ]
-    return pd.DataFrame(rows, columns=["organ", "objects", "accuracy"])
+    return pd.DataFrame(rows, columns=["organ", "predictions", "accuracy"])
 
 
 def _introduction(result: MultiOrganResult) -> list[str]:
@@ -108,7 +108,8 @@ def _introduction(result: MultiOrganResult) -> list[str]:
         f"The study follows {ZHANG}: each organ of each slice is prompted by its mask's deepest point (centre), one "
         "random pixel, three, its tight box, or that with 5 pixels more on each side, so that all figures are those of "
         "an oracle that knows where the organ is. Tables called 'published' are that report's, on other images and "
-        "with SAM ViT-H at 1024 pixels: they say which way things go, not how models compare.",
+        "with SAM ViT-H at 1024 pixels: they say which way things go, not how models compare. "
+        f"{INTERVALS}.",
         MULTI_ORGAN_FORMULA,
         "Decoders are tuned one for each kind of prompts, on stored embeddings. Changed copies of slices are encoded, "
         "too: flips, right angles, shifts of the greys, with the report's probabilities. Loss and gradients are means "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 
 import pandas as pd
 import pytest
@@ -12,10 +13,15 @@ from tuning_sets import register_tiny_sam
 from SAMLungSegLib.adaptation import method_names
 from SAMLungSegLib.adaptation.run import compared_by_prompt
 from SAMLungSegLib.cli import main
+from SAMLungSegLib.cli.adapt import reading_of
+from SAMLungSegLib.intensity import parse_window
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models import load_model
+from SAMLungSegLib.models.capabilities import MEDSAM
+from SAMLungSegLib.models.tuned import learned_organs, learned_window
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.prompts.reference import tight_box
+from SAMLungSegLib.training.data.cases import Windowing
 from SAMLungSegLib.training.data.leakage import seen_images
 from SAMLungSegLib.training.trainer import Trainer
 
@@ -106,6 +112,27 @@ def test_weights_that_were_adopted_stay_where_others_are_not_or_images_cannot_be
     (manifest.parent / "masks" / "shape_03.png").write_bytes(b"no picture")
     assert adapt(manifest, tmp_path / "out", "--overwrite") == 2
     assert weights.read_bytes() == b"mine"
+
+
+def test_how_to_use_weights_says_the_window_that_they_learned(manifest, tmp_path, capsys):
+    learns = ("--learning-rate", "1e-2", "--steps", "40", "--window", "400/40")
+    assert adapt(manifest, tmp_path / "out", *learns) == 0
+    text = capsys.readouterr().out
+    assert "sam-vit-b-decoder.safetensors --input-size 128 --window 400/40 --point ..." in text
+    weights = tmp_path / "out" / "sam-vit-b-decoder.safetensors"
+    assert learned_window(weights) == (parse_window("400/40"), False)
+    assert learned_organs(weights) == ("disc", "bar")
+
+
+def test_the_window_of_the_models_own_training_is_that_of_its_card(tmp_path):
+    card = {"windowing": {"level": -650.0, "width": 1500.0, "stretched": True}}
+    (tmp_path / "mine.json").write_text(json.dumps(card))
+    arguments = Namespace(weights=tmp_path / "mine.safetensors", window="auto", organs="", slices=16, smallest=100)
+    assert reading_of(arguments, MEDSAM).windowing == Windowing(parse_window("1500/-650"), stretched=True)
+    arguments.window = "lung"
+    assert reading_of(arguments, MEDSAM).windowing == Windowing(parse_window("lung"))
+    arguments.weights, arguments.window = tmp_path / "other.safetensors", "auto"
+    assert reading_of(arguments, MEDSAM).windowing == Windowing(parse_window("lung"))
 
 
 def test_images_that_the_base_has_learned_from_are_said(manifest, tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ from SAMLungSegLib.errors import CancelledError, ModelError, PromptError
 from SAMLungSegLib.models.base import Embedding, ModelView
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.pipeline.triples import Carrier, grown_box, opened, propagate_volume
+from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.volume import Volume, axial_plane
 
@@ -256,3 +257,10 @@ def test_progress_is_told_and_a_stop_is_one():
     stops = iter([False, True])
     with pytest.raises(CancelledError, match="Stopped after 3 of 12 slices"):
         carrier(Scripted(present(3, 8)), cancelled=lambda: next(stops)).carried(5, POINT)
+
+
+def test_what_is_assumed_about_the_image_and_another_window_are_told(monkeypatch, caplog):
+    monkeypatch.setattr(VolumeView, "why_another_window", lambda self, model, window: f"seen in {window.width:g}")
+    volume = Volume(np.zeros((3, *SIZE), np.int16), np.eye(4), "scan", "CT")
+    propagate_volume(Scripted(lambda number: []), volume, 1, POINT, Options(window="600/100"))
+    assert "scan: seen in 600" in caplog.messages

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,14 +15,15 @@ from torch import nn
 from tuning_sets import register_tiny_sam
 
 from SAMLungSegLib.adaptation import pictures
-from SAMLungSegLib.adaptation.slices import ReadingOptions
+from SAMLungSegLib.adaptation.slices import ReadingOptions, read_data
 from SAMLungSegLib.adaptation.task import AdaptConfig
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.errors import SettingsError
 from SAMLungSegLib.models.choice import BaseCheckpoint
+from SAMLungSegLib.studies import object_figures
 from SAMLungSegLib.studies.adapters import study
 from SAMLungSegLib.studies.adapters.memory import step_megabytes
-from SAMLungSegLib.studies.adapters.report import costs
+from SAMLungSegLib.studies.adapters.report import costs, dice_by_prompt
 from SAMLungSegLib.studies.adapters.study import (
     STEPS,
     TIME,
@@ -31,6 +36,8 @@ from SAMLungSegLib.studies.adapters.study import (
 )
 from SAMLungSegLib.studies.adapters.unet import SIDE, OrganUNetTask, unet_rows
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
+from SAMLungSegLib.studies.object_figures import curves_plot, interval_plot
+from SAMLungSegLib.studies.objects import judged_on
 
 TINY_UNET = UNetConfig(channels=(4, 8))
 METHODS = ("decoder", "lora:rank=2")
@@ -172,3 +179,49 @@ def test_neither_steps_nor_minutes_and_unknown_methods_are_refused():
         AdaptersSettings(steps=None)
     with pytest.raises(SettingsError, match="no method 'magic'"):
         AdaptersSettings(methods=("magic",))
+    with pytest.raises(SettingsError, match="'organ-token' leaves masks as they are, and methods are compared by Dice"):
+        AdaptersSettings(methods=("decoder", "organ-token"))
+
+
+# ---- what tables and pictures say
+
+
+def test_notes_under_tables_say_that_few_patients_are_few_and_what_the_base_knew(registry, tmp_path):
+    data, weights = read_data(registry), tmp_path / "mine.safetensors"
+    rough = "the held-out part only, 3 patients or images, so few that intervals are rough."
+    assert judged_on(BaseCheckpoint("sam-vit-b"), data) == rough
+    learned = {"training": [data.held_out[0].image], "validation": [data.training[0].image]}
+    weights.with_suffix(".json").write_text(json.dumps({"images": learned}))
+    told = judged_on(BaseCheckpoint("sam-vit-b", weights), data)
+    assert told == f"{rough} The base has learned from 1 of these 3 images: its figures are too good."
+
+
+def test_the_mean_of_one_patient_has_no_interval_in_tables(whole):
+    one = replace(whole, objects=whole.objects[whole.objects["patient"] == whole.objects["patient"].iloc[0]])
+    table = dice_by_prompt(one)
+    assert not table.astype(str).apply(lambda column: column.str.contains("nan")).any(axis=None)
+    assert table.columns[-1] == "mean of its prompts"
+
+
+def drawn(monkeypatch, draw, *arguments, **options):
+    figures = []
+    monkeypatch.setattr(object_figures, "save_figure", lambda figure, path: figures.append(figure))
+    draw(Path("picture.png"), *arguments, **options)
+    return figures[0].axes[0]
+
+
+def test_points_of_a_row_lie_closer_to_each_other_than_to_those_of_the_next_and_one_patient_has_no_bar(monkeypatch):
+    rows = [(name, kind, 0.5, 0.4, 0.6) for name in ("centre", "box") for kind in ("before", "after")]
+    table = pd.DataFrame(rows, columns=["prompt", "state", "Dice", "low", "high"])
+    table.loc[3, ["low", "high"]] = np.nan
+    axes = drawn(monkeypatch, interval_plot, table, rows="prompt", groups="state")
+    first, second = (one.lines[0].get_ydata() for one in axes.containers)
+    assert second[0] - first[0] < 0.75 * (first[1] - second[0])
+    lower_caps = axes.containers[1].lines[1][0].get_xdata()
+    assert lower_caps[0] == pytest.approx(0.4) and np.isnan(lower_caps[1])
+
+
+def test_epochs_are_whole_numbers_and_one_epoch_is_seen(monkeypatch):
+    axes = drawn(monkeypatch, curves_plot, [("box", [0.2, 0.3]), ("point", [0.1])], what="Dice")
+    assert all(float(place).is_integer() for place in axes.get_xticks())
+    assert all(line.get_marker() == "." for line in axes.lines)

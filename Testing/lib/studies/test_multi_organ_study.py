@@ -149,6 +149,7 @@ def test_the_table_of_accuracies_ends_with_both_means():
     table = accuracy_table(confusion)
     assert list(table["organ"]) == ["liver", "spleen", "weighted mean", "macro mean"]
     assert list(table["accuracy"]) == pytest.approx([0.5, 1.0, 2 / 3, 0.75])
+    assert list(table["predictions"]) == [2, 1, 3, 3]  # of an object there is one for each kind of prompts
 
 
 def test_published_means_agree_with_the_published_rows():

@@ -305,6 +305,9 @@ def test_a_comparison_tells_difference_interval_and_certainty():
     assert better.p_value == pytest.approx(2 / 2**8) and better.is_certain  # all 8 of one sign, both tails
     few = compared(before[:4], before[:4] + 0.02 + 0.001 * np.arange(4))
     assert few.is_better and not few.is_certain and "may be chance" in few.to_text()
+    assert "fewer than 6 are never sure" in few.to_text() and "never sure" not in better.to_text()
+    one = compared(before[:1], before[:1] + 0.02)
+    assert "difference +0.0200 (one has no interval; may be chance" in one.to_text() and "95 %" not in one.to_text()
     same = compared(before, before)
     assert not same.is_better and same.p_value == 1 and "no improvement" in same.to_text()
 
