@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from generated_chests import generated_xray
 from PIL import Image
 
 from SAMLungSegLib.cardiothoracic import BY_LUNGS, cardiothoracic_ratio, ratio_if_measurable
 from SAMLungSegLib.errors import GeometryError, VolumeError
 from SAMLungSegLib.masks import split_sides
-from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.volume import Volume
 
 CORONAL = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # columns to the left, rows down
@@ -134,7 +134,7 @@ def test_a_picture_without_spacing_is_measured_in_pixels():
 
 
 def test_rows_that_are_thinned_out_change_little():
-    labels = chest_xray(chest_ct(seed=3))[1]
+    labels = generated_xray(3)[1]
     whole = cardiothoracic_ratio(xray(labels, (0.5, 0.5))).ratio
     assert cardiothoracic_ratio(xray(labels[::3], (1.5, 0.5))).ratio == pytest.approx(whole, abs=0.02)
     assert cardiothoracic_ratio(xray(labels[:, ::3], (0.5, 1.5))).ratio == pytest.approx(whole, abs=0.02)

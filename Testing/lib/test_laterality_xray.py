@@ -7,9 +7,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from cohorts import DarkIsLung
+from generated_chests import generated_xray
 
 from SAMLungSegLib.laterality import IF_LATERAL, LATERAL, xray_with_one_side
-from SAMLungSegLib.phantom import chest_ct, chest_xray
+from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.pipeline import segment_volume
 from SAMLungSegLib.volume import Volume, axial_plane, read_volume
 
@@ -68,7 +69,7 @@ def test_lungs_that_touch_keep_their_sides_and_are_said_to_be_uncertain():
 
 @pytest.mark.parametrize(("half", "side"), [(np.s_[:, :, 256:], 2), (np.s_[:, :, :256], 1)])
 def test_half_a_generated_xray_has_one_side(model, half, side):
-    image, _ = chest_xray(chest_ct(seed=0))
+    image, _ = generated_xray()
     result = segment_volume(Volume(image[None][half].copy(), np.diag([-1.0, -1, 1, 1]), "half"), model)
     assert set(np.unique(result.labelmap_kji)) == {0, side}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from generated_chests import generated_ct
 from scipy import ndimage
 
 from SAMLungSegLib.errors import GeometryError
@@ -19,7 +20,7 @@ def phantom(request: pytest.FixtureRequest) -> Phantom:
 
 @pytest.fixture(scope="module")
 def standard() -> Phantom:
-    return chest_ct(0)
+    return generated_ct()
 
 
 def centroid_ras(phantom: Phantom, side: int) -> np.ndarray:

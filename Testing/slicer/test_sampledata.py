@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import slicer
 from bench import sampledata as sample_data
+from generated_chests import generated_ct, generated_xray
 
 from SAMLungSegLib.errors import SAMLungSegError
-from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegSlicer import bridge, sampledata
 from SAMLungSegSlicer.runtime import dependencies
 
@@ -58,7 +58,7 @@ def test_the_public_ct_is_checked_by_its_sha256(sources: dict) -> None:
 
 def test_the_ct_button_brings_the_phantom_where_it_lies_with_its_true_lungs_hidden() -> None:
     volumeNode, truthNode = sample_data.press("SAMLungSegPhantomCT")
-    phantom = chest_ct(seed=0)
+    phantom = generated_ct()
     volume = bridge.volumeFromNode(volumeNode)
     assert volumeNode.GetName() == "SAMLungSegPhantomCT"
     assert np.array_equal(volume.array_kji, phantom.hu_kji)
@@ -70,7 +70,7 @@ def test_the_ct_button_brings_the_phantom_where_it_lies_with_its_true_lungs_hidd
 
 def test_the_xray_button_brings_the_picture_as_slicer_loads_pictures() -> None:
     volumeNode, truthNode = sample_data.press("SAMLungSegPhantomXray")
-    image, labels = chest_xray(chest_ct(seed=0))
+    image, labels = generated_xray()
     volume = bridge.volumeFromNode(volumeNode)
     assert np.array_equal(volume.array_kji, image[None])
     assert np.array_equal(volume.ijk_to_ras, np.diag([-1, -1, 1, 1]))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from generated_chests import generated_ct, generated_xray
 from scipy import ndimage
 from scripted_models import BrightThings, areas
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
@@ -30,7 +31,6 @@ from SAMLungSegLib.models.cached import CachedModel
 from SAMLungSegLib.models.embedding_cache import EmbeddingCache
 from SAMLungSegLib.models.sam.medsam import MedSamModel
 from SAMLungSegLib.models.sam.model import SamModel
-from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.prompts import PointPrompt, PromptSet
 from SAMLungSegLib.volume import Volume
 
@@ -274,7 +274,7 @@ def test_a_slice_that_is_not_there_is_refused(number):
 
 
 def test_a_batch_of_points_is_answered_as_one_by_one(model):
-    image, _ = chest_xray(chest_ct(seed=0), (200, 310))
+    image, _ = generated_xray(0, (200, 310))
     points_xy = np.random.default_rng(0).uniform(0, 199, (7, 2))
     [embedding] = model.encode([image])
     low_res, scores = model.decode_points(embedding, points_xy)
@@ -292,9 +292,9 @@ def best_dice(masks: list[AutomaticMask], reference_hw: np.ndarray) -> float:
 
 @pytest.mark.slow
 def test_lung_compact_finds_each_lung_and_both_of_a_phantom(model):
-    phantom = chest_ct(seed=1)
+    phantom = generated_ct(1)
     slice_hw, labels_hw = to_grey(phantom.hu_kji, "CT")[32], phantom.labelmap_kji[32]
-    picture, fields_hw = chest_xray(chest_ct(seed=0))
+    picture, fields_hw = generated_xray()
     for image, reference, least in ((slice_hw, labels_hw, 0.96), (picture, fields_hw, 0.87)):
         masks = automatic_masks(model, image)
         assert len(masks) == 3
@@ -303,7 +303,7 @@ def test_lung_compact_finds_each_lung_and_both_of_a_phantom(model):
 
 
 def test_lung_compact_finds_nothing_where_there_is_no_lung(model):
-    phantom = chest_ct(seed=1)
+    phantom = generated_ct(1)
     assert not phantom.labelmap_kji[0].any()
     assert automatic_masks(model, to_grey(phantom.hu_kji, "CT")[0]) == []
 

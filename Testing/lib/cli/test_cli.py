@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from generated_chests import generated_xray
 from safetensors.torch import load_file, save_file
 
 from SAMLungSegLib.cli import main
 from SAMLungSegLib.models.registry import bundled_file
-from SAMLungSegLib.phantom import chest_ct, chest_xray
+from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.volume import read_volume
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -36,7 +37,7 @@ def images(tmp_path_factory) -> Path:
         image = sitk.GetImageFromArray(array)
         image.SetSpacing((4, 4, 26))
         sitk.WriteImage(image, str(folder / name))
-    picture, labelmap = chest_xray(chest_ct(seed=0))
+    picture, labelmap = generated_xray()
     sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / "frontal.png"))
     sitk.WriteImage(sitk.GetImageFromArray(labelmap), str(folder / "frontal_mask.png"))
     return folder

@@ -6,15 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from generated_chests import generated_xray
 
 from SAMLungSegLib.cli import main
-from SAMLungSegLib.phantom import chest_ct, chest_xray
+from SAMLungSegLib.phantom import chest_ct
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    picture, _ = chest_xray(chest_ct(seed=0), (128, 128))
+    picture, _ = generated_xray(0, (128, 128))
     sitk.WriteImage(sitk.GetImageFromArray(picture), str(folder / "frontal.png"))
     phantom = chest_ct(seed=1, size_kji=(12, 96, 96), spacing_mm=(26.0, 4.0, 4.0))
     image = sitk.GetImageFromArray(phantom.hu_kji)

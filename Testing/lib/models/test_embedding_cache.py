@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generated_chests import generated_ct
 from processes import ready_processes
 
 from SAMLungSegLib.intensity import WINDOW_PRESETS, to_grey
@@ -200,9 +201,7 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
 
 
 def test_lungs_are_the_same_with_a_cold_and_a_warm_cache(cache):
-    from SAMLungSegLib.phantom import chest_ct
-
-    phantom = chest_ct(3)
+    phantom = generated_ct(3)
     middle = len(phantom.hu_kji) // 2
     volume = Volume(phantom.hu_kji[middle : middle + 3], phantom.ijk_to_ras)
     plain = load_model(device="cpu")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from cohorts import DarkIsLung
+from generated_chests import generated_xray
 
 from SAMLungSegLib import as_volume, segment
 from SAMLungSegLib.errors import GeometryError, VolumeError
-from SAMLungSegLib.phantom import chest_ct, chest_xray
+from SAMLungSegLib.phantom import chest_ct
 from SAMLungSegLib.volume import Volume, read_volume
 
 SPACING_IJK_MM = (4.0, 5.0, 26.0)
@@ -105,7 +106,7 @@ def test_an_array_with_its_place_is_segmented_as_the_volume_is(hu_kji):
 
 
 def test_a_picture_is_one_slice_in_either_form(tmp_path):
-    picture, _ = chest_xray(chest_ct(seed=0))
+    picture, _ = generated_xray()
     sitk.WriteImage(sitk.GetImageFromArray(picture), str(tmp_path / "frontal.png"))
     from_file, from_image = read_volume(tmp_path / "frontal.png"), as_volume(sitk.GetImageFromArray(picture))
     from_array = as_volume(picture, np.diag([-1, -1, 1, 1]))
@@ -116,7 +117,7 @@ def test_a_picture_is_one_slice_in_either_form(tmp_path):
 
 
 def test_an_image_read_from_dicom_keeps_what_its_tags_say(tmp_path):
-    picture, _ = chest_xray(chest_ct(seed=0))
+    picture, _ = generated_xray()
     image = sitk.GetImageFromArray(picture.astype(np.uint16)[None])
     for tag, value in {"0008|0060": "DX", "0028|0004": "MONOCHROME2", "2050|0020": "INVERSE"}.items():
         image.SetMetaData(tag, value)

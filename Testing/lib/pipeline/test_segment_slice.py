@@ -6,13 +6,13 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from generated_chests import generated_ct, generated_xray
 from scipy.spatial.transform import Rotation
 from sliced_chest import ANTERIOR, MIDDLE, RIGHT, SUPERIOR, BoxModel, axial_cut, cut_through
 
 from SAMLungSegLib.errors import GeometryError
 from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models import load_model
-from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.pipeline import (
     Options,
     SliceSegmenter,
@@ -35,12 +35,12 @@ def whole(volume, model):
 @pytest.fixture(scope="module")
 def fine():
     """A phantom whose coronal and sagittal slices can be judged."""
-    return chest_ct(seed=0)
+    return generated_ct()
 
 
 @pytest.fixture(scope="module")
 def xray() -> Volume:
-    return Volume(chest_xray(chest_ct(seed=0))[0][None], np.diag([-1.0, -1, 1, 1]), "xray")
+    return Volume(generated_xray()[0][None], np.diag([-1.0, -1, 1, 1]), "xray")
 
 
 def turned(volume: Volume, axes: tuple[int, ...]) -> Volume:

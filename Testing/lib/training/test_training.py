@@ -17,6 +17,7 @@ from SAMLungSegLib.models.checkpoints import load_state_dict
 from SAMLungSegLib.models.compact.network import CompactNet
 from SAMLungSegLib.phantom import chest_ct, chest_xray
 from SAMLungSegLib.training import Phase, TrainingConfig, data_facts, export_network, pack, train, trained_network
+from SAMLungSegLib.training.data import packs
 from SAMLungSegLib.training.data.cases import sides_are_plausible
 from SAMLungSegLib.training.data.packs import LabelledSlice, is_trained_on, paired_examples, phantom_examples
 from SAMLungSegLib.training.data.splits import split_of
@@ -49,15 +50,17 @@ def data_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def packed(data_folder, tmp_path_factory):
-    path = tmp_path_factory.mktemp("pack") / "pack.npz"
-    pack(data_folder, path, phantoms=1)
-    return path
+def of_phantom() -> list[LabelledSlice]:
+    return list(phantom_examples(1))
 
 
 @pytest.fixture(scope="module")
-def of_phantom() -> list[LabelledSlice]:
-    return list(phantom_examples(1))
+def packed(data_folder, of_phantom, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pack") / "pack.npz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, "phantom_examples", {1: of_phantom}.__getitem__)
+        pack(data_folder, path, phantoms=1)
+    return path
 
 
 @pytest.fixture(scope="module")
