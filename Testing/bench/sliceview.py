@@ -92,7 +92,7 @@ class SliceRenderer:
         self._style.SetDisplayableManagers(None)
         self._style.SetInteractor(None)
         self.managers.SetMRMLDisplayableNode(None)
-        self.window.Finalize()
+        offscreen.give_back(self.window)
 
 
 class qMRMLSliceView(qt.QWidget):
