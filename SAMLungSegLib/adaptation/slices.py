@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SLICES_EACH = 16
 SMALLEST_PX = 100  # of an object in a slice, as in MedSAM
 NEIGHBOURS_2D, NEIGHBOURS_3D = np.ones((3, 3), bool), np.ones((3, 3, 3), bool)
+
+_MOST_NAMED = 12
 
 logger = logging.getLogger(__name__)
 
@@ -188,9 +190,25 @@ def data_of(cases: Sequence[StudyCase], options: ReadingOptions) -> AdaptationDa
                 f"The part {part} has no object of {options.smallest_px} pixels or more; give more images, or smaller "
                 "objects (--smallest)."
             )
+    _tell_of_organs(organs, parts)
     if reader.left_out:
         logger.info("%d objects of fewer than %d pixels were left out.", reader.left_out, options.smallest_px)
     return AdaptationData(organs, **parts, cases=tuple(cases), split=split, left_out=reader.left_out)
+
+
+def _tell_of_organs(organs: Sequence[str], parts: Mapping[str, Sequence[ObjectSlice]]) -> None:
+    """Warn of organs that cannot be learned or judged."""
+    found = {part: {organs[value - 1] for one in some for value in one.organs} for part, some in parts.items()}
+    held_out, learned, drawn = found["held_out"], found["training"], set().union(*found.values())
+    for some, what in (
+        ({*organs} - drawn, "in no slice that is used; check label values, --smallest and --slices"),
+        (drawn - learned, "in no image that is learned from, but judged"),
+        (learned - held_out, "in no held-out image, so that nothing is said of how well it is found"),
+    ):
+        if some:
+            names = [one for one in organs if one in some]
+            more = ", ..." if len(names) > _MOST_NAMED else ""
+            logger.warning("%s%s: %s.", ", ".join(names[:_MOST_NAMED]), more, what)
 
 
 def read_cases(data: Path, organs: str = "") -> list[StudyCase]:

@@ -149,6 +149,15 @@ def _label_values(labelmap: np.ndarray, name: str) -> tuple[int, ...]:
     return tuple(int(value) for value in values if value > 0)
 
 
+def positive_values(volume: Volume) -> tuple[int, ...]:
+    """The positive values of a labelmap, ascending.
+
+    Raises:
+        VolumeError: the values are not those of a labelmap.
+    """
+    return _label_values(_whole(volume.array_kji, volume.name), volume.name)
+
+
 def set_codes(volume: Volume, label_set: LabelSet) -> tuple[np.ndarray, list[str]]:
     """A labelmap in the values of a label set, and a note on values that are not of it: they are background.
 

@@ -47,6 +47,10 @@ class CurvasOrgans(DrawnOrgans):
         sides = np.where(is_left[parts], 3, 2)  # the patient's right is at the left of the pictures
         return np.select([values == PANCREAS, values == KIDNEYS, values == LIVER], [1, sides, 4], 0).astype(np.uint8)
 
+    def others(self, mask: Volume) -> tuple[int, ...]:
+        """None: the challenge has no other labels."""
+        return ()
+
 
 def is_curvas(folder: Path) -> bool:
     """Whether a folder is laid out like that."""

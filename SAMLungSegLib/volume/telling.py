@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from SAMLungSegLib.volume.types import Volume
 
 logger = logging.getLogger(__name__)
+
+_MOST_LABELS = 12  # that a line lists
 
 
 @dataclass
@@ -19,6 +22,8 @@ class _Count:
 
     files: int = 0
     without_mm: int = 0
+    masks: Counter[str] = field(default_factory=Counter)
+    labels: dict[str, set[int]] = field(default_factory=dict)
 
 
 _COUNT: ContextVar[_Count | None] = ContextVar("files of a reading of many", default=None)
@@ -41,9 +46,36 @@ def tell_read(source: logging.Logger, path: object, volume: Volume) -> None:
         count.without_mm += not volume.has_physical_spacing
 
 
+def tell_labels(source: logging.Logger, name: str, labels: Iterable[int], what: str) -> None:
+    """Warn of label values of a mask that may be taken for something else than was meant; of many masks in one line.
+
+    Args:
+        source: that logs.
+        name: of the mask.
+        labels: of which there may be none.
+        what: becomes of them, the end of the line.
+    """
+    values, count = {*labels}, _COUNT.get()
+    if not values:
+        return
+    if count is None:
+        source.warning("%s: labels %s %s.", name, _listed(values), what)
+    else:
+        count.masks[what] += 1
+        count.labels.setdefault(what, set()).update(values)
+
+
+def _listed(labels: set[int]) -> str:
+    return ", ".join(map(str, sorted(labels)[:_MOST_LABELS])) + (", ..." if len(labels) > _MOST_LABELS else "")
+
+
 @contextmanager
 def many_images(doing: str) -> Iterator[None]:
     """Lines about single images are logged at the level DEBUG, and at the end one at INFO says how many were read.
+
+    What `tell_labels` was told of them is one line, too.
+
+    What `tell_labels` is told of them is told at the end, too.
 
     Args:
         doing: what they are read for, the begin of that line.
@@ -54,6 +86,9 @@ def many_images(doing: str) -> Iterator[None]:
         yield
     finally:
         _COUNT.reset(token)
+    for what, labels in count.labels.items():
+        number = count.masks[what]
+        logger.warning("%s: labels %s of %d mask%s %s.", doing, _listed(labels), number, "s" * (number > 1), what)
     if count.files:
         unknown = f"; the size in mm of {count.without_mm} is not known" if count.without_mm else ""
         files = f"{count.files} file{'' if count.files == 1 else 's'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 from SAMLungSegLib.training.data.organs import DrawnOrgans
 from SAMLungSegLib.volume import Volume, axial_plane, given_name, image_name, read_volume
 from SAMLungSegLib.volume.folders import files_of, images_in
+from SAMLungSegLib.volume.telling import tell_labels
+
+logger = logging.getLogger(__name__)
 
 IMAGES, MASKS = "images", "masks"
 MANIFEST = "manifest_more.csv"
@@ -32,6 +36,7 @@ MASK_IGNORED = 2  # in masks of whole lungs: a device, of which nobody knows wha
 _LABELS_OF_SETS = {"cxr_v7_covid": (("both", (1,)),)}  # 2 is `MASK_IGNORED` there, not the left lung
 PAPER_WINDOW = "paper"
 _PREFIXES: dict[str, Modality] = {"ct": "CT", "cxr": "XRAY", "xray": "XRAY"}
+_MOST_LUNG_LABELS = 2
 _ONE_LUNG_SHARE = 0.05  # of a mask beyond the slice's middle, below which all of it is one lung
 
 
@@ -148,9 +153,7 @@ class StudyCase:
                 f"The mask of {self.id} draws {', '.join(self.organs.keys)}; only 'samlungseg adapt' learns "
                 "organs, all else lungs: leave out the organs."
             )
-        slices, labels, modality = self._displayed(
-            windowing, lambda mask: side_codes(mask, dict(self.labels) or None)[0]
-        )
+        slices, labels, modality = self._displayed(windowing, self._lung_codes)
         if not _tells_sides(np.stack(labels)):
             labels = [_with_sides(labels_hw > 0) for labels_hw in labels]
         return slices, labels, modality
@@ -163,10 +166,27 @@ class StudyCase:
         Raises:
             VolumeError, GeometryError, IntensityError: as `read`.
         """
-        if self.organs is not None:
-            return self._displayed(windowing, self.organs.codes)
+        organs = self.organs
+        if organs is not None:
+
+            def codes_of(mask: Volume) -> np.ndarray:
+                tell_labels(logger, mask.name, organs.others(mask), "are none of the organs and taken as background")
+                return organs.codes(mask)
+
+            return self._displayed(windowing, codes_of)
         slices, labels, modality = self.read_as_seen(windowing)
         return slices, [_of_the_side(labels_hw) for labels_hw in labels], modality
+
+    def _lung_codes(self, mask: Volume) -> np.ndarray:
+        codes, guessed = side_codes(mask, dict(self.labels) or None)
+        if len(guessed) > _MOST_LUNG_LABELS:
+            tell_labels(
+                logger,
+                mask.name,
+                guessed,
+                "are all taken as lung; if they are organs, say which in the manifest's column 'organs' or by --organs",
+            )
+        return codes
 
     def _displayed(
         self, windowing: Windowing | None, codes_of: Callable[[Volume], np.ndarray]

@@ -15,7 +15,7 @@ import numpy as np
 
 from SAMLungSegLib.documents import DocumentError, read_text
 from SAMLungSegLib.errors import SettingsError
-from SAMLungSegLib.evaluation.sides import set_codes, value_codes
+from SAMLungSegLib.evaluation.sides import positive_values, set_codes, value_codes
 from SAMLungSegLib.structures import LABEL_SETS, label_set
 from SAMLungSegLib.volume import Volume
 
@@ -110,6 +110,13 @@ class DrawnOrgans:
         codes, _ = set_codes(mask, label_set(self.set_name))
         codes[codes > len(self.keys)] = 0  # of several at once
         return codes
+
+    def others(self, mask: Volume) -> tuple[int, ...]:
+        """Positive values of a labelmap that are none of the organs, ascending; none where its file has names."""
+        if self.set_name and mask.structure_labels:
+            return ()
+        known = label_set(self.set_name).labels if self.set_name else sum(self.values, ())
+        return tuple(value for value in positive_values(mask) if value not in known)
 
 
 def _key(name: str) -> str:

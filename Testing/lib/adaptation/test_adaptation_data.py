@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -16,6 +18,7 @@ from SAMLungSegLib.errors import SettingsError, VolumeError
 from SAMLungSegLib.training.data.cases import StudyCase
 from SAMLungSegLib.training.data.manifest import read_manifest
 from SAMLungSegLib.training.data.organs import DrawnOrgans
+from SAMLungSegLib.volume import Volume
 
 SPLIT = ("training", "validation", "validation", "held_out", "held_out", "held_out")
 
@@ -76,6 +79,58 @@ def test_digits_within_a_name_are_no_label_values():
 def test_what_names_no_organs_is_refused(text, message):
     with pytest.raises(SettingsError, match=message):
         DrawnOrgans.parse(text)
+
+
+def test_organs_that_cannot_be_learned_or_judged_are_told(tmp_path, caplog):
+    def labels_of(number):
+        labels = squares(number)
+        labels[labels == 2] = 2 if number < 3 else 0  # the last three are held out
+        labels[30:40, :12] = 3 * (number >= 3)
+        return labels
+
+    read_data(write_pictures(tmp_path, labels_of, "1 disc 2 bar 3 ring 4 dragon"), ReadingOptions(smallest_px=20))
+    assert caplog.messages == [
+        "dragon: in no slice that is used; check label values, --smallest and --slices.",
+        "ring: in no image that is learned from, but judged.",
+        "bar: in no held-out image, so that nothing is said of how well it is found.",
+    ]
+
+
+def test_labels_of_no_organ_are_told_once_for_all_masks(tmp_path, caplog):
+    read_data(write_pictures(tmp_path, lambda number: 3 * squares(number) + number // 5 * 2, "3 disc"))
+    assert caplog.messages == ["reading: labels 2, 5, 6, 8 of 6 masks are none of the organs and taken as background."]
+
+
+def test_masks_of_many_labels_that_are_taken_as_lungs_are_told(tmp_path, caplog):
+    def lobes(number):
+        labels = np.zeros((40, 50), np.uint8)
+        labels[5:20, 5:20], labels[20:35, 5:20], labels[5:35, 30:45] = 3, 4, 5
+        return labels
+
+    data = read_data(write_pictures(tmp_path, lobes, ""))
+    assert data.organs == ("right_lung", "left_lung") and data.training[0].organs == (1, 2)
+    (told,) = caplog.messages
+    assert told.startswith("reading: labels 3, 4, 5 of 6 masks are all taken as lung; if they are organs, say which")
+    caplog.clear()
+    case = StudyCase("a", "0", tmp_path / "images" / "0.png", tmp_path / "masks" / "0.png")
+    case.read_organs()
+    assert caplog.messages[0].startswith("0: labels 3, 4, 5 are all taken as lung")
+
+
+def test_masks_of_one_number_for_both_lungs_are_not_doubted(tmp_path, caplog):
+    def both(number):
+        one = squares(number) > 0
+        return 255 * np.hstack([one, one[:, ::-1]])
+
+    read_data(write_pictures(tmp_path, both, ""))
+    assert not caplog.messages
+
+
+def test_labels_beyond_a_label_set_are_none_of_it_unless_the_file_has_names():
+    mask = Volume(np.array([[[0, 1, 13, 14, 77]]], np.uint8), np.eye(4))
+    assert DrawnOrgans.parse("abdomen").others(mask) == (14, 77)
+    assert DrawnOrgans.parse("1 spleen").others(mask) == (13, 14, 77)
+    assert DrawnOrgans.parse("abdomen").others(replace(mask, structure_labels={"liver": (77,)})) == ()
 
 
 def test_a_table_of_organs_lies_where_the_manifest_says(tmp_path):
