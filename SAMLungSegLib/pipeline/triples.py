@@ -104,7 +104,14 @@ def propagate_volume(
     carrier = Carrier(model, view.slice, len(view), progress, cancelled)
     labels = np.zeros(view.plane.size_nhw, np.uint8)
     for label, one in enumerate(view.resampling.apply_to_prompts([ObjectPrompt(one) for one in objects]), 1):
-        for index, mask_hw in carrier.carried(slice, one.prompts).items():
+        found = carrier.carried(slice, one.prompts)
+        if not found:
+            logger.warning(
+                "%s: nothing of object %d was found in slice %d with a predicted IoU above %g and a stability of %g; "
+                "prompt it otherwise, or in another slice.",
+                volume.name, label, slice, LEAST_IOU, LEAST_STABILITY,
+            )  # fmt: skip
+        for index, mask_hw in found.items():
             labels[index][(labels[index] == 0) & view.resampling.restore(mask_hw)] = label
     return view.plane.from_display(labels)
 

@@ -145,9 +145,9 @@ def run_adapters(data: Path, output: Path, settings: AdaptersSettings, *, overwr
         SettingsError: the model accepts no such prompts.
         ModelError: the model cannot be loaded.
     """
-    objects = study_objects(data, settings.reading)
     model = settings.base.load(settings.device, settings.input_size)
     settings = replace(settings, kinds=accepted_kinds(model, settings.kinds))
+    objects = study_objects(data, settings.reading)
     folder = pieces_folder(output, overwrite=overwrite)
     study = _Study(settings, data, objects, model, folder)
     rows, tables, not_run = [], [pd.DataFrame(study.untrained()["rows"]).assign(method=UNTRAINED, budget="")], {}

@@ -120,9 +120,9 @@ def run_multi_organ(
         ModelError: the model cannot be loaded or tuned.
     """
     settings = settings or MultiOrganSettings()
-    objects = study_objects(data, settings.reading)
     model = settings.base.load(settings.device, settings.input_size)
     settings = replace(settings, kinds=accepted_kinds(model, settings.kinds))
+    objects = study_objects(data, settings.reading)
     folder = pieces_folder(output, overwrite=overwrite)
     study = _Study(settings, objects, model, folder)
     zero_shot = study.zero_shot()

@@ -264,3 +264,16 @@ def test_what_is_assumed_about_the_image_and_another_window_are_told(monkeypatch
     volume = Volume(np.zeros((3, *SIZE), np.int16), np.eye(4), "scan", "CT")
     propagate_volume(Scripted(lambda number: []), volume, 1, POINT, Options(window="600/100"))
     assert "scan: seen in 600" in caplog.messages
+
+
+def test_an_object_of_which_nothing_is_found_is_told(caplog):
+    volume = Volume(np.zeros((3, *SIZE), np.int16), np.eye(4), "scan", "CT")
+
+    def second_alone(number):
+        return [Said(np.where(block(), 5.0, -5.0)[None].repeat(3, 0))] if len(model.asked) > 1 else []
+
+    model = Scripted(second_alone)
+    labels = propagate_volume(model, volume, 1, [POINT, POINT])
+    told = [message for message in caplog.messages if "nothing of object" in message]
+    assert len(told) == 1 and told[0].startswith("scan: nothing of object 1 was found in slice 1 with a predicted IoU")
+    assert set(np.unique(labels)) == {0, 2}

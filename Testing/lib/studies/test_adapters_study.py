@@ -36,6 +36,7 @@ from SAMLungSegLib.studies.adapters.study import (
 )
 from SAMLungSegLib.studies.adapters.unet import SIDE, OrganUNetTask, unet_rows
 from SAMLungSegLib.studies.fine_tune.unet import UNetConfig
+from SAMLungSegLib.studies.multi_organ import study as multi_organ
 from SAMLungSegLib.studies.object_figures import curves_plot, interval_plot
 from SAMLungSegLib.studies.objects import judged_on
 
@@ -181,6 +182,17 @@ def test_neither_steps_nor_minutes_and_unknown_methods_are_refused():
         AdaptersSettings(methods=("magic",))
     with pytest.raises(SettingsError, match="'organ-token' leaves masks as they are, and methods are compared by Dice"):
         AdaptersSettings(methods=("decoder", "organ-token"))
+
+
+@pytest.mark.parametrize("name", ["adapters", "multi-organ"])
+def test_what_is_wrong_with_the_model_is_told_before_images_are_read(name, registry, tmp_path, monkeypatch, capsys):
+    module = study if name == "adapters" else multi_organ
+    monkeypatch.setattr(module, "study_objects", lambda *_: pytest.fail("images were read"))
+    command = ["study", name, str(registry), "-o", str(tmp_path / "out"), "--model", "sam-vit-b", "--device", "cpu"]
+    assert main([*command, "--weights", str(tmp_path / "none.safetensors")]) == 2
+    assert "There are no weights at" in capsys.readouterr().err
+    assert main([*command, "--input-size", "128", "--prompts", "wish"]) == 2
+    assert "wish" in capsys.readouterr().err
 
 
 # ---- what tables and pictures say
