@@ -16,6 +16,8 @@ from SAMLungSegLib.studies.report import Part, Picture, Table, write_study_repor
 
 PICTURES = "figures"
 MEAN = "mean of its prompts"
+REFERENCES = (UNTRAINED, "decoder")  # that every method is set against
+_PAIRED_BY = ["image", "slice", "patient", "organ", "prompt"]
 
 
 def write_adapters_report(result: AdaptersResult, folder: Path) -> list[Path]:
@@ -30,6 +32,9 @@ def write_adapters_report(result: AdaptersResult, folder: Path) -> list[Path]:
         *_introduction(result),
         Table("methods", "Methods: what they cost", costs(result), note, 3),
         Table("dice", "Dice by method and prompt", dice_by_prompt(result), note, 3),
+        Table(
+            "differences", "Differences in Dice, on the same objects and prompts", differences(result.objects), note, 4
+        ),
         *_pictures(result, pictures, note),
         Table("dice_intervals", "Dice with intervals", interval_table(result), note, 3, 60),
         Table("dice_organs", "Dice by method and organ, all prompts that a method takes", _by_organ(result), note, 3),
@@ -86,6 +91,26 @@ def dice_by_prompt(result: AdaptersResult) -> pd.DataFrame:
     return wide[kinds].fillna("-").assign(**{MEAN: mean}).reset_index().rename_axis(columns=None)
 
 
+def differences(objects: pd.DataFrame) -> pd.DataFrame:
+    """How much better a method is than the base and than the decoder alone, on the objects and prompts of both.
+
+    Args:
+        objects: of an `AdaptersResult`.
+    Returns:
+        Columns budget, method, than, objects, patients, difference, low, high: the mean of the paired differences with
+        its interval, see `mean_dice`. What has no such pairs, as the U-Net, which takes no prompt, has no row.
+    """
+    pairs = []
+    for (budget, method), rows in objects[objects["method"] != UNTRAINED].groupby(["budget", "method"], sort=False):
+        for reference in REFERENCES:
+            others = objects[(objects["method"] == reference) & objects["budget"].isin(["", budget])]
+            if reference != method:
+                both = rows.merge(others[[*_PAIRED_BY, "dice"]], on=_PAIRED_BY, suffixes=("", "_reference"))
+                pairs.append(both.assign(than=reference, dice=both["dice"] - both["dice_reference"]))
+    found = pd.concat(pairs) if pairs else objects.iloc[:0].assign(than="")
+    return mean_dice(found, ["budget", "method", "than"]).rename(columns={"Dice": "difference"})
+
+
 def _by_organ(result: AdaptersResult) -> pd.DataFrame:
     table = result.objects.pivot_table(index=["budget", "method"], columns="organ", values="dice", sort=False)
     return table.reset_index().rename_axis(columns=None)
@@ -96,12 +121,13 @@ def _introduction(result: AdaptersResult) -> list[str]:
         f"{about(result.data)} For research only.",
         "Each method starts from the same weights, draws the same slices, and keeps the weights with the best "
         "validation Dice. All but the U-Net are prompted by the mask of what they shall find, so that their figures "
-        f"are those of an oracle; '{UNTRAINED}' is the base with the same prompts. {INTERVALS}, and overlapping "
-        "intervals do not say that two methods are alike. Means over prompts, and the validation Dice, are over those "
-        "that a method takes, and compare only with means over the same.",
+        f"are those of an oracle; '{UNTRAINED}' is the base with the same prompts. {INTERVALS}. Whether two methods "
+        "differ is said by the interval of their difference, not by whether their own intervals overlap. Means over "
+        "prompts, and the validation Dice, are over those that a method takes, and compare only with means over the "
+        "same.",
         "Memory of a step is what is kept for it: weights, gradients and moments of Adam of what is trained, and "
-        "activations; on a graphics card the peak that was measured. Seconds a step are those of this machine, other "
-        "work on it included.",
+        "activations; on a graphics card the peak that was measured, in mixed precision where the encoder learns. "
+        "Seconds a step are those of this machine, other work on it included.",
     ]
 
 

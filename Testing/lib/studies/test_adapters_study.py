@@ -23,7 +23,7 @@ from SAMLungSegLib.models.choice import BaseCheckpoint
 from SAMLungSegLib.studies import object_figures
 from SAMLungSegLib.studies.adapters import study
 from SAMLungSegLib.studies.adapters.memory import step_megabytes
-from SAMLungSegLib.studies.adapters.report import costs, dice_by_prompt
+from SAMLungSegLib.studies.adapters.report import costs, dice_by_prompt, differences
 from SAMLungSegLib.studies.adapters.study import (
     STEPS,
     TIME,
@@ -168,6 +168,32 @@ def test_the_command_compares_in_equal_time_and_says_what_was_not_run(registry, 
     assert list(table["method"]) == [UNTRAINED, "decoder"] and "box" in table
     (row,) = pd.read_csv(tmp_path / "methods.csv").to_dict("records")
     assert row["steps"] >= 1 and row["budget"] == TIME
+
+
+def test_methods_are_set_against_base_and_decoder_on_the_same_objects_and_prompts():
+    """Full gains 0.2 and 0.4 over the base in two patients, and 0.1 over the decoder, which takes boxes alone."""
+    dice = {
+        ("", "untrained", "point"): (0.1, 0.2), ("", "untrained", "box"): (0.3, 0.3),
+        ("equal steps", "decoder", "box"): (0.4, 0.6), ("equal steps", "full", "point"): (0.3, 0.6),
+        ("equal steps", "full", "box"): (0.5, 0.7), ("equal time", "full", "box"): (0.3, 0.3),
+        ("equal steps", "U-Net", "none"): (0.9, 0.9),
+    }  # fmt: skip
+    objects = pd.DataFrame(
+        [
+            {"budget": budget, "method": method, "image": name, "slice": 0, "patient": name, "organ": "liver",
+             "prompt": prompt, "dice": value}
+            for (budget, method, prompt), values in dice.items() for name, value in zip("ab", values, strict=True)
+        ]
+    )  # fmt: skip
+    table = differences(objects).set_index(["budget", "method", "than"])
+    assert [*table.index] == [
+        ("equal steps", "decoder", "untrained"), ("equal steps", "full", "untrained"),
+        ("equal steps", "full", "decoder"), ("equal time", "full", "untrained"),
+    ]  # fmt: skip
+    assert table["difference"].tolist() == pytest.approx([0.2, 0.3, 0.1, 0.0])
+    full = table.loc["equal steps", "full", "untrained"]
+    assert (full["objects"], full["patients"]) == (4, 2)
+    assert (full["low"], full["high"]) == (pytest.approx(0.2), pytest.approx(0.4))  # of the two patients' means
 
 
 def test_all_methods_that_change_masks_are_compared_by_default():
