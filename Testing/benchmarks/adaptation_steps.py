@@ -4,7 +4,7 @@
 
 One slice a step. On a processor each method has a process of its own, so that its peak of memory is its own; on a
 graphics card the peak is what torch allocates there, in mixed precision. Seconds are the median of three steps after a
-first one, on a graphics card of ten after three.
+first one, on a graphics card of ten after three, or with --once those of the first.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--device", choices=tuple(STEPS), default="cpu")
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--once", action="store_true", help="one step alone")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        print(measured(given.methods[0], given.side, given.device, given.checkpointing))
+        print(measured(given.methods[0], given))
         return
     from SAMLungSegLib.adaptation import method_names
 
     print(f"| method | trained weights | peak of memory at {given.side} px [GB] | seconds a step |")
     print("|---|---:|---:|---:|")
-    options = ["--one", "--side", str(given.side), *(["--checkpointing"] if given.checkpointing else [])]
+    flags = [f"--{flag}" for flag in ("checkpointing", "once") if getattr(given, flag)]
     for name in given.methods or method_names():
         if given.device == "cuda":
-            row = measured(name, given.side, given.device, given.checkpointing)
+            row = measured(name, given)
         else:
-            command = [sys.executable, __file__, name, *options]
+            command = [sys.executable, __file__, name, "--one", f"--side={given.side}", *flags]
             row = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         print(row, flush=True)
 
 
-def measured(name: str, side: int, device: str, checkpointing: bool) -> str:
+def measured(name: str, given: argparse.Namespace) -> str:
     import torch
     from adaptation_sets import ORGANS, slice_of
     from segment_anything import sam_model_registry
@@ -63,6 +64,7 @@ def measured(name: str, side: int, device: str, checkpointing: bool) -> str:
     from SAMLungSegLib.models.sam.model import SamModel
     from SAMLungSegLib.training.trainer import autocast
 
+    side, device, checkpointing = given.side, given.device, given.checkpointing
     if device == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
@@ -78,7 +80,7 @@ def measured(name: str, side: int, device: str, checkpointing: bool) -> str:
         slices = [replace(one, place=PlaceInVolume(volume, number, 4)) for number, one in enumerate(slices)]
     data = AdaptationData(ORGANS, tuple(slices[:2]), tuple(slices[2:3]), tuple(slices[3:]))
     data = data if method.encodes else encoded(model, data)
-    first, counted = STEPS[device]
+    first, counted = (0, 1) if given.once else STEPS[device]
     config = AdaptConfig(steps=first + counted, batch=1, checkpointing=checkpointing)
     task = AdaptationTask(model, method, trained, data, config)
     model.recompute_activations(checkpointing and method.encodes)
