@@ -308,13 +308,14 @@ def _written(
     )
     means = table.groupby(unit[:-1])[[before, after]].mean()
     overall = comparisons[ALL_PROMPTS]
+    guessed = "; before: always the most frequent organ" if method.measures == "accuracy" else ""
     before_and_after(
         picture,
         [str(name) for name in means.index],
         means[before],
         means[after],
         title=f"mean {overall.before:.4f} before, {overall.after:.4f} after adaptation",
-        what=f"all organs and prompts, held-out {unit}",
+        what=f"all organs and prompts, held-out {unit}{guessed}",
         score=method.measures,
     )
     return [

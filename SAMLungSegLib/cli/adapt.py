@@ -100,7 +100,7 @@ def _add_training_choices(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prompts",
-        metavar="KIND+KIND",
+        metavar="KIND[,KIND]",
         help="that it learns with and is judged by, of centre, point, points, box, larger-box; default: all that the "
         "method and the model accept",
     )
@@ -170,6 +170,11 @@ def _shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def kinds_of(text: str) -> tuple[str, ...]:
+    """Kinds of prompts, with commas or + between them."""
+    return tuple(one.strip() for one in text.replace("+", ",").split(",") if one.strip())
+
+
 def _method(arguments: argparse.Namespace) -> Method:
     from dataclasses import replace
 
@@ -181,7 +186,7 @@ def _method(arguments: argparse.Namespace) -> Method:
             raise SettingsError(f"A learning rate of {arguments.learning_rate} teaches nothing; give a positive one.")
         method = replace(method, learning_rate=arguments.learning_rate)
     if arguments.prompts:
-        method = replace(method, prompts=tuple(arguments.prompts.split("+")))
+        method = replace(method, prompts=kinds_of(arguments.prompts))
     return method
 
 
@@ -222,5 +227,8 @@ def _show(result: AdaptResult, arguments: argparse.Namespace, target: Path, wind
     size = f" --input-size {arguments.input_size}" if arguments.input_size else ""
     shown = "" if window == Options().window else f" --window {window.width:g}/{window.level:g}"
     print(f"Adopted: {result.weights}. Use it as")
+    if result.measure == "accuracy":
+        print("  load_model(MODEL, weights=...).decode(embedding, prompts).organ in Python, see docs/adaptation.md")
+        return
     command = f"segment IMAGE -o DIR --model {arguments.model} --weights {result.weights}{size}{shown}"
     print(f"  samlungseg {command} {example}")

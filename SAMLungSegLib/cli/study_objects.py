@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from SAMLungSegLib.cli.adapt import add_reading_choices, reading_of
+from SAMLungSegLib.cli.adapt import add_reading_choices, kinds_of, reading_of
 from SAMLungSegLib.cli.choices import add_model_choices, given_path, whole_number_from
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
@@ -101,7 +101,7 @@ def _multi_organ_settings(arguments: argparse.Namespace) -> MultiOrganSettings:
         base=BaseCheckpoint(arguments.model, arguments.weights),
         device=arguments.device,
         input_size=arguments.input_size,
-        kinds=_listed(arguments.prompts),
+        kinds=kinds_of(arguments.prompts),
         reading=reading_of(arguments, model_spec(arguments.model).capabilities),
         tuning=tuning,
         naming=naming,
@@ -167,11 +167,7 @@ def _adapters_settings(arguments: argparse.Namespace) -> AdaptersSettings:
         batch=arguments.batch,
         accumulate=arguments.accumulate,
         seed=arguments.seed,
-        kinds=_listed(arguments.prompts),
+        kinds=kinds_of(arguments.prompts),
         reading=reading_of(arguments, model_spec(arguments.model).capabilities),
         unet=UNetConfig(seed=arguments.seed) if arguments.unet else None,
     )
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(one.strip() for one in text.split(",") if one.strip())

@@ -124,6 +124,14 @@ def test_how_to_use_weights_says_the_window_that_they_learned(manifest, tmp_path
     assert learned_organs(weights) == ("disc", "bar")
 
 
+def test_weights_that_name_organs_are_used_in_python_and_kinds_of_prompts_may_have_commas(manifest, tmp_path, capsys):
+    names = ("--method", "organ-token", "--steps", "200", "--prompts", "box, centre", "--learning-rate", "1e-2")
+    assert adapt(manifest, tmp_path / "out", *names) == 0
+    text = capsys.readouterr().out
+    assert "Adopted" in text and ".organ in Python, see docs/adaptation.md" in text and "samlungseg segment" not in text
+    assert set(pd.read_csv(tmp_path / "out" / "organs.csv")["prompt"]) == {"box", "centre"}
+
+
 def test_the_window_of_the_models_own_training_is_that_of_its_card(tmp_path):
     card = {"windowing": {"level": -650.0, "width": 1500.0, "stretched": True}}
     (tmp_path / "mine.json").write_text(json.dumps(card))
