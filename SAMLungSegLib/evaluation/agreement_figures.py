@@ -18,6 +18,7 @@ _DPI = 150
 _PANEL_INCHES = 4.4, 3.6
 _POINT, _BIAS, _LIMIT = "#0072B2", "#000000", "#D55E00"
 _NAME_LENGTH = 18
+_TEXT_SHARE = 0.1  # of the height, that two lines of text take
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,8 @@ def bland_altman_plot(path: str | Path, panels: Sequence[AgreementPanel], *, tit
         _draw(one, panel)
     axes[0].set_ylabel(f"difference [{_unit(panels[0].unit)}]", fontsize=10)
     axes[0].margins(y=0.12)
+    for one, panel in zip(axes, panels, strict=True):  # on the scale of all
+        _name_lines(one, panel.agreement)
     figure.suptitle(title, fontsize=12)
     save_figure(figure, path)
 
@@ -61,28 +64,40 @@ def bland_altman_plot(path: str | Path, panels: Sequence[AgreementPanel], *, tit
 def _draw(axes: Axes, panel: AgreementPanel) -> None:
     agreement, (first, second) = panel.agreement, (shortened(name, _NAME_LENGTH) for name in panel.names)
     axes.axhline(0, color="#BBBBBB", linewidth=0.8)
-    _line(axes, "bias", agreement.bias, agreement.bias_interval, _BIAS, "-")
-    _line(axes, "upper", agreement.upper, agreement.upper_interval, _LIMIT, "--")
-    _line(axes, "lower", agreement.lower, agreement.lower_interval, _LIMIT, "--")
+    _line(axes, agreement.bias, agreement.bias_interval, _BIAS, "-")
+    _line(axes, agreement.upper, agreement.upper_interval, _LIMIT, "--")
+    _line(axes, agreement.lower, agreement.lower_interval, _LIMIT, "--")
     axes.scatter((panel.first + panel.second) / 2, panel.first - panel.second, s=16, color=_POINT, alpha=0.8, zorder=3)
     axes.set_title(f"{first} \N{MINUS SIGN} {second}", fontsize=11)
     axes.set_xlabel(f"mean of {first} and {second} [{_unit(panel.unit)}]", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _line(axes: Axes, name: str, value: float, interval: Interval, colour: str, style: str) -> None:
+def _line(axes: Axes, value: float, interval: Interval, colour: str, style: str) -> None:
     if not np.isfinite(value):
         return
     if np.isfinite(interval).all():
         axes.axhspan(*interval, color=colour, alpha=0.12, linewidth=0)
     axes.axhline(value, color=colour, linewidth=1.3, linestyle=style)
-    axes.text(
-        *(1.01, value, f"{name}\n{value:.1f}"),
-        transform=axes.get_yaxis_transform(),
-        fontsize=8,
-        color=colour,
-        va="center",
-    )
+
+
+def _name_lines(axes: Axes, agreement: Agreement) -> None:
+    """Names and values of the lines at the right, pushed apart where they lie closer than text is high."""
+    lines = [("upper", agreement.upper, _LIMIT), ("bias", agreement.bias, _BIAS), ("lower", agreement.lower, _LIMIT)]
+    lines = [line for line in lines if np.isfinite(line[1])]
+    low, high = axes.get_ylim()
+    gap = _TEXT_SHARE * (high - low)
+    middle = (len(lines) - 1) / 2  # the bias, from which both limits are equally far
+    for place, (name, value, colour) in enumerate(lines):
+        steps = middle - place
+        at = agreement.bias + np.sign(steps) * max(abs(value - agreement.bias), abs(steps) * gap)
+        axes.text(
+            *(1.01, at, f"{name}\n{value:.1f}"),
+            transform=axes.get_yaxis_transform(),
+            fontsize=8,
+            color=colour,
+            va="center",
+        )
 
 
 def _unit(unit: str) -> str:

@@ -22,6 +22,7 @@ from SAMLungSegLib.evaluation.sides import (
     joint_counts,
     set_codes,
     set_structures,
+    sides_look_exchanged,
     structure_mask,
 )
 from SAMLungSegLib.evaluation.splitting import with_sides
@@ -109,6 +110,8 @@ def readings_of(labelmaps: Mapping[str, Volume], *, name: str, label_set: LabelS
     elif label_set == LUNGS and any((one == SIDELESS).any() for one in codes.values()):
         notes.append("Lung of unknown side is left out.")
         codes = {reader: np.where(one == SIDELESS, 0, one).astype(np.uint8) for reader, one in codes.items()}
+    if has_sides and label_set == LUNGS:
+        notes += _exchanged(codes)
     return Readings(name, frame, codes, label_set if has_sides else _ONE_MASK, (*notes, *said))
 
 
@@ -131,6 +134,20 @@ def _tell_sides(codes: Mapping[str, np.ndarray], guessed: Mapping[str, tuple[int
         guessed[reader][0] not in LUNGS.labels or is_one_mask_of_both(joint_counts(codes[sided[0]], codes[reader]))
         for reader in doubtful
     )
+
+
+def _exchanged(codes: Mapping[str, np.ndarray]) -> list[str]:
+    """A note that names the fewer readers whose right lung lies where others have the left one."""
+    readers = [reader for reader, one in codes.items() if one.any()]
+    against = [reader for reader in readers if sides_look_exchanged(joint_counts(codes[readers[0]], codes[reader]))]
+    if not against:
+        return []
+    with_first = [reader for reader in readers if reader not in against]
+    fewer, more = sorted((against, with_first), key=len)
+    return [
+        f"Right and left of {', '.join(fewer)} look exchanged against {', '.join(more)}: check the labels, 1 is the "
+        "patient's right lung and 2 the left."
+    ]
 
 
 def _on_one_grid(

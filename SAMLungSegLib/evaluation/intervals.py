@@ -73,7 +73,8 @@ class Bootstrap:
             return UNKNOWN
         if np.ptp(values) == 0:
             return Interval(float(values[0]), float(values[0]))
-        return self.percentiles(self._moments(values, numbers, count).mean)
+        means = self._moments(values, numbers, count).mean
+        return self.percentiles(np.clip(means, values.min(), values.max()))  # rounding makes -1e-16 of zeros
 
     def moments(self, values: np.ndarray, clusters: Sequence[Hashable] | None = None) -> Moments:
         """Means and standard deviations of the resamples; arguments as for `of_mean`, of two clusters or more."""

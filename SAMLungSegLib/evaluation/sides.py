@@ -213,9 +213,8 @@ def comparable_structures(
         return BOTH_ONLY, [_without_sides("reference", guessed_reference)]
     if guessed_prediction and is_one_mask_of_both(counts):
         return BOTH_ONLY, [_without_sides("prediction", guessed_prediction)]
-    kept, exchanged = counts[1, 1] + counts[2, 2], counts[1, 2] + counts[2, 1]
     notes = []
-    if exchanged > kept:
+    if sides_look_exchanged(counts):
         notes.append(
             "Right and left look exchanged: check the labels, 1 is the patient's right lung and 2 the left, "
             "or say which labels the reference uses."
@@ -223,6 +222,15 @@ def comparable_structures(
     if counts[SIDELESS].any():
         notes.append("The reference has labels other than 1 and 2: they count in both lungs only.")
     return STRUCTURES, notes
+
+
+def sides_look_exchanged(counts: np.ndarray) -> bool:
+    """Whether more of the right lung is the other labelmap's left one, and of the left its right, than not.
+
+    Args:
+        counts: of `joint_counts`.
+    """
+    return bool(counts[1, 2] + counts[2, 1] > counts[1, 1] + counts[2, 2])
 
 
 def missing_sides(codes: np.ndarray, labels: Labels | None, role: str) -> list[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.evaluation import agreement_figures
 from SAMLungSegLib.evaluation.agreement import limits_of_agreement, signed_rank_test
+from SAMLungSegLib.evaluation.agreement_figures import AgreementPanel, bland_altman_plot
 from SAMLungSegLib.evaluation.intervals import Bootstrap
 
 # Peak expiratory flow rate in l/min of 17 subjects, first readings: Bland and Altman (1986), table.
@@ -123,3 +127,30 @@ def test_methods_that_never_differ_have_no_test():
 def test_settings_that_give_no_interval_are_refused(wrong):
     with pytest.raises(SettingsError, match="give"):
         Bootstrap(**wrong)
+
+
+def test_an_interval_of_scores_does_not_go_below_the_lowest_one():
+    scores = np.repeat([0.0, 1.0], [57, 56])
+    patients = np.repeat(["p1", "p2", "p3", "p4"], [28, 29, 28, 28]).tolist()
+    low, high = Bootstrap().of_mean(scores, patients)
+    assert (low, high) == (0, pytest.approx(1))
+    assert not np.signbit(low)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_the_names_of_the_lines_of_a_bland_altman_plot_do_not_overlap(tmp_path, monkeypatch, scale):
+    drawn = []
+    monkeypatch.setattr(agreement_figures, "save_figure", lambda figure, path: drawn.append(figure))
+    panels = []
+    for offset in (-400.0, 390.0):  # limits close to the bias, on a scale that shows both biases
+        second = np.array([1500.0, 1700, 1900, 2000])
+        differences = offset + np.array([1.0, -1, 2, -2]) * scale / 10
+        agreement = limits_of_agreement(differences)
+        panels.append(AgreementPanel(("A", "B"), "ml", second + differences, second, agreement))
+    bland_altman_plot(tmp_path / "plot.png", panels)
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert [text.get_text().split()[0] for text in axes.texts] == ["upper", "bias", "lower"]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))

@@ -120,6 +120,24 @@ def test_a_lung_that_a_reader_missed_is_not_taken_for_both():
     np.testing.assert_array_equal(consensus_of(found).labelmap_kji, lungs())
 
 
+@pytest.mark.parametrize(("exchanged", "told"), [((0,), "r1"), ((1,), "r2"), ((0, 2), "r2")])
+def test_readers_who_exchanged_right_and_left_are_named(exchanged, told):
+    other = np.where(lungs() > 0, 3 - lungs(), 0).astype(np.uint8)
+    found = readings(*(other if place in exchanged else lungs() for place in range(3)))
+    (note,) = found.notes
+    assert note.startswith(f"Right and left of {told} look exchanged against ")
+
+
+def test_exchanged_sides_are_seen_where_the_first_reader_saw_nothing():
+    other = np.where(lungs() > 0, 3 - lungs(), 0).astype(np.uint8)
+    found = readings(np.zeros_like(lungs()), lungs(), other, lungs())
+    assert found.notes[0].startswith("Right and left of r3 look exchanged against r2, r4:")
+
+
+def test_readers_who_agree_on_sides_or_see_nothing_are_not_said_to_exchange_them():
+    assert readings(lungs(), np.zeros_like(lungs()), lungs()).notes == ()
+
+
 def test_a_consensus_without_sides_is_written_as_lungs_and_not_as_a_right_lung(tmp_path):
     touching = lungs() > 0
     touching[2, 3, 4:6] = True
