@@ -22,7 +22,7 @@ from SAMLungSegLib.structures import LabelSet, Structure
 from SAMLungSegLib.volume.dicom import read_dicom_folder
 from SAMLungSegLib.volume.dicomout import Algorithm
 from SAMLungSegLib.volume.dicomseg import says_class
-from SAMLungSegLib.volume.dicomsource import frame_of_slices, headers_of, is_placed, places_of
+from SAMLungSegLib.volume.dicomsource import check_pixel_size, frame_of_slices, headers_of, is_placed, places_of
 from SAMLungSegLib.volume.segmentations import Combination, StoredSegment, check_any_known, damage_told, say_unknown
 from SAMLungSegLib.volume.structurenames import known_structures
 from SAMLungSegLib.volume.types import Volume
@@ -76,9 +76,11 @@ def check_structure_set_possible(volume: Volume) -> None:
     """Refuse a volume that is no DICOM volume, before the work is done.
 
     Raises:
-        OutputError, GeometryError: it does not come from DICOM files that say where they lie.
+        OutputError, GeometryError: it does not come from DICOM files that say where they lie, and how large pixels are.
     """
-    if not is_placed(headers_of(volume)[0]):
+    headers = headers_of(volume)
+    check_pixel_size(headers, volume)
+    if not is_placed(headers[0]):
         raise OutputError(
             f"{volume.name} does not say where in the patient it lies, as an X-ray, so that contours have no place; "
             "give dcm or seg.nrrd as format."

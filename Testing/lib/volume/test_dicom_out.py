@@ -248,3 +248,25 @@ def test_organs_are_written_by_their_codes(tmp_path):
     labels = (lungs() > 0) * np.uint8(ABDOMEN.label_of("left_kidney"))
     found = read_volume(written(labels, image, tmp_path / "organs.dcm", label_set=ABDOMEN))
     assert np.array_equal(np.isin(found.array_kji, found.structure_labels["left_kidney"]), lungs() > 0)
+
+
+@pytest.mark.parametrize("extension", ["dcm", "rtstruct.dcm"])
+def test_slices_that_share_an_identity_are_refused(tmp_path, extension):
+    folder = ct_series(tmp_path / "ct", lungs().astype(int))
+    first, second = sorted(folder.iterdir())[:2]
+    header = pydicom.dcmread(second)
+    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = pydicom.dcmread(first).SOPInstanceUID
+    header.save_as(second)
+    with pytest.raises(OutputError, match="2 slices of ct have one SOPInstanceUID"):
+        check_format(read_volume(folder), extension)
+
+
+@pytest.mark.parametrize("extension", ["dcm", "rtstruct.dcm"])
+def test_placed_slices_without_the_size_of_a_pixel_are_refused(tmp_path, extension):
+    folder = ct_series(tmp_path / "ct", lungs().astype(int), direction=(0.6, 0.8, 0, 0, 0, -1))
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        del header.PixelSpacing
+        header.save_as(path)
+    with pytest.raises(OutputError, match=r"does not say how large its pixels are \(Pixel Spacing\)"):
+        check_format(read_volume(folder), extension)
