@@ -16,6 +16,8 @@ from SAMLungSegLib.structures import LEFT_LUNG, RIGHT_LUNG
 
 Box = tuple[slice, ...]
 
+STABILITY_OFFSET = 1.0  # of logits
+
 
 def box_around(labelmap: np.ndarray) -> Box:
     """The smallest window that holds all labels of a labelmap, empty if there are none."""
@@ -82,3 +84,12 @@ def _cut_in_two(mask: np.ndarray) -> np.ndarray:
     row, column = np.unravel_index(np.argmax(distance[:, half:]), (mask.shape[0], mask.shape[1] - half))
     markers[row, column + half] = LEFT_LUNG
     return watershed(-distance, markers, mask=mask).astype(np.uint8)
+
+
+def stability(logits: np.ndarray) -> float:
+    """How little a mask depends on the threshold: pixels with logits above 1, of those above -1; 0 without any.
+
+    As of SAM's automatic masks.
+    """
+    wide = np.count_nonzero(logits > -STABILITY_OFFSET)
+    return np.count_nonzero(logits > STABILITY_OFFSET) / wide if wide else 0.0

@@ -25,17 +25,9 @@ from SAMLungSegLib.metrics import dice
 from SAMLungSegLib.models import load_model
 from SAMLungSegLib.models.base import PromptableModel
 from SAMLungSegLib.models.choice import BaseCheckpoint
-from SAMLungSegLib.models.sam.slide import TriplePrediction
 from SAMLungSegLib.options import Options
 from SAMLungSegLib.phantom import chest_ct
-from SAMLungSegLib.pipeline.triples import (
-    LEAST_IOU,
-    LEAST_STABILITY,
-    SMALLEST_PX,
-    grown_box,
-    opened,
-    propagate_volume,
-)
+from SAMLungSegLib.pipeline.propagation import propagate_volume
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.prompts import PromptSet
 from SAMLungSegLib.prompts.reference import tight_box
@@ -81,27 +73,6 @@ def volumes(shared: Path) -> Iterator[tuple[str, Volume, np.ndarray]]:
         yield f"chest {seed}", Volume(chest.hu_kji, chest.ijk_to_ras, f"chest {seed}"), chest.labelmap_kji
 
 
-def predicted(model: PromptableModel, view: VolumeView, index: int, prompts: PromptSet) -> np.ndarray | None:
-    """The mask of one slice where it is likely and stable, as Slide-SAM asks of its own."""
-    [embedding] = model.encode([view.slice(index)])
-    one = model.decode(embedding, prompts)
-    is_kept = one.score > LEAST_IOU and TriplePrediction(one.logits, one.score).stability >= LEAST_STABILITY
-    return opened(one.logits > 0) if is_kept else None
-
-
-def from_slice_to_slice(model: PromptableModel, view: VolumeView, start: int, prompts: PromptSet) -> np.ndarray:
-    found = np.zeros(view.plane.size_nhw, bool)
-    first = predicted(model, view, start, prompts)
-    for step in (-1, 1):
-        index, mask = start, first
-        while 0 <= index < len(view) and mask is not None and np.count_nonzero(mask) > SMALLEST_PX:
-            found[index] = mask
-            index += step
-            if 0 <= index < len(view):
-                mask = predicted(model, view, index, PromptSet(box=grown_box(mask)))
-    return found
-
-
 def one_box_everywhere(
     model: PromptableModel, view: VolumeView, lung_nhw: np.ndarray, prompts: PromptSet
 ) -> np.ndarray:
@@ -121,7 +92,7 @@ def judged(base: PromptableModel, slide: PromptableModel, shared: Path) -> Itera
             prompts = PromptSet(box=tight_box(lung_nhw[start]))
             masks = {
                 "slide-sam": view.plane.to_display(propagate_volume(slide, volume, start, prompts, CT)) > 0,
-                "from slice to slice": from_slice_to_slice(base, view, start, prompts),
+                "from slice to slice": view.plane.to_display(propagate_volume(base, volume, start, prompts, CT)) > 0,
                 "the box in every slice": one_box_everywhere(base, view, lung_nhw, prompts),
             }
             for way, mask in masks.items():

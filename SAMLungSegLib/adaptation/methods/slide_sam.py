@@ -1,7 +1,7 @@
 """Slide-SAM's training: a slice and its neighbours in, the object in all three out.
 
 Quan et al. 2023, arXiv:2311.10121. The network is `models.sam.slide`; how an object is carried through a volume,
-`pipeline.triples`.
+`pipeline.propagation`.
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from SAMLungSegLib.errors import ModelError
+from SAMLungSegLib.masks import stability
 from SAMLungSegLib.models.base import Embedding, ModelView
 from SAMLungSegLib.models.sam.model import PromptTensors, SamModel
 from SAMLungSegLib.prompts import PromptSet
 
 SLICES = 3
-STABILITY_OFFSET = 1.0  # of logits, as in SAM's automatic masks
 
 
 class SlideParts(nn.Module):
@@ -58,9 +58,8 @@ class TriplePrediction:
 
     @property
     def stability(self) -> float:
-        """Pixels with logits above 1, of those above -1; 0 where there are none."""
-        wide = np.count_nonzero(self.logits_nhw > -STABILITY_OFFSET)
-        return np.count_nonzero(self.logits_nhw > STABILITY_OFFSET) / wide if wide else 0.0
+        """See `masks.stability`."""
+        return stability(self.logits_nhw)
 
 
 class SlideSamModel(SamModel):

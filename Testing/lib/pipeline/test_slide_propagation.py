@@ -1,4 +1,4 @@
-"""An object carried through a volume by three slices at a time: where it goes, where it stops, and how masks unite."""
+"""An object carried through a volume, by three slices or one: where it goes, where it stops, and how masks unite."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from SAMLungSegLib.errors import CancelledError, ModelError, PromptError
-from SAMLungSegLib.models.base import Embedding, ModelView
+from SAMLungSegLib.models.base import Capabilities, Embedding, ModelView, Prediction
 from SAMLungSegLib.options import Options
-from SAMLungSegLib.pipeline.triples import Carrier, grown_box, opened, propagate_volume
+from SAMLungSegLib.pipeline.propagation import Carrier, grown_box, hypotheses_of, opened, propagate_volume
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.prompts import BoxPrompt, PointPrompt, PromptSet
 from SAMLungSegLib.volume import Volume, axial_plane
@@ -79,7 +79,7 @@ def carrier(model: Scripted, count: int = 12, **options) -> Carrier:
     def view(index: int) -> ModelView:
         return ModelView(slices[index], lambda step: slices[index + step] if 0 <= index + step < count else None)
 
-    return Carrier(model, view, count, **options)
+    return Carrier(model.encode, model.predict_triple, view, count, **options)
 
 
 # ---- where it goes and stops
@@ -156,6 +156,74 @@ def test_what_two_triples_say_of_a_slice_unites():
     found = carrier(Scripted(lambda number: says.get(number, []))).carried(5, POINT)
     assert sorted(found) == [3, 4, 5]
     assert np.array_equal(found[4], left | right) and np.array_equal(found[3], right)
+
+
+# ---- by a model of one slice
+
+
+class Single:
+    """Predicts what is bright in a slice, or what a function says of it; its predicted IoU is that of no training."""
+
+    name = "single"
+
+    def __init__(self, says=None, *, boxes: bool = True, certainty: float = 5.0) -> None:
+        self.says, self.certainty, self.asked = says, certainty, []
+        self.capabilities = Capabilities(prompts=("points", "box") if boxes else ("points",))
+
+    def encode(self, views):
+        return [Embedding((view.grey_hw,), view.grey_hw.shape) for view in views]
+
+    def decode(self, embedding, prompts):
+        (grey,) = embedding.features
+        self.asked.append((int(grey[0, 0]), prompts))
+        mask = grey > 127 if self.says is None else self.says(int(grey[0, 0]))
+        found = np.where(mask, self.certainty, -self.certainty).astype(np.float32)
+        return Prediction(found, 0.1, found)
+
+
+def single_carrier(model: Single, count: int = 12) -> Carrier:
+    slices = [np.full(SIZE, number, np.uint8) for number in range(count)]
+    return Carrier(model.encode, hypotheses_of(model), lambda index: ModelView(slices[index]), count)
+
+
+def test_a_model_of_one_slice_goes_from_slice_to_slice_by_the_box_of_the_mask_before():
+    """Columns 10 to 26, rows 10 to 30, of slices 3 to 8; 2 and 9 are asked, and nothing is there."""
+    model = Single(lambda number: block() if 3 <= number <= 8 else NOTHING)
+    found = single_carrier(model).carried(5, POINT)
+    assert sorted(found) == [3, 4, 5, 6, 7, 8]
+    assert all(np.array_equal(mask, block()) for mask in found.values())
+    assert [number for number, _ in model.asked] == [5, 4, 3, 2, 6, 7, 8, 9]
+    assert model.asked[0][1] == POINT
+    assert {one[1].box.xyxy for one in model.asked[1:]} == {(10 - 0.8, 10 - 1, 26 + 0.8, 30 + 1)}
+
+
+def test_of_one_slice_a_mask_of_fifty_pixels_ends_it_and_is_kept_only_where_it_was_prompted():
+    small = block(10, 10, 15, 20)
+    assert list(single_carrier(Single(lambda number: small)).carried(5, POINT)) == [5]
+    found = single_carrier(Single(lambda number: block() if number == 5 else small)).carried(5, POINT)
+    assert list(found) == [5]
+
+
+def test_of_one_slice_what_is_not_stable_ends_it():
+    """Logits of 0.5 are above 0, and none is above 1."""
+    assert single_carrier(Single(lambda number: block(), certainty=0.5)).carried(5, POINT) == {}
+
+
+def test_a_model_of_one_slice_finds_a_ball_in_an_oblique_mirrored_volume():
+    volume = oblique()
+    ball = ball_kji(volume)
+    volume.array_kji[ball] = 1000
+    number, x, y = axial_plane(volume).ijk_to_nxy((24, 22, 4))
+    prompts = PromptSet((PointPrompt((float(x), float(y))),))
+    labels = propagate_volume(Single(), volume, round(float(number)), prompts, Options(modality="CT"))
+    opened_away = ball & (labels == 0)
+    assert not labels[~ball].any() and opened_away.sum() <= 0.05 * ball.sum()
+    assert labels[4].any() and labels[3].any() and labels[5].any()
+
+
+def test_a_model_that_takes_no_boxes_is_refused():
+    with pytest.raises(ModelError, match="single takes no boxes, by which an object goes from slice to slice"):
+        propagate_volume(Single(boxes=False), oblique(), 3, POINT)
 
 
 # ---- masks and boxes
@@ -242,14 +310,6 @@ def test_slices_and_objects_that_are_not_there_are_refused(number, prompts):
         propagate_volume(Bright(), oblique(), number, prompts)
 
 
-def test_a_model_of_one_slice_is_refused():
-    class Single:
-        name = "single"
-
-    with pytest.raises(ModelError, match="single predicts one slice at a time; load it with weights of the method"):
-        propagate_volume(Single(), oblique(), 3, POINT)
-
-
 def test_progress_is_told_and_a_stop_is_one():
     told = []
     carrier(Scripted(present(3, 8)), progress=lambda *one: told.append(one)).carried(5, POINT)
@@ -275,5 +335,5 @@ def test_an_object_of_which_nothing_is_found_is_told(caplog):
     model = Scripted(second_alone)
     labels = propagate_volume(model, volume, 1, [POINT, POINT])
     told = [message for message in caplog.messages if "nothing of object" in message]
-    assert len(told) == 1 and told[0].startswith("scan: nothing of object 1 was found in slice 1 with a predicted IoU")
+    assert len(told) == 1 and told[0].startswith("scan: nothing of object 1 was found in slice 1 that is likely")
     assert set(np.unique(labels)) == {0, 2}

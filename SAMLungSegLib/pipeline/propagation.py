@@ -1,6 +1,6 @@
-"""An object that is prompted in one slice, carried through its volume by a model of three slices: Slide-SAM's way.
+"""An object that is prompted in one slice, carried through its volume, by a model of three slices or of one.
 
-Quan et al. 2023, arXiv:2311.10121, see docs/adaptation.md.
+Slide-SAM's way: Quan et al. 2023, arXiv:2311.10121, see docs/adaptation.md.
 """
 
 from __future__ import annotations
@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
 import numpy as np
 from scipy import ndimage
 
 from SAMLungSegLib.errors import CancelledError, ModelError, PromptError
-from SAMLungSegLib.models.base import Embedding, ModelView
+from SAMLungSegLib.masks import stability
+from SAMLungSegLib.models.base import Embedding, ModelView, PromptableModel
 from SAMLungSegLib.options import Options, Progress
 from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet
@@ -34,11 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 class Hypothesis(Protocol):
-    """One of a model's predictions of an object in three slices, as `models.sam.slide.TriplePrediction`."""
+    """One of a model's predictions of an object, in three slices as `models.sam.slide.TriplePrediction`, or in one."""
 
     @property
     def logits_nhw(self) -> np.ndarray:
-        """Float32 (3, H, W), the slice below first; the object is above 0."""
+        """Float32 (3, H, W), the slice below first, or (1, H, W); the object is above 0."""
 
     @property
     def score(self) -> float:
@@ -49,20 +50,43 @@ class Hypothesis(Protocol):
         """How little the mask depends on the threshold, 0 to 1."""
 
 
-class TripleModel(Protocol):
-    """What is needed of a model, such as `models.sam.slide.SlideSamModel`."""
+Hypotheses = Callable[[Embedding, PromptSet], Sequence[Hypothesis]]
 
-    name: str
 
-    def encode(self, views: Sequence[ModelView | np.ndarray]) -> list[Embedding]:
-        """Slices with their neighbours."""
+@dataclass(frozen=True, eq=False)
+class OneSlice:
+    """What a model of one slice predicts of an object. Its predicted IoU is not asked: tuning leaves it as it was."""
 
-    def predict_triple(self, embedding: Embedding, prompts: PromptSet) -> Sequence[Hypothesis]:
-        """Of an object that is prompted in the middle slice, the best predicted IoU first."""
+    logits_nhw: np.ndarray
+    score: float = 1.0
+
+    @property
+    def stability(self) -> float:
+        """See `masks.stability`."""
+        return stability(self.logits_nhw)
+
+
+def hypotheses_of(model: PromptableModel) -> Hypotheses:
+    """What a model says of an object that is prompted in a slice, the likeliest first.
+
+    Raises:
+        ModelError: it takes no boxes, by which an object is carried on.
+    """
+    if hasattr(model, "predict_triple"):
+        return model.predict_triple
+    if not model.capabilities.accepts("box"):
+        raise ModelError(
+            f"{model.name} takes no boxes, by which an object goes from slice to slice; use another model."
+        )
+    return partial(_of_one_slice, model)
+
+
+def _of_one_slice(model: PromptableModel, embedding: Embedding, prompts: PromptSet) -> list[OneSlice]:
+    return [OneSlice(model.decode(embedding, prompts).logits[np.newaxis])]
 
 
 def propagate_volume(
-    model: TripleModel,
+    model: PromptableModel,
     volume: Volume,
     slice: int,
     prompts: PromptSet | Sequence[PromptSet],
@@ -74,23 +98,22 @@ def propagate_volume(
     """Objects of a volume that are prompted in one slice.
 
     Args:
-        model: of three slices, such as `load_model("sam-vit-b", weights=...)` with weights of slide-sam.
+        model: any that takes boxes; with weights of slide-sam three slices are predicted at a time.
         volume: the image.
         slice: number of the prompted slice as displayed, 0 at the inferior end of an axial volume.
         prompts: of one object, or of each of several, in pixels of the displayed slice.
         options: modality and window.
         progress: called with (slices found, slices of the volume), for each object anew.
-        cancelled: polled before each triple.
+        cancelled: polled before each prediction.
     Returns:
         Uint8 (K, J, I) on the volume's grid: 1 for the first object, 2 for the second and so on; where two overlap, the
         earlier one wins.
     Raises:
         PromptError: the slice is outside the volume, or a prompt outside the slice.
-        ModelError: the model does not predict three slices.
+        ModelError: the model takes no boxes.
         CancelledError: `cancelled` returned true.
     """
-    if not hasattr(model, "predict_triple"):
-        raise ModelError(f"{model.name} predicts one slice at a time; load it with weights of the method slide-sam.")
+    predict = hypotheses_of(model)
     objects = [prompts] if isinstance(prompts, PromptSet) else list(prompts)
     options = options or Options()
     view = VolumeView.of(volume, options)
@@ -101,14 +124,14 @@ def propagate_volume(
         )
     for note in filter(None, (*view.notes, view.why_another_window(model, options.ct_window))):
         logger.warning("%s: %s", volume.name, note)
-    carrier = Carrier(model, view.slice, len(view), progress, cancelled)
+    carrier = Carrier(model.encode, predict, view.slice, len(view), progress, cancelled)
     labels = np.zeros(view.plane.size_nhw, np.uint8)
     for label, one in enumerate(view.resampling.apply_to_prompts([ObjectPrompt(one) for one in objects]), 1):
         found = carrier.carried(slice, one.prompts)
         if not found:
             logger.warning(
-                "%s: nothing of object %d was found in slice %d with a predicted IoU above %g and a stability of %g; "
-                "prompt it otherwise, or in another slice.",
+                "%s: nothing of object %d was found in slice %d that is likely and stable enough (of three slices a "
+                "predicted IoU above %g, a stability of %g); prompt it otherwise, or in another slice.",
                 volume.name, label, slice, LEAST_IOU, LEAST_STABILITY,
             )  # fmt: skip
         for index, mask_hw in found.items():
@@ -121,14 +144,16 @@ class Carrier:
     """Carries objects through a stack of slices.
 
     Attributes:
-        model: of three slices.
+        encode: of a model.
+        predict: of that model, see `hypotheses_of`.
         view: number of a slice to what the model sees of it.
         count: of slices.
         progress: called with (slices found, slices of the stack).
-        cancelled: polled before each triple.
+        cancelled: polled before each prediction.
     """
 
-    model: TripleModel
+    encode: Callable[[Sequence[ModelView]], list[Embedding]]
+    predict: Hypotheses
     view: Callable[[int], ModelView]
     count: int
     progress: Progress | None = None
@@ -136,14 +161,15 @@ class Carrier:
 
     @cached_property
     def _encoded(self) -> Callable[[int], Embedding]:
-        return lru_cache(_KEPT_EMBEDDINGS)(lambda index: self.model.encode([self.view(index)])[0])
+        return lru_cache(_KEPT_EMBEDDINGS)(lambda index: self.encode([self.view(index)])[0])
 
     def carried(self, start: int, prompts: PromptSet) -> dict[int, np.ndarray]:
         """Masks, bool (H, W), by the number of the slice; none where nothing is found in the prompted one.
 
         From the prompted slice both ways: the box round the mask of the outer slice, enlarged, prompts the next three,
-        of which that slice is the middle. It ends where no hypothesis is likely and stable, where the outer mask has
-        few pixels, which are dropped, and at the volume's end. Masks of the same slice unite.
+        of which that slice is the middle, or, by a model of one slice, the next one. It ends where no hypothesis is
+        likely and stable, where the outer mask has few pixels, which are dropped, and at the volume's end. Masks of the
+        same slice unite.
 
         Args:
             start: number of the slice.
@@ -153,16 +179,16 @@ class Carrier:
         first = self._predicted(start, prompts, found)
         for step in (-1, 1) if first is not None else ():
             centre, masks = start, first
-            while masks is not None and self._goes_on(centre + step, masks[1 + step]):
+            while masks is not None and self._goes_on(centre + step, outer := masks[-1 if step > 0 else 0]):
                 centre += step
-                masks = self._predicted(centre, PromptSet(box=grown_box(masks[1 + step])), found)
+                masks = self._predicted(centre, PromptSet(box=grown_box(outer)), found)
         return found
 
-    def _goes_on(self, outer: int, mask_hw: np.ndarray) -> bool:
-        return 0 <= outer < self.count and np.count_nonzero(mask_hw) > SMALLEST_PX
+    def _goes_on(self, index: int, mask_hw: np.ndarray) -> bool:
+        return 0 <= index < self.count and np.count_nonzero(mask_hw) > SMALLEST_PX
 
     def _predicted(self, centre: int, prompts: PromptSet, found: dict[int, np.ndarray]) -> np.ndarray | None:
-        """Masks, bool (3, H, W), of the three slices round one, which join what was found; None where none is kept.
+        """Masks, bool (3 or 1, H, W), of the slices round one, which join what was found; None where none is kept.
 
         Raises:
             CancelledError: `cancelled` returned true.
@@ -172,7 +198,7 @@ class Carrier:
         logits = next(
             (
                 one.logits_nhw
-                for one in self.model.predict_triple(self._encoded(centre), prompts)
+                for one in self.predict(self._encoded(centre), prompts)
                 if one.score > LEAST_IOU and one.stability >= LEAST_STABILITY
             ),
             None,
@@ -180,9 +206,11 @@ class Carrier:
         if logits is None:
             return None
         masks = np.stack([opened(one > 0) for one in logits])
-        for offset, mask_hw in zip((-1, 0, 1), masks, strict=True):
+        reach, is_prompted = len(masks) // 2, not found
+        for offset, mask_hw in zip(range(-reach, reach + 1), masks, strict=True):
             index = centre + offset
-            if offset == 0 or self._goes_on(index, mask_hw):
+            is_checked = offset == 0 and (reach > 0 or is_prompted)  # the middle of three, as the outer one before
+            if is_checked or self._goes_on(index, mask_hw):
                 found[index] = found.get(index, False) | mask_hw
         if self.progress:
             self.progress(len(found), self.count)
