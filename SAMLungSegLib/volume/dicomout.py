@@ -15,7 +15,7 @@ from SAMLungSegLib import __version__
 from SAMLungSegLib.errors import OutputError, SAMLungSegError, SettingsError
 from SAMLungSegLib.files import write_bytes
 from SAMLungSegLib.structures import LabelSet, Structure
-from SAMLungSegLib.volume.dicomsource import check_pixel_size, frame_of_slices, headers_of, is_placed, slice_distance_mm
+from SAMLungSegLib.volume.dicomsource import check_referable, frame_of_slices, headers_of, is_placed, slice_distance_mm
 from SAMLungSegLib.volume.types import Volume
 
 _MAKER = "SAMLungSeg"
@@ -104,7 +104,7 @@ def _highdicom() -> Any:
 
 
 def _check_places(headers: Sequence[Any], volume: Volume) -> None:
-    check_pixel_size(headers, volume)
+    check_referable(headers, volume)
     if volume.size_kji[0] > 1 and not is_placed(headers[0]):
         raise OutputError(
             f"The slices of {volume.name} do not say where in the patient they lie, without which DICOM has no volume; "

@@ -29,8 +29,7 @@ def headers_of(volume: Volume) -> list[Any]:
     What the standard wants to be there, even if empty, is there afterwards.
 
     Raises:
-        OutputError: the volume was not read from DICOM, a file is gone, or lacks what identifies it, as where two have
-            one SOPInstanceUID.
+        OutputError: the volume was not read from DICOM, a file is gone, or lacks what identifies it.
         GeometryError: the files are not of the volume's grid.
     """
     if not volume.dicom_files:
@@ -39,7 +38,6 @@ def headers_of(volume: Volume) -> list[Any]:
             "or .nii.gz, or give the DICOM file or folder."
         )
     headers = [_header(Path(path)) for path in volume.dicom_files]
-    _check_identities(headers, volume)
     for name in _MAY_BE_EMPTY:
         if name not in headers[0]:
             setattr(headers[0], name, "")
@@ -68,21 +66,18 @@ def _header(path: Path) -> Any:
     return header
 
 
-def _check_identities(headers: Sequence[Any], volume: Volume) -> None:
+def check_referable(headers: Sequence[Any], volume: Volume) -> None:
+    """Refuse an image whose slices no object can tell apart, or which is placed in the patient at its first voxel only.
+
+    Raises:
+        OutputError: slices share a SOPInstanceUID, or the size of pixels is not known.
+    """
     identity, count = Counter(str(header.SOPInstanceUID) for header in headers).most_common(1)[0]
     if count > 1:
         raise OutputError(
             f"{count} slices of {volume.name} have one SOPInstanceUID, {identity}, so that no DICOM object can "
             "refer to each of them; write .seg.nrrd or .nii.gz, or export the series anew."
         )
-
-
-def check_pixel_size(headers: Sequence[Any], volume: Volume) -> None:
-    """Refuse an image that is placed in the patient without the size of its pixels: only its first voxel has a place.
-
-    Raises:
-        OutputError: as said.
-    """
     if is_placed(headers[0]) and not volume.has_physical_spacing:
         raise OutputError(
             f"{volume.name} does not say how large its pixels are (Pixel Spacing), without which a DICOM object has no "

@@ -22,7 +22,7 @@ from SAMLungSegLib.structures import LabelSet, Structure
 from SAMLungSegLib.volume.dicom import read_dicom_folder
 from SAMLungSegLib.volume.dicomout import Algorithm
 from SAMLungSegLib.volume.dicomseg import says_class
-from SAMLungSegLib.volume.dicomsource import check_pixel_size, frame_of_slices, headers_of, is_placed, places_of
+from SAMLungSegLib.volume.dicomsource import check_referable, frame_of_slices, headers_of, is_placed, places_of
 from SAMLungSegLib.volume.segmentations import Combination, StoredSegment, check_any_known, damage_told, say_unknown
 from SAMLungSegLib.volume.structurenames import known_structures
 from SAMLungSegLib.volume.types import Volume
@@ -79,7 +79,7 @@ def check_structure_set_possible(volume: Volume) -> None:
         OutputError, GeometryError: it does not come from DICOM files that say where they lie, and how large pixels are.
     """
     headers = headers_of(volume)
-    check_pixel_size(headers, volume)
+    check_referable(headers, volume)
     if not is_placed(headers[0]):
         raise OutputError(
             f"{volume.name} does not say where in the patient it lies, as an X-ray, so that contours have no place; "
@@ -255,6 +255,11 @@ def _read(file: Any, path: Path, name: str) -> Volume:
     check_any_known(known, f"{path} is an RT Structure Set")
     say_unknown(known, path)
     image = _image_of(file, path)
+    if not image.has_physical_spacing:
+        raise VolumeError(
+            f"{path} holds contours in mm, but its images do not say how large their pixels are (Pixel Spacing); put "
+            "the images that it was drawn on beside it as they were."
+        )
     slices, together = _Slices.of(image, headers_of(image)), Combination(image.size_kji)
     for region in file.ROIContourSequence:
         segment = regions[int(region.ReferencedROINumber)]

@@ -161,3 +161,26 @@ def test_the_command_writes_and_evaluates_one(tmp_path, capsys, monkeypatch):
     assert rows[0].split("|")[2].strip() == "1.0000"
     with pytest.raises(SettingsError, match="highdicom"):
         check_format(read_volume(folder), "dcm")
+
+
+def drawn_on_changed_images(tmp_path, change):
+    """A structure set of small lungs, whose images were changed afterwards."""
+    folder = ct_series(tmp_path / "ct", lungs().astype(int))
+    image = read_volume(folder)
+    write_labelmap(lungs(), image, folder / "lungs.rtstruct.dcm")
+    for path in sorted(folder.glob("0*.dcm")):
+        header = pydicom.dcmread(path)
+        change(header)
+        header.save_as(path)
+    return folder / "lungs.rtstruct.dcm"
+
+
+def test_contours_on_images_without_the_size_of_a_pixel_are_refused(tmp_path):
+    path = drawn_on_changed_images(tmp_path, lambda header: header.pop("PixelSpacing"))
+    with pytest.raises(VolumeError, match=r"do not say how large their pixels are \(Pixel Spacing\)"):
+        read_volume(path)
+
+
+def test_contours_are_read_by_places_where_images_share_an_identity(tmp_path):
+    path = drawn_on_changed_images(tmp_path, lambda header: setattr(header, "SOPInstanceUID", "1.2.3.4"))
+    np.testing.assert_array_equal(read_volume(path).array_kji, lungs())
