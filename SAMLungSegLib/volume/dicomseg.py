@@ -27,6 +27,7 @@ _HEAD_BYTES = 1024
 _AFTER_CLASS = b"\x02\x00\x03\x00"  # the tag that follows the class in the file's meta information
 _IN_PLANE_MM = 0.1  # by which planes may be shifted against each other
 _BETWEEN_PLANES = 0.05  # of their distance, likewise
+_THIN = 1.5  # times their thickness, further than which slices that are evenly apart have gaps
 _SAME_PLACE_MM = 1e-3
 _SAME_DIRECTION = 1e-3
 
@@ -113,12 +114,13 @@ def _code(item: Any) -> Code:
 
 
 class _Places(NamedTuple):
-    """What the functional groups of a frame say of its place: LPS in mm, spacings of rows and columns."""
+    """What the functional groups of a frame say of its place: LPS in mm, spacings of rows, columns and slices."""
 
     position: np.ndarray
     directions: np.ndarray
     spacing_mm: tuple[float, float]
-    slices_mm: tuple[float, ...]
+    slices_mm: float | None
+    thickness_mm: float | None
 
     @classmethod
     def of(cls, frame: Any, shared: Any) -> _Places:
@@ -127,12 +129,13 @@ class _Places(NamedTuple):
             for one in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
         )
         rows_mm, columns_mm = map(float, measures.PixelSpacing)
-        apart = (measures.get(one) for one in ("SpacingBetweenSlices", "SliceThickness"))
+        apart, thickness = (measures.get(one) for one in ("SpacingBetweenSlices", "SliceThickness"))
         return cls(
             np.array(position.ImagePositionPatient, float),
             np.array(orientation.ImageOrientationPatient, float).reshape(2, 3),
             (rows_mm, columns_mm),
-            tuple(float(one) for one in apart if one),
+            float(apart) if apart else None,
+            float(thickness) if thickness else None,
         )
 
 
@@ -160,7 +163,7 @@ def _grid(places: Sequence[_Places], path: Path) -> _Grid:
     lowest = positions[along.argmin()]
     from_lowest = positions - lowest
     tilt = _tilt(from_lowest, normal, path)
-    apart_mm = _plane_distance(from_lowest @ normal, first.slices_mm, path)
+    apart_mm = _plane_distance(from_lowest @ normal, first, path)
     planes = np.rint(from_lowest @ normal / apart_mm).astype(int)
     axes = np.column_stack([*first.directions, normal])
     spacing = np.array([first.spacing_mm[1], first.spacing_mm[0], apart_mm * np.hypot(1, tilt)])
@@ -210,13 +213,21 @@ def _has_sizes(groups: Any) -> bool:
     return "PixelMeasuresSequence" in groups and "PixelSpacing" in groups["PixelMeasuresSequence"].value[0]
 
 
-def _plane_distance(along_mm: np.ndarray, stated_mm: Sequence[float], path: Path) -> float:
-    """The distance of planes of which all frames lie at a multiple: that which is stated, or the least between two."""
+def _plane_distance(along_mm: np.ndarray, place: _Places, path: Path) -> float:
+    """The distance of planes of which all frames lie at a multiple: that which is stated, or that of the frames.
+
+    The thickness of slices is their distance where planes are left out; thin slices may lie evenly further apart.
+    """
     gaps = np.diff(np.unique(along_mm))
     gaps = gaps[gaps > _SAME_PLACE_MM]
     if not len(gaps):
-        return stated_mm[0] if stated_mm else 1.0
-    for apart_mm in (*stated_mm, float(gaps.min())):
+        return place.slices_mm or place.thickness_mm or 1.0
+    is_even = len(gaps) > 1 and np.ptp(gaps) <= _BETWEEN_PLANES * gaps.min()
+    of_frames_mm = float(gaps.mean() if is_even else gaps.min())
+    is_thin = is_even and (place.thickness_mm or 0) * _THIN < of_frames_mm
+    for apart_mm in (place.slices_mm, None if is_thin else place.thickness_mm, of_frames_mm):
+        if apart_mm is None:
+            continue
         steps = along_mm / apart_mm
         if apart_mm <= gaps.min() * (1 + _BETWEEN_PLANES) and np.abs(steps - np.rint(steps)).max() <= _BETWEEN_PLANES:
             return apart_mm

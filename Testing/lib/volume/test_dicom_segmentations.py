@@ -129,6 +129,20 @@ def test_frames_on_no_grid_are_refused(tmp_path):
         read_volume(path)
 
 
+def test_thin_slices_that_lie_evenly_apart_are_no_sparse_ones(tmp_path):
+    """Slices of 1 mm every 10 mm, as of high-resolution CT, where the file says their thickness only."""
+    path = dicom_segmentation(tmp_path / "seg.dcm", SEGMENTS, keep_empty=True, spacing_kji=(10, 1, 1))
+    import pydicom
+
+    file = pydicom.dcmread(path)
+    file.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness = 1
+    file.save_as(path)
+    found = read_volume(path)
+    assert found.size_kji == (5, 8, 10)
+    assert found.spacing_mm == pytest.approx((10, 1, 1))
+    assert np.array_equal(found.array_kji, lungs())
+
+
 def test_a_sparse_segmentation_is_compared_on_the_grid_of_the_image(tmp_path):
     """The reference has frames in slices 1 to 3 of 5 only; a prediction with 12 voxels more, in slice 4."""
     more = lungs()
