@@ -9,7 +9,9 @@ follow it, too, but for the second of a pair, which is lighter, so that pictures
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import colorsys
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -30,6 +32,7 @@ _SIDES: dict[Side, Code] = {"right": ("24028007", "Right"), "left": ("7771000", 
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _CATEGORY = "SCT^123037004^Anatomical Structure"
 _NO_REGION = "Anatomic codes - DICOM master list~^^~^^"
+_GOLDEN_SHARE = (5**0.5 - 1) / 2  # of the colour circle, which keeps neighbours apart
 _SNOMED, _OWN_SCHEME = "SCT", "99SAMLUNGSEG"  # DICOM: private schemes begin with 99
 
 
@@ -327,6 +330,33 @@ def label_set(name: str) -> LabelSet:
     if name not in LABEL_SETS:
         raise SettingsError(f"There is no label set '{name}'; choose one of {', '.join(LABEL_SETS)}.")
     return LABEL_SETS[name]
+
+
+def named_structures(names: Sequence[str]) -> LabelSet:
+    """The structures of some names, in their order: those of the label sets where they have one called so.
+
+    Others have a code of this program's own and a colour by their place.
+
+    Args:
+        names: as people or tables call them: 'left kidney', 'left_kidney'.
+    Raises:
+        SettingsError: there is none, or one is given twice.
+    """
+    known = {key: one for some in LABEL_SETS.values() for one in some.structures for key in (one.key, _key(one.name))}
+    keys = [_key(name) for name in names]
+    if not keys or len({*keys}) < len(keys):
+        raise SettingsError(f"Objects are called {', '.join(names) or 'nothing'}; give each a name of its own.")
+    return LabelSet("objects", tuple(known.get(key) or _unknown(key, place) for place, key in enumerate(keys)))
+
+
+def _key(name: str) -> str:
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
+
+
+def _unknown(key: str, place: int) -> Structure:
+    red, green, blue = (round(255 * one) for one in colorsys.hsv_to_rgb(place * _GOLDEN_SHARE % 1, 0.6, 0.9))
+    name = key.replace("_", " ")
+    return Structure(key, name, (key, name), (red, green, blue), scheme=_OWN_SCHEME)
 
 
 def lungs_of_extent(extent: ExtentChoice | None) -> LabelSet:

@@ -25,6 +25,7 @@ from SAMLungSegLib.cli import (
     demo,
     evaluate,
     models,
+    propagate,
     segment,
     study,
     train,
@@ -45,8 +46,12 @@ from SAMLungSegLib.errors import SAMLungSegError, is_out_of_memory, memory_advic
 from SAMLungSegLib.isolation import prepare
 from SAMLungSegLib.models.engines import FROM_EXTRAS, install_command
 
-COMMANDS = (segment, automatic, batch, evaluate, compare, consensus, models, cache, demo, study, train, tune, adapt)
-READING = ("segment", "automatic", "batch", "evaluate", "compare", "consensus", "study", "train", "tune", "adapt")
+COMMANDS = (
+    segment, propagate, automatic, batch, evaluate, compare, consensus, models, cache, demo, study, train, tune, adapt,
+)  # fmt: skip
+READING = (
+    "segment", "propagate", "automatic", "batch", "evaluate", "compare", "consensus", "study", "train", "tune", "adapt",
+)  # fmt: skip
 TRAINING = ("study", "train", "tune", "adapt")
 BAD_INPUT, INTERRUPTED, NOBODY_READS = 2, 130, 141  # the last as of a process that SIGPIPE ends
 

@@ -223,12 +223,17 @@ def _show(result: AdaptResult, arguments: argparse.Namespace, target: Path, wind
         better = "segmented better" if result.measure == "dice" else "named better than by the most frequent organ"
         print(not_adopted(f"the held-out objects are not {better}", target))
         return
-    example = "--box ..." if set(result.table["prompt"]) <= set(BOXES) else "--point ..."
+    shows_boxes = set(result.table["prompt"]) <= set(BOXES)
     size = f" --input-size {arguments.input_size}" if arguments.input_size else ""
     shown = "" if window == Options().window else f" --window {window.width:g}/{window.level:g}"
     print(f"Adopted: {result.weights}. Use it as")
     if result.measure == "accuracy":
         print("  load_model(MODEL, weights=...).decode(embedding, prompts).organ in Python, see docs/adaptation.md")
         return
-    command = f"segment IMAGE -o DIR --model {arguments.model} --weights {result.weights}{size}{shown}"
-    print(f"  samlungseg {command} {example}")
+    choices = f"IMAGE -o DIR --model {arguments.model} --weights {result.weights}{size}{shown}"
+    organs = list(dict.fromkeys(result.table["organ"]))
+    if all("lung" in one for one in organs):
+        print(f"  samlungseg segment {choices} {'--box' if shows_boxes else '--point'} ...")
+    else:
+        prompt = "I0,J0,K,I1,J1,K" if shows_boxes else "I,J,K,+"
+        print(f"  samlungseg propagate {choices} --object '{organs[0]} {prompt}'")

@@ -22,7 +22,8 @@ from SAMLungSegLib.pipeline.view import VolumeView
 from SAMLungSegLib.prompts import BoxPrompt, PromptSet
 from SAMLungSegLib.prompts.reference import tight_box
 from SAMLungSegLib.prompts.types import ObjectPrompt
-from SAMLungSegLib.volume import Volume
+from SAMLungSegLib.prompts.volume import VolumePrompts
+from SAMLungSegLib.volume import Volume, axial_plane
 
 LEAST_IOU, LEAST_STABILITY = 0.5, 0.6
 GROWTH = 0.05  # of the box's width and height, on each side
@@ -85,10 +86,43 @@ def _of_one_slice(model: PromptableModel, embedding: Embedding, prompts: PromptS
     return [OneSlice(model.decode(embedding, prompts).logits[np.newaxis])]
 
 
+def propagate_objects(
+    model: PromptableModel,
+    volume: Volume,
+    objects: Sequence[VolumePrompts],
+    options: Options | None = None,
+    *,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> np.ndarray:
+    """`propagate_volume` of objects that are prompted in voxels of the volume, each in a slice of its own.
+
+    Args:
+        objects: prompts of each: points, or a box, that lie in one displayed slice.
+    Returns:
+        Uint8 (K, J, I) on the volume's grid, as of `propagate_volume`.
+    Raises:
+        PromptError: a prompt is outside the volume, or an object has none, several boxes, or prompts in several slices.
+        ModelError, CancelledError: as `propagate_volume`.
+    """
+    plane, shown = axial_plane(volume), []
+    for number, one in enumerate(objects, 1):
+        placed = one.by_slice(plane, volume)
+        if len(placed) != 1:
+            slices = ", ".join(map(str, sorted(placed))) or "no slice"
+            raise PromptError(f"Object {number} is prompted in {slices}; show it in one slice, to be carried on from.")
+        ((index, prompts),) = placed.items()
+        if len(prompts.boxes) > 1:
+            raise PromptError(f"Object {number} has {len(prompts.boxes)} boxes; give one, or several objects.")
+        shown.append((index, PromptSet(tuple(prompts.points), prompts.boxes[0] if prompts.boxes else None)))
+    slices, sets = [index for index, _ in shown], [prompts for _, prompts in shown]
+    return propagate_volume(model, volume, slices, sets, options, progress=progress, cancelled=cancelled)
+
+
 def propagate_volume(
     model: PromptableModel,
     volume: Volume,
-    slice: int,
+    slice: int | Sequence[int],
     prompts: PromptSet | Sequence[PromptSet],
     options: Options | None = None,
     *,
@@ -100,7 +134,7 @@ def propagate_volume(
     Args:
         model: any that takes boxes; with weights of slide-sam three slices are predicted at a time.
         volume: the image.
-        slice: number of the prompted slice as displayed, 0 at the inferior end of an axial volume.
+        slice: number of the prompted slice as displayed, 0 at the inferior end of an axial volume; or of each object.
         prompts: of one object, or of each of several, in pixels of the displayed slice.
         options: modality and window.
         progress: called with (slices found, slices of the volume), for each object anew.
@@ -117,22 +151,25 @@ def propagate_volume(
     objects = [prompts] if isinstance(prompts, PromptSet) else list(prompts)
     options = options or Options()
     view = VolumeView.of(volume, options)
-    if not 0 <= slice < len(view) or not 0 < len(objects) <= MOST_OBJECTS:
+    slices = [slice] * len(objects) if isinstance(slice, int) else list(slice)
+    outside = next((one for one in slices if not 0 <= one < len(view)), None)
+    if outside is not None or len(slices) != len(objects) or not 0 < len(objects) <= MOST_OBJECTS:
         raise PromptError(
-            f"{len(objects)} objects in slice {slice} of {volume.name}: expected 1 to {MOST_OBJECTS} in a slice from 0 "
-            f"to {len(view) - 1}."
+            f"{len(objects)} objects in slice {slice if outside is None else outside} of {volume.name}: expected 1 to "
+            f"{MOST_OBJECTS} in a slice from 0 to {len(view) - 1}."
         )
     for note in filter(None, (*view.notes, view.why_another_window(model, options.ct_window))):
         logger.warning("%s: %s", volume.name, note)
     carrier = Carrier(model.encode, predict, view.slice, len(view), progress, cancelled)
     labels = np.zeros(view.plane.size_nhw, np.uint8)
-    for label, one in enumerate(view.resampling.apply_to_prompts([ObjectPrompt(one) for one in objects]), 1):
-        found = carrier.carried(slice, one.prompts)
+    seen = view.resampling.apply_to_prompts([ObjectPrompt(one) for one in objects])
+    for label, (start, one) in enumerate(zip(slices, seen, strict=True), 1):
+        found = carrier.carried(start, one.prompts)
         if not found:
             logger.warning(
                 "%s: nothing of object %d was found in slice %d that is likely and stable enough (of three slices a "
                 "predicted IoU above %g, a stability of %g); prompt it otherwise, or in another slice.",
-                volume.name, label, slice, LEAST_IOU, LEAST_STABILITY,
+                volume.name, label, start, LEAST_IOU, LEAST_STABILITY,
             )  # fmt: skip
         for index, mask_hw in found.items():
             labels[index][(labels[index] == 0) & view.resampling.restore(mask_hw)] = label

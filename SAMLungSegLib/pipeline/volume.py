@@ -228,7 +228,10 @@ def _why_no_lungs(model: PromptableModel) -> str:
     if not organs or any("lung" in one for one in organs):
         return ""
     some = ", ".join(one.replace("_", " ") for one in organs[:_MOST_NAMED]) + (", ..." * (len(organs) > _MOST_NAMED))
-    return f"The weights were adapted to {some}: what was prompted is labelled as a right or left lung all the same."
+    return (
+        f"The weights were adapted to {some}: what was prompted is labelled as a right or left lung all the same; "
+        "'samlungseg propagate' names what it is."
+    )
 
 
 def _cleaned(

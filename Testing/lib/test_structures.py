@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from SAMLungSegLib.errors import SettingsError
-from SAMLungSegLib.structures import ABDOMEN, LABEL_SETS, LEFT_LUNG, LOBES, LUNGS, RIGHT_LUNG, label_set
+from SAMLungSegLib.structures import (
+    ABDOMEN,
+    LABEL_SETS,
+    LEFT_LUNG,
+    LOBES,
+    LUNGS,
+    RIGHT_LUNG,
+    label_set,
+    named_structures,
+)
 from SAMLungSegLib.volume.colours import label_colours
 
 
@@ -58,3 +67,17 @@ def test_what_a_set_does_not_have_is_refused_in_words():
         LUNGS.label_of("liver")
     with pytest.raises(SettingsError, match="has 1 to 2"):
         LUNGS.structure_of(3)
+
+
+def test_objects_are_known_by_name_or_key_and_others_get_a_code_of_our_own():
+    names = named_structures(["Left kidney", "liver", "Thing (2)", "other"])
+    assert names.keys == ("left_kidney", "liver", "thing_2", "other")
+    assert names.structure_of(1) is ABDOMEN.structure_of(ABDOMEN.label_of("left_kidney"))
+    assert names.structure_of(3).terminology.split("~")[2] == "99SAMLUNGSEG^thing_2^thing 2"
+    assert len({one.colour for _, one in names}) == 4
+
+
+@pytest.mark.parametrize("given", [[], ["liver", "Liver"], ["a b", "a_b"]])
+def test_objects_without_a_name_of_their_own_are_refused(given):
+    with pytest.raises(SettingsError, match="give each a name of its own"):
+        named_structures(given)

@@ -118,7 +118,8 @@ def test_how_to_use_weights_says_the_window_that_they_learned(manifest, tmp_path
     learns = ("--learning-rate", "1e-2", "--steps", "40", "--window", "400/40")
     assert adapt(manifest, tmp_path / "out", *learns) == 0
     text = capsys.readouterr().out
-    assert "sam-vit-b-decoder.safetensors --input-size 128 --window 400/40 --point ..." in text
+    assert "samlungseg propagate IMAGE -o DIR" in text
+    assert "sam-vit-b-decoder.safetensors --input-size 128 --window 400/40 --object 'disc I,J,K,+'" in text
     weights = tmp_path / "out" / "sam-vit-b-decoder.safetensors"
     assert learned_window(weights) == (parse_window("400/40"), False)
     assert learned_organs(weights) == ("disc", "bar")
