@@ -17,7 +17,7 @@ from SAMLungSegLib.cli.labelmaps import (
     shared_cases,
 )
 from SAMLungSegLib.cli.messages import once_with_count, say_failure
-from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.errors import OutputError, SettingsError
 from SAMLungSegLib.files import check_writable, writable_folder
 from SAMLungSegLib.structures import LABEL_SETS, label_set
 
@@ -123,6 +123,10 @@ def _made(
         is_picture = not readings.frame.has_physical_spacing and 1 in readings.frame.size_kji
         extension = arguments.format or ("png" if is_picture else "nii.gz")
         path = folder / f"{readings.name}_mask.{extension}"
+        if path.resolve() in {one.resolve() for one in (case.reference, *case.labelmaps)}:
+            raise OutputError(
+                f"{path} is the labelmap of a reader, which the consensus would replace; give another folder."
+            )
         write_labelmap(consensus.labelmap_kji, readings.frame, path, label_set=readings.label_set)
     except Exception as error:  # whatever is wrong with one case must not cost those after it
         say_failure(error, case.reference)

@@ -98,3 +98,13 @@ def test_readers_that_are_no_several_with_names_are_refused(readers, tmp_path, c
 
 def test_the_command_offers_the_methods_that_there_are():
     assert METHODS == consensus.METHODS
+
+
+def test_the_labelmaps_of_a_reader_are_not_replaced(tmp_path, capsys):
+    mine = write(tmp_path / "a" / "u_mask.nii.gz", lungs())
+    write(tmp_path / "b" / "u.nii.gz", np.where(lungs() == 1, 1, 0))
+    before = mine.read_bytes()
+    for output in ("a", "b/../a"):
+        assert run(tmp_path / "a", tmp_path / "b", "-o", tmp_path / output) == 2
+        assert "is the labelmap of a reader, which the consensus would replace" in capsys.readouterr().err
+    assert mine.read_bytes() == before
