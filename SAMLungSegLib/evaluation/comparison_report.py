@@ -58,6 +58,8 @@ def write_comparison(
         (folder / "not_measured.csv").unlink(missing_ok=True)  # of an earlier report
     written.append(write_text(_latex(comparison), folder / "tables.tex"))
     plots = _write_plots(comparison, folder)
+    for earlier in {*folder.glob("bland_altman_*.png")} - {*plots.values()}:
+        earlier.unlink(missing_ok=True)  # of an earlier report
     written += [*plots.values(), write_text(_report(comparison, plots, left_out), folder / "report.md")]
     check_written(written)
     return written

@@ -156,6 +156,14 @@ def test_a_report_has_tables_plots_and_a_page(tmp_path):
     assert read["difference_mean"].to_numpy() == pytest.approx(found.differences["difference_mean"], abs=1e-5)
 
 
+def test_a_report_keeps_no_plots_of_an_earlier_one(tmp_path):
+    (tmp_path / "bland_altman_of_mine.txt").write_text("kept")
+    (tmp_path / "bland_altman_left_lower_lobe.png").write_bytes(b"of lobes")
+    written = write_comparison(compared(), tmp_path)
+    plots = {path.name for path in written if path.suffix == ".png"}
+    assert {path.name for path in tmp_path.glob("bland_altman_*")} == {*plots, "bland_altman_of_mine.txt"}
+
+
 def test_latex_keeps_what_it_would_take_for_commands():
     assert escaped(r"a_b & 5 % \ -1.2 to -3, x-1") == r"a\_b \& 5 \% \textbackslash{} $-$1.2 to $-$3, x-1"
     assert escaped("< 0.001") == "$<$ 0.001"
