@@ -224,7 +224,13 @@ def _plane_distance(along_mm: np.ndarray, place: _Places, path: Path) -> float:
         return place.slices_mm or place.thickness_mm or 1.0
     is_even = len(gaps) > 1 and np.ptp(gaps) <= _BETWEEN_PLANES * gaps.min()
     of_frames_mm = float(gaps.mean() if is_even else gaps.min())
-    is_thin = is_even and (place.thickness_mm or 0) * _THIN < of_frames_mm
+    is_thin = is_even and place.thickness_mm is not None and place.thickness_mm * _THIN < of_frames_mm
+    if is_thin and place.slices_mm is None:
+        logger.warning(
+            "%s: its slices are %.3g mm thick and %.3g mm apart, and taken as the next to each other; where slices "
+            "between them were left out, volumes are too large.",
+            path, place.thickness_mm, of_frames_mm,
+        )  # fmt: skip
     for apart_mm in (place.slices_mm, None if is_thin else place.thickness_mm, of_frames_mm):
         if apart_mm is None:
             continue

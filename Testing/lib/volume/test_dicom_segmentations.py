@@ -129,7 +129,7 @@ def test_frames_on_no_grid_are_refused(tmp_path):
         read_volume(path)
 
 
-def test_thin_slices_that_lie_evenly_apart_are_no_sparse_ones(tmp_path):
+def test_thin_slices_that_lie_evenly_apart_are_no_sparse_ones_which_is_said(tmp_path, caplog):
     """Slices of 1 mm every 10 mm, as of high-resolution CT, where the file says their thickness only."""
     path = dicom_segmentation(tmp_path / "seg.dcm", SEGMENTS, keep_empty=True, spacing_kji=(10, 1, 1))
     import pydicom
@@ -141,6 +141,7 @@ def test_thin_slices_that_lie_evenly_apart_are_no_sparse_ones(tmp_path):
     assert found.size_kji == (5, 8, 10)
     assert found.spacing_mm == pytest.approx((10, 1, 1))
     assert np.array_equal(found.array_kji, lungs())
+    assert "its slices are 1 mm thick and 10 mm apart, and taken as the next to each other" in caplog.text
 
 
 def test_a_sparse_segmentation_is_compared_on_the_grid_of_the_image(tmp_path):
