@@ -234,10 +234,16 @@ class Journal:
         Raises:
             BatchError: as `append`.
         """
-        about = asdict(entry)
-        self.append(about.pop("state"), case, safely=True, **about)
-        self.history.entries[case] = entry
-        self.finished.add(case)
+        about, is_written = asdict(entry), True
+        try:
+            self.append(about.pop("state"), case, safely=True, **about)
+        except BatchError:
+            is_written = False
+            raise
+        finally:  # also where a request to stop comes while the line, which counts, is on its way to the disk
+            if is_written:
+                self.history.entries[case] = entry
+                self.finished.add(case)
 
     def append(self, event: str, case: str | None = None, *, safely: bool = False, **about: Any) -> None:
         """Add one line.

@@ -15,6 +15,7 @@ from SAMLungSegLib.batch import BatchError, Settings, preview, run
 from SAMLungSegLib.batch import journal as journals
 from SAMLungSegLib.batch.journal import Journal, read_history
 from SAMLungSegLib.errors import PromptError, SettingsError
+from SAMLungSegLib.files import writable_folder
 from SAMLungSegLib.models.choice import ModelChoice
 from SAMLungSegLib.pipeline import Options, VolumePoint
 
@@ -159,6 +160,38 @@ def test_a_line_that_was_cut_short_does_not_count(cohort, tmp_path):
     assert run(cohort, tmp_path / "out").done == 5
     assert segmented(tmp_path / "out")[5:] == [last]
     assert run(cohort, tmp_path / "out").processed == 0
+
+
+def test_a_stop_while_the_journal_goes_to_the_disk_leaves_its_case_in_the_table(cohort, tmp_path, monkeypatch):
+    """As of a busy disk, to which a line takes a second."""
+    sync = journals.sync_appended
+
+    def stopped(file, path):
+        sync(file, path)
+        raise KeyboardInterrupt
+
+    run(cohort, tmp_path / "ended")
+    entry = next(iter(read_history(tmp_path / "ended").entries.values()))
+    with Journal(writable_folder(tmp_path / "out")) as journal:
+        journal.finish("first", entry)
+        monkeypatch.setattr(journals, "sync_appended", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            journal.finish("second", entry)
+        assert [*journal.history.entries] == ["first", "second"] and journal.finished == {"first", "second"}
+    assert [*read_history(tmp_path / "out").entries] == ["first", "second"]
+
+
+def test_what_the_journal_has_no_room_for_is_not_finished(cohort, tmp_path, monkeypatch):
+    def full(file, path):
+        raise OSError(28, "No space left on device")
+
+    run(cohort, tmp_path / "ended")
+    entry = next(iter(read_history(tmp_path / "ended").entries.values()))
+    monkeypatch.setattr(journals, "sync_appended", full)
+    with Journal(writable_folder(tmp_path / "out")) as journal:
+        with pytest.raises(BatchError, match="cannot be written"):
+            journal.finish("first", entry)
+        assert not journal.history.entries and not journal.finished
 
 
 def test_two_runs_in_one_folder_are_refused(cohort, tmp_path):
