@@ -4,6 +4,10 @@ Every message says what was given, what was expected and what to do. The command
 line and exits with code 2; anything else that is raised is a defect of ours.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class SAMLungSegError(Exception):
     """Base of all errors that the library raises on purpose."""
@@ -72,3 +76,8 @@ def memory_advice(error: BaseException) -> str:
         "The memory of this machine does not suffice; close other programs, take a smaller part of the image or a "
         "smaller model, or another device."
     )
+
+
+def listed(values: Sequence[object], most: int = 12) -> str:
+    """Some values for a message, `most` of them where there are many."""
+    return ", ".join(map(str, values[:most])) + (", ..." if len(values) > most else "")

@@ -13,7 +13,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from SAMLungSegLib.adapters.place import PlaceInVolume, small_volume
-from SAMLungSegLib.errors import SettingsError, VolumeError
+from SAMLungSegLib.errors import SettingsError, VolumeError, listed
 from SAMLungSegLib.models.base import ModelView
 from SAMLungSegLib.structures import LUNGS
 from SAMLungSegLib.training.data.cases import StudyCase, Windowing, study_cases, with_distinct_names
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 SLICES_EACH = 16
 SMALLEST_PX = 100  # of an object in a slice, as in MedSAM
 NEIGHBOURS_2D, NEIGHBOURS_3D = np.ones((3, 3), bool), np.ones((3, 3, 3), bool)
-
-_MOST_NAMED = 12
 
 logger = logging.getLogger(__name__)
 
@@ -206,9 +204,7 @@ def _tell_of_organs(organs: Sequence[str], parts: Mapping[str, Sequence[ObjectSl
         (learned - held_out, "in no held-out image, so that nothing is said of how well it is found"),
     ):
         if some:
-            names = [one for one in organs if one in some]
-            more = ", ..." if len(names) > _MOST_NAMED else ""
-            logger.warning("%s%s: %s.", ", ".join(names[:_MOST_NAMED]), more, what)
+            logger.warning("%s: %s.", listed([one for one in organs if one in some]), what)
 
 
 def read_cases(data: Path, organs: str = "") -> list[StudyCase]:

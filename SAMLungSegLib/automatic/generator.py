@@ -24,11 +24,11 @@ from torchvision.ops import batched_nms
 
 from SAMLungSegLib.automatic.masks import AutomaticMask, without_small_parts
 from SAMLungSegLib.automatic.settings import AutomaticSettings, boxes_only, default_settings
+from SAMLungSegLib.masks import STABILITY_OFFSET
 from SAMLungSegLib.models.base import Embedding, PromptableModel, check_slice
 
 POINTS_AT_ONCE = 64
 CROP_OVERLAP = 512 / 1500
-STABILITY_OFFSET = 1.0
 _FRAME_PIXELS = 1024 * 1024  # SAM's logits reach the slice by way of its frame
 _PIXELS_AT_ONCE = 16 * _FRAME_PIXELS
 

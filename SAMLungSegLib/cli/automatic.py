@@ -14,8 +14,8 @@ from SAMLungSegLib.cli.choices import (
     given_path,
     model_choice_of,
 )
-from SAMLungSegLib.errors import OutputError
-from SAMLungSegLib.files import check_writable, check_written, real_path, writable_folder
+from SAMLungSegLib.cli.results import check_targets
+from SAMLungSegLib.files import check_writable, check_written, writable_folder
 from SAMLungSegLib.results import default_format
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
@@ -105,18 +105,14 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
     """Labelmap, table and picture.
 
     Raises:
-        OutputError: one would replace the input, or a file that is there.
+        OutputError: see `check_targets`.
     """
     from SAMLungSegLib.volume import image_name
 
     extension = "png" if default_format(arguments.input) == "png" else "nrrd"
     stem = f"{image_name(arguments.input)}_masks"
     targets = tuple(arguments.output / f"{stem}{ending}" for ending in (f".{extension}", ".csv", "_overlay.png"))
-    for path in targets:
-        if real_path(path) == real_path(arguments.input):
-            raise OutputError(f"The result would replace the input {path}; use another folder.")
-        if path.exists() and not arguments.overwrite:
-            raise OutputError(f"{path} exists already; add --overwrite to replace it, or use another folder.")
+    check_targets(targets, arguments.input, overwrite=arguments.overwrite)
     return targets
 
 

@@ -18,7 +18,7 @@ from SAMLungSegLib.cli.labelmaps import (
 )
 from SAMLungSegLib.cli.messages import once_with_count, say_failure
 from SAMLungSegLib.errors import OutputError, SettingsError
-from SAMLungSegLib.files import check_writable, writable_folder
+from SAMLungSegLib.files import check_writable, real_path, writable_folder
 from SAMLungSegLib.structures import LABEL_SETS, label_set
 
 if TYPE_CHECKING:  # as in the other subcommands: nothing heavy before it is needed
@@ -123,7 +123,7 @@ def _made(
         is_picture = not readings.frame.has_physical_spacing and 1 in readings.frame.size_kji
         extension = arguments.format or ("png" if is_picture else "nii.gz")
         path = folder / f"{readings.name}_mask.{extension}"
-        if path.resolve() in {one.resolve() for one in (case.reference, *case.labelmaps)}:
+        if real_path(path) in {real_path(one) for one in (case.reference, *case.labelmaps)}:
             raise OutputError(
                 f"{path} is the labelmap of a reader, which the consensus would replace; give another folder."
             )

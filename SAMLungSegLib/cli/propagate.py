@@ -16,13 +16,12 @@ from SAMLungSegLib.cli.choices import (
     given_path,
     model_choice_of,
 )
+from SAMLungSegLib.cli.results import check_targets
 from SAMLungSegLib.cli.segment import parse_box, parse_point
-from SAMLungSegLib.errors import OutputError, PromptError
+from SAMLungSegLib.errors import PromptError
 from SAMLungSegLib.files import (
-    check_name_fits,
     check_writable,
     check_written,
-    real_path,
     writable_folder,
     write_csv,
     write_text,
@@ -164,19 +163,14 @@ def _targets(arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
     """Labelmap, table and record.
 
     Raises:
-        OutputError: one would replace the input, or a file that is there, or has a name that no file can have.
+        OutputError: see `check_targets`.
     """
     from SAMLungSegLib.volume import image_name
 
     stem = f"{image_name(arguments.input)}_objects"
     extension = arguments.format or default_format(arguments.input)
     targets = tuple(arguments.output / f"{stem}.{ending}" for ending in (extension, "csv", "json"))
-    for path in targets:
-        check_name_fits(path)
-        if real_path(path) == real_path(arguments.input):
-            raise OutputError(f"The result would replace the input {path}; use another folder.")
-        if path.exists() and not arguments.overwrite:
-            raise OutputError(f"{path} exists already; add --overwrite to replace it, or use another folder.")
+    check_targets(targets, arguments.input, overwrite=arguments.overwrite)
     return targets
 
 

@@ -1,12 +1,15 @@
-"""What `segment` and `demo` share: segmenting with a progress bar, pictures, one line about the result."""
+"""What subcommands with results share: where these may go, a progress bar, pictures, one line about the lungs."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from SAMLungSegLib.errors import OutputError
+from SAMLungSegLib.files import check_name_fits, real_path
 from SAMLungSegLib.structures import lungs_of_extent
 
 if TYPE_CHECKING:  # the command line starts at once: what is heavy is imported where it is used
@@ -28,6 +31,20 @@ def segment_with_bar(volume: Volume, model: PromptableModel, options: Options) -
             bar.update(done - bar.n)
 
         return segment_volume(volume, model, options, progress=show)
+
+
+def check_targets(targets: Sequence[Path], image: Path, *, overwrite: bool) -> None:
+    """Refuse results that would replace something, or that no file can be called.
+
+    Raises:
+        OutputError: one would replace the image, or a file that is there, or has a name that no file can have.
+    """
+    for path in targets:
+        check_name_fits(path)
+        if real_path(path) == real_path(image):
+            raise OutputError(f"The result would replace the input {path}; use another folder.")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already; add --overwrite to replace it, or use another folder.")
 
 
 def overlay_path(folder: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from SAMLungSegLib.documents import read_text
-from SAMLungSegLib.errors import SettingsError
+from SAMLungSegLib.errors import SettingsError, listed
 from SAMLungSegLib.evaluation.pairs import case_name
 
 _CASE_COLUMN = "case"
@@ -39,9 +39,9 @@ def read_patients(path: Path, column: str, cases: Iterable[str]) -> dict[str, st
     found = {case: patient_of.get(case_name(case), "") for case in cases}
     missing = [case for case, patient in found.items() if not patient]
     if missing:
-        listed = ", ".join(missing[:_MOST_LISTED]) + (", ..." if len(missing) > _MOST_LISTED else "")
         raise SettingsError(
-            f"{path} says no patient of {len(missing)} case(s): {listed}; give each a row, named in column '{key}', "
+            f"{path} says no patient of {len(missing)} case(s): {listed(missing, _MOST_LISTED)}; give each a row, "
+            f"named in column '{key}', "
             f"and its patient in column '{column}'."
         )
     return found

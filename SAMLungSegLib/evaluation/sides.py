@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from SAMLungSegLib.errors import SettingsError, VolumeError
+from SAMLungSegLib.errors import SettingsError, VolumeError, listed
 from SAMLungSegLib.structures import LABEL_SETS, LEFT_LUNG, LUNGS, RIGHT_LUNG, LabelSet
 from SAMLungSegLib.volume import Volume
 
@@ -119,11 +119,6 @@ def check_labels(labels: Labels) -> None:
     shared = sorted({value for value in given if given.count(value) > 1})
     if shared:
         raise SettingsError(f"Label {listed(shared)} was given for more than one side; give each label to one side.")
-
-
-def listed(values: Sequence[int]) -> str:
-    """Numbers for a message; the first of them where there are many."""
-    return ", ".join(str(value) for value in values[:_MOST_LISTED]) + (", ..." if len(values) > _MOST_LISTED else "")
 
 
 def _whole(labelmap: np.ndarray, name: str) -> np.ndarray:

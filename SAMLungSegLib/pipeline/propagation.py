@@ -56,7 +56,7 @@ Hypotheses = Callable[[Embedding, PromptSet], Sequence[Hypothesis]]
 
 @dataclass(frozen=True, eq=False)
 class OneSlice:
-    """What a model of one slice predicts of an object. Its predicted IoU is not asked: tuning leaves it as it was."""
+    """What a model of one slice predicts of an object. Its predicted IoU is not used: tuning leaves it as it was."""
 
     logits_nhw: np.ndarray
     score: float = 1.0

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from SAMLungSegLib.air import coarse_lungs_ct
+from SAMLungSegLib.errors import listed
 from SAMLungSegLib.laterality import LATERAL
 from SAMLungSegLib.modality import Modality
 from SAMLungSegLib.models import load_model
@@ -227,7 +228,7 @@ def _why_no_lungs(model: PromptableModel) -> str:
     organs = learned_organs(weights) if weights else ()
     if not organs or any("lung" in one for one in organs):
         return ""
-    some = ", ".join(one.replace("_", " ") for one in organs[:_MOST_NAMED]) + (", ..." * (len(organs) > _MOST_NAMED))
+    some = listed([one.replace("_", " ") for one in organs], _MOST_NAMED)
     return (
         f"The weights were adapted to {some}: what was prompted is labelled as a right or left lung all the same; "
         "'samlungseg propagate' names what it is."

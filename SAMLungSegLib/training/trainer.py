@@ -121,7 +121,7 @@ class TrainerSettings:
 
 
 def autocast(device: torch.device, mixed_precision: bool) -> torch.autocast:
-    """Where predictions are made in bfloat16: on a graphics card, if that is asked for."""
+    """Where predictions are made in bfloat16: on a graphics card, where that is wished."""
     return torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision and device.type == "cuda")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from SAMLungSegLib.errors import SAMLungSegError, VolumeError
+from SAMLungSegLib.errors import SAMLungSegError, VolumeError, listed
 from SAMLungSegLib.structures import LABEL_SETS, LUNGS, LabelSet
 from SAMLungSegLib.volume.structurenames import Terminology, known_structures
 
@@ -234,4 +234,4 @@ def say_unknown(segments: Sequence[StoredSegment], path: Path) -> None:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names[:6]) + (", ..." if len(names) > 6 else "")
+    return listed([f"'{name}'" for name in names], 6)

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from SAMLungSegLib.errors import listed
 from SAMLungSegLib.volume.types import Volume
 
 logger = logging.getLogger(__name__)
-
-_MOST_LABELS = 12  # that a line lists
 
 
 @dataclass
@@ -59,14 +58,10 @@ def tell_labels(source: logging.Logger, name: str, labels: Iterable[int], what: 
     if not values:
         return
     if count is None:
-        source.warning("%s: labels %s %s.", name, _listed(values), what)
+        source.warning("%s: labels %s %s.", name, listed(sorted(values)), what)
     else:
         count.masks[what] += 1
         count.labels.setdefault(what, set()).update(values)
-
-
-def _listed(labels: set[int]) -> str:
-    return ", ".join(map(str, sorted(labels)[:_MOST_LABELS])) + (", ..." if len(labels) > _MOST_LABELS else "")
 
 
 @contextmanager
@@ -74,8 +69,6 @@ def many_images(doing: str) -> Iterator[None]:
     """Lines about single images are logged at the level DEBUG, and at the end one at INFO says how many were read.
 
     What `tell_labels` was told of them is one line, too.
-
-    What `tell_labels` is told of them is told at the end, too.
 
     Args:
         doing: what they are read for, the begin of that line.
@@ -88,7 +81,9 @@ def many_images(doing: str) -> Iterator[None]:
         _COUNT.reset(token)
     for what, labels in count.labels.items():
         number = count.masks[what]
-        logger.warning("%s: labels %s of %d mask%s %s.", doing, _listed(labels), number, "s" * (number > 1), what)
+        logger.warning(
+            "%s: labels %s of %d mask%s %s.", doing, listed(sorted(labels)), number, "s" * (number > 1), what
+        )
     if count.files:
         unknown = f"; the size in mm of {count.without_mm} is not known" if count.without_mm else ""
         files = f"{count.files} file{'' if count.files == 1 else 's'}"

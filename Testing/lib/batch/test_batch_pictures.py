@@ -112,13 +112,13 @@ def test_prompts_are_drawn_as_they_were_given(tmp_path, no_model):
 
 @pytest.mark.usefixtures("dark_is_lung")
 @pytest.mark.parametrize("kind", ["segmentation", "recipe"])
-@pytest.mark.parametrize("what", ["changed", "removed", "spoilt"])
+@pytest.mark.parametrize("what", ["changed", "removed", "corrupted"])
 def test_where_a_mask_or_its_record_is_not_as_it_was_written_the_case_is_segmented_again(cohort, tmp_path, what, kind):
     row = run(cohort, tmp_path / "out").rows[0]
     path, before = tmp_path / "out" / row[kind], read_volume(tmp_path / "out" / row["segmentation"]).array_kji
     if what == "removed":
         path.unlink()
-    elif what == "spoilt":
+    elif what == "corrupted":
         path.write_bytes(path.read_bytes()[:-200])
     elif kind == "segmentation":
         mask = sitk.ReadImage(str(path))

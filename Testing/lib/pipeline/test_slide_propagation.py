@@ -187,7 +187,7 @@ def single_carrier(model: Single, count: int = 12) -> Carrier:
 
 
 def test_a_model_of_one_slice_goes_from_slice_to_slice_by_the_box_of_the_mask_before():
-    """Columns 10 to 26, rows 10 to 30, of slices 3 to 8; 2 and 9 are asked, and nothing is there."""
+    """Columns 10 to 26, rows 10 to 30, of slices 3 to 8; 2 and 9 are predicted, and nothing is there."""
     model = Single(lambda number: block() if 3 <= number <= 8 else NOTHING)
     found = single_carrier(model).carried(5, POINT)
     assert sorted(found) == [3, 4, 5, 6, 7, 8]
